@@ -1,0 +1,264 @@
+/* Whole-file input and atomic output over the plain system calls. */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+enum { WRITE_BUFFER_BYTES = 1 << 18, READ_STEP_BYTES = 1 << 16 };
+
+static ps_err fail_errno(const char *path, const char *verb)
+{
+    return PS_FAIL(PS_ERR_IO, "%s: cannot %s: %s", path, verb, strerror(errno));
+}
+
+static ps_err open_regular(const char *path, int *fd, struct stat *status)
+{
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0) return fail_errno(path, "open");
+    ps_err err = PS_OK;
+    if (fstat(*fd, status) != 0) {
+        err = fail_errno(path, "stat");
+    } else if (!S_ISREG(status->st_mode)) {
+        err = PS_FAIL(PS_ERR_IO, "%s: is %s, wanted a regular file", path,
+                      S_ISDIR(status->st_mode)    ? "a directory"
+                      : S_ISFIFO(status->st_mode) ? "a FIFO"
+                                                  : "a device");
+    }
+    if (err) close(*fd);
+    return err;
+}
+
+/* Reads until end of file, whatever the descriptor is. */
+static ps_err read_stream(int fd, const char *path, size_t limit, ps_text *out)
+{
+    const size_t before = out->len;
+    char *step = ps_mem_new(READ_STEP_BYTES, 1);
+    ps_err err = PS_OK;
+    for (;;) {
+        const ssize_t n = read(fd, step, READ_STEP_BYTES);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) err = fail_errno(path, "read");
+        if (n <= 0) break;
+        if ((size_t)n > limit - (out->len - before)) {
+            err = PS_FAIL(PS_ERR_LIMIT, "%s: more than %zu bytes", path, limit);
+            break;
+        }
+        ps_text_append(out, step, (size_t)n);
+    }
+    ps_mem_free(step);
+    return err;
+}
+
+ps_err ps_file_read(const char *path, size_t limit, ps_text *out)
+{
+    if (strcmp(path, "-") == 0) return read_stream(STDIN_FILENO, "standard input", limit, out);
+    struct stat status;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return fail_errno(path, "open");
+    ps_err err = PS_OK;
+    if (fstat(fd, &status) != 0) {
+        err = fail_errno(path, "stat");
+    } else if (S_ISDIR(status.st_mode)) {
+        err = PS_FAIL(PS_ERR_IO, "%s: is a directory, wanted a file", path);
+    } else {
+        err = read_stream(fd, path, limit, out);
+    }
+    close(fd);
+    return err;
+}
+
+ps_err ps_file_map_open(const char *path, ps_file_map *out)
+{
+    *out = (ps_file_map){.fd = -1};
+    struct stat status;
+    int fd;
+    PS_TRY(open_regular(path, &fd, &status));
+    const size_t bytes = (size_t)status.st_size;
+    void *data = NULL;
+    if (bytes > 0) {
+        data = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+        if (data == MAP_FAILED) {
+            const ps_err err = fail_errno(path, "map");
+            close(fd);
+            return err;
+        }
+    }
+    *out = (ps_file_map){.data = data, .bytes = bytes, .fd = fd};
+    return PS_OK;
+}
+
+void ps_file_map_close(ps_file_map *map)
+{
+    if (map->data) munmap((void *)(uintptr_t)map->data, map->bytes);
+    if (map->fd >= 0) close(map->fd);
+    *map = (ps_file_map){.fd = -1};
+}
+
+ps_err ps_file_read_at(int fd, const char *path, uint64_t offset, void *out, size_t n)
+{
+    char *to = out;
+    while (n > 0) {
+        const ssize_t got = pread(fd, to, n, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return fail_errno(path, "read");
+        if (got == 0) {
+            return PS_FAIL(PS_ERR_IO, "%s: ends %zu bytes early at offset %llu", path, n,
+                           (unsigned long long)offset);
+        }
+        to += got;
+        offset += (uint64_t)got;
+        n -= (size_t)got;
+    }
+    return PS_OK;
+}
+
+ps_err ps_file_identify(const char *path, ps_file_identity *out)
+{
+    struct stat s;
+    if (stat(path, &s) != 0) return fail_errno(path, "stat");
+    *out = (ps_file_identity){
+        .device = s.st_dev,
+        .inode = s.st_ino,
+        .bytes = (uint64_t)s.st_size,
+        .modified_ns = s.st_mtim.tv_sec * 1000000000LL + s.st_mtim.tv_nsec,
+        .changed_ns = s.st_ctim.tv_sec * 1000000000LL + s.st_ctim.tv_nsec,
+    };
+    return PS_OK;
+}
+
+ps_err ps_file_write_all(int fd, const void *bytes, size_t n, const char *what)
+{
+    const char *from = bytes;
+    while (n > 0) {
+        const ssize_t done = write(fd, from, n);
+        if (done < 0 && errno == EINTR) continue;
+        if (done < 0 && errno == EPIPE) {
+            return PS_FAIL(PS_ERR_CLOSED, "%s: its reader has gone away", what);
+        }
+        if (done < 0) return fail_errno(what, "write");
+        from += done;
+        n -= (size_t)done;
+    }
+    return PS_OK;
+}
+
+char *ps_file_temporary_name(const char *path)
+{
+    ps_text name = {0};
+    ps_text_appendf(&name, "%s.part-%ld", path, (long)getpid());
+    return ps_text_take(&name);
+}
+
+/* fsync of the directory that holds `path`, so that a rename survives a power cut. */
+static ps_err sync_directory_of(const char *path)
+{
+    char *directory = ps_mem_copy_text(path);
+    char *slash = strrchr(directory, '/');
+    if (slash) slash[slash == directory] = '\0';
+    const char *name = slash ? directory : ".";
+    const int fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ps_err err = PS_OK;
+    // Some file systems cannot sync a directory (EINVAL): the rename is then as safe as they make
+    // it.
+    if (fd < 0) err = fail_errno(name, "open directory");
+    if (!err && fsync(fd) != 0 && errno != EINVAL) err = fail_errno(name, "fsync directory");
+    if (fd >= 0) close(fd);
+    ps_mem_free(directory);
+    return err;
+}
+
+ps_err ps_file_publish(const char *temporary, const char *path)
+{
+    const int fd = open(temporary, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return fail_errno(temporary, "open");
+    ps_err err = fsync(fd) == 0 ? PS_OK : fail_errno(temporary, "fsync");
+    if (close(fd) != 0 && !err) err = fail_errno(temporary, "close");
+    if (!err && rename(temporary, path) != 0) err = fail_errno(path, "rename into place");
+    if (!err) err = sync_directory_of(path);
+    return err;
+}
+
+ps_err ps_file_writer_open(const char *path, ps_file_writer *out)
+{
+    *out = (ps_file_writer){.fd = -1};
+    char *temporary = ps_file_temporary_name(path);
+    const int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        const ps_err err = fail_errno(path, "create");
+        ps_mem_free(temporary);
+        return err;
+    }
+    *out = (ps_file_writer){.path = ps_mem_copy_text(path),
+                            .temporary = temporary,
+                            .fd = fd,
+                            .buffer = ps_mem_new(WRITE_BUFFER_BYTES, 1)};
+    return PS_OK;
+}
+
+static void flush(ps_file_writer *w)
+{
+    if (!w->err && w->used > 0) w->err = ps_file_write_all(w->fd, w->buffer, w->used, w->path);
+    w->used = 0;
+}
+
+void ps_file_writer_write(ps_file_writer *w, const void *bytes, size_t n)
+{
+    if (w->err) return;
+    if (n > WRITE_BUFFER_BYTES - w->used) flush(w);
+    if (n > WRITE_BUFFER_BYTES) {
+        if (!w->err) w->err = ps_file_write_all(w->fd, bytes, n, w->path);
+        return;
+    }
+    memcpy(w->buffer + w->used, bytes, n);
+    w->used += n;
+}
+
+static void writer_release(ps_file_writer *w)
+{
+    ps_mem_free(w->buffer);
+    ps_mem_free(w->temporary);
+    ps_mem_free(w->path);
+    *w = (ps_file_writer){.fd = -1};
+}
+
+ps_err ps_file_writer_commit(ps_file_writer *w)
+{
+    flush(w);
+    ps_err err = w->err;
+    if (close(w->fd) != 0 && !err) err = fail_errno(w->path, "close");
+    if (!err) err = ps_file_publish(w->temporary, w->path);
+    if (err) unlink(w->temporary);
+    writer_release(w);
+    return err;
+}
+
+void ps_file_writer_abandon(ps_file_writer *w)
+{
+    if (w->fd < 0) return;
+    close(w->fd);
+    unlink(w->temporary);
+    writer_release(w);
+}
+
+ps_err ps_file_make_dirs(const char *path)
+{
+    char *copy = ps_mem_copy_text(path);
+    ps_err err = PS_OK;
+    for (char *p = copy + 1; !err; p++) {
+        if (*p != '/' && *p != '\0') continue;
+        const char kept = *p;
+        *p = '\0';
+        if (mkdir(copy, 0777) != 0 && errno != EEXIST) err = fail_errno(copy, "make directory");
+        *p = kept;
+        if (kept == '\0') break;
+    }
+    ps_mem_free(copy);
+    return err;
+}
