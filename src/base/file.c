@@ -247,15 +247,28 @@ void ps_file_writer_abandon(ps_file_writer *w)
     writer_release(w);
 }
 
+/* One directory. Whatever mkdir says, one that is there already is fine; a file in its place is
+ * not.
+ */
+static ps_err make_dir(const char *path)
+{
+    if (mkdir(path, 0777) == 0) return PS_OK;
+    const int reason = errno;
+    struct stat s;
+    if (stat(path, &s) == 0 && S_ISDIR(s.st_mode)) return PS_OK;
+    errno = reason;
+    return fail_errno(path, "make directory");
+}
+
 ps_err ps_file_make_dirs(const char *path)
 {
     char *copy = ps_mem_copy_text(path);
     ps_err err = PS_OK;
-    for (char *p = copy + 1; !err; p++) {
+    for (char *p = copy + (*copy != '\0'); !err; p++) {
         if (*p != '/' && *p != '\0') continue;
         const char kept = *p;
         *p = '\0';
-        if (mkdir(copy, 0777) != 0 && errno != EEXIST) err = fail_errno(copy, "make directory");
+        err = make_dir(copy);
         *p = kept;
         if (kept == '\0') break;
     }

@@ -117,7 +117,7 @@ ps_arena ps_arena_over(const ps_region *region)
 
 void *ps_arena_take(ps_arena *arena, size_t count, size_t size)
 {
-    size_t bytes, rounded, used;
+    size_t bytes, rounded = 0, used;
     bool fits = ps_mem_mul(count, size, &bytes) && ps_mem_add(bytes, PS_MEM_ALIGN - 1, &rounded);
     rounded -= rounded % PS_MEM_ALIGN;
     fits = fits && ps_mem_add(arena->used, rounded, &used) && used <= arena->bytes;

@@ -1,0 +1,67 @@
+/* Attention of new rows over cached keys and values, biased and windowed.
+ *
+ *   z[h,i,j] = scale <q[i,h], k[j,g]> + bias(h,i,j)      g = h G / H, visible: 0 <= i-j < window
+ *   out[i,h] = sum_j softmax_j(z)[h,i,j] v[j,g]
+ *
+ * The rows of a parcel come as runs: consecutive positions of one sequence, already appended to its
+ * cache. A sum's order depends on (i, j, window) alone: keys are taken in segments of PS_SEGMENT
+ * absolute positions; inside a segment scores are exponentiated against the segment's maximum,
+ * weights and values summed over ascending keys; segments are folded in ascending order. So the
+ * result does not change with chunking, threads, the cache's page table, or the rows beside.
+ *
+ * A query whose keys are all hidden or -inf gives zeros.
+ *
+ * Cost: 4 R H T K flops; a key is read once for all query heads of its group and all queries of a
+ * block.   Errors: none.   MPI: local.
+ */
+#ifndef PS_MATH_ATTENTION_H
+#define PS_MATH_ATTENTION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "math/bias.h"
+#include "math/engine.h"
+#include "math/kv.h"
+
+typedef struct ps_attention_shape {
+    int n_heads, n_kv_heads, head_dim;
+    float scale;
+    int64_t window; // keys that a query sees, itself included; 0: all
+} ps_attention_shape;
+
+/* Consecutive new rows of one sequence: rows first_row .. + n_rows at positions first_position ..
+ */
+typedef struct ps_attention_run {
+    int first_row, n_rows;
+    int64_t first_position;
+    ps_kv_view view;
+} ps_attention_run;
+
+/* Part of a run that one item of work takes. */
+typedef struct ps_attention_block {
+    int run, first, n_queries;
+} ps_attention_block;
+
+typedef struct ps_attention_job {
+    ps_attention_shape shape;
+    const ps_attention_run *runs; // [n_runs]
+    int n_runs;
+    const float *q; // [R, H*K] rotated, row stride q_stride
+    size_t q_stride;
+    float *out; // [R, H*K], row stride out_stride
+    size_t out_stride;
+    const ps_bias *biases; // [n_biases]
+    int n_biases;
+    const float *features; // [R, all providers' features], row stride feature_stride
+    size_t feature_stride;
+    ps_attention_block *blocks; // scratch [R]
+    float *scratch;             // ps_attention_scratch_floats
+} ps_attention_job;
+
+void ps_attention_forward(const ps_engine *engine, const ps_attention_job *job);
+
+/* Scratch for all threads, in floats, for layers of up to these sizes. `group` = H / G. */
+size_t ps_attention_scratch_floats(int n_threads, int group, int head_dim);
+
+#endif

@@ -1,0 +1,60 @@
+/* Products with weight matrices.
+ *
+ *   out[r, n] = sum_k x[r, k] W[n, k] + bias[n]        order of the sums: math/panel.h
+ *
+ * Several products over the same or different inputs go through the pool together, so that a query,
+ * a key and a value projection cost one hand-over to the threads and not three.
+ *
+ * Cost: 2 R N K flops; reads the weights once for each tile of rows, once in all for R <= 6.
+ * Errors: none (shapes are asserted).   MPI: local.
+ */
+#ifndef PS_MATH_LINEAR_H
+#define PS_MATH_LINEAR_H
+
+#include <stddef.h>
+
+#include "math/dtype.h"
+#include "math/engine.h"
+
+/* Chunks of at least this many rows go to BLAS where the engine says so. */
+#define PS_LINEAR_BLAS_ROWS 16
+
+/* A weight matrix in panel layout (math/panel.h); panels and bias are borrowed. */
+typedef struct ps_linear {
+    ps_dtype dtype;
+    int n, k;           // outputs, inputs
+    const void *panels; // [ceil(n/16)][k][16]
+    const float *bias;  // [round_up(n, 16)] or NULL
+} ps_linear;
+
+typedef struct ps_linear_call {
+    const ps_linear *weight;
+    const float *x; // [rows, k], row stride x_stride
+    size_t x_stride;
+    float *out; // [rows, round_up(n, 16)], row stride out_stride; the padding is written too
+    size_t out_stride;
+} ps_linear_call;
+
+enum { PS_LINEAR_CALLS_MAX = 4 };
+
+/* blas_scratch: ps_linear_scratch_floats(...) floats when the engine's gemm is PS_GEMM_BLAS, else
+ * NULL. */
+void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int n_calls, int rows,
+                       float *blas_scratch);
+
+/* Floats of scratch that BLAS needs for inputs of up to k_max values. 0 for the panel engine. */
+size_t ps_linear_scratch_floats(ps_gemm gemm, int n_threads, int k_max);
+
+/* Bytes that one pass over the matrix reads from memory. */
+size_t ps_linear_bytes(const ps_linear *weight);
+
+/* BLAS runs single-threaded inside our pool. Called once by ps_engine_open. */
+void ps_linear_blas_prepare(void);
+
+/* One line on the BLAS library in use; out[n]. */
+void ps_linear_blas_version(char *out, size_t n);
+
+/* Rate of the BLAS yardstick: out[m, n] = a[m, k] b[n, k]^T, for benchmarks. */
+void ps_linear_blas_product(int m, int n, int k, const float *a, const float *b, float *out);
+
+#endif

@@ -1,0 +1,83 @@
+/* A stage's share of a model, ready to compute: weights, caches, and all scratch memory.
+ *
+ *   embed    tokens [R]           -> x [R, D]
+ *   blocks   x [R, D]             -> x [R, D]      through the layers of the part, filling the
+ * caches head     x [n, D]             -> logits [n, V] final norm and head, n <= PS_HEAD_ROWS
+ *
+ * Rows of x are `stride` = D rounded up to 16 floats apart. Rows of one slot follow each other with
+ * consecutive positions; rows of several slots may come in any order. Everything is taken by open;
+ * afterwards nothing allocates.
+ *
+ * The numbers of a row do not depend on the rows beside it (DESIGN section 5).
+ * Errors: PS_ERR_NOMEM, and those of weights and caches, from open only.   MPI: local.
+ */
+#ifndef PS_MODEL_STAGE_MODEL_H
+#define PS_MODEL_STAGE_MODEL_H
+
+#include "model/cache.h"
+#include "model/weights.h"
+
+enum { PS_HEAD_ROWS = 16 };
+
+/* What a run asks of every stage. */
+typedef struct ps_limits {
+    int rows_max;    // rows of a parcel
+    int chunk_rows;  // rows of one slot in a parcel
+    int n_slots;     // sequences at a time
+    int64_t context; // positions of a sequence; bounds caches of layers without a window
+} ps_limits;
+
+typedef struct ps_rows {
+    int n;
+    const int *slot;         // [n]
+    const int64_t *position; // [n]
+} ps_rows;
+
+/* Sees x after the embedding (layer -1) and after each block. */
+typedef void ps_observer(void *arg, int layer, const float *x, size_t stride, int rows);
+
+typedef struct ps_stage_model ps_stage_model;
+
+typedef struct ps_stage_model_params {
+    const ps_ckpt *ckpt; // borrowed while the model lives
+    ps_part part;
+    ps_limits limits;
+    ps_verify verify;
+    const ps_engine *engine; // borrowed while the model lives
+} ps_stage_model_params;
+
+ps_err ps_stage_model_open(const ps_stage_model_params *params, ps_stage_model **out) PS_MUST_CHECK;
+void ps_stage_model_close(ps_stage_model *model);
+
+/* Floats between two rows of x. */
+size_t ps_stage_stride(const ps_spec *spec);
+
+void ps_stage_embed(ps_stage_model *model, const int32_t *tokens, int n, float *x);
+void ps_stage_blocks(ps_stage_model *model, const ps_rows *rows, float *x);
+
+/* logits[n, V rounded up to 16] of rows 0 .. n of x, in the model's own buffer: valid until the
+ * next call. Only where the part ends the model. */
+const float *ps_stage_head(ps_stage_model *model, const float *x, int n);
+size_t ps_stage_logits_stride(const ps_spec *spec);
+
+/* Bytes of cached keys and values that the rows of the last ps_stage_blocks saw. */
+size_t ps_stage_cache_bytes_read(const ps_stage_model *model);
+
+void ps_stage_fork(ps_stage_model *model, int from, int to);
+void ps_stage_end(ps_stage_model *model, int slot);
+
+void ps_stage_observe(ps_stage_model *model, ps_observer *observer, void *arg);
+
+/* Memory of a stage, as open would take it. */
+typedef struct ps_stage_size {
+    size_t mapped_bytes;  // weights used in place from the file
+    size_t weights_bytes; // weights and tables in memory
+    size_t cache_bytes;
+    size_t buffer_bytes; // scratch
+} ps_stage_size;
+
+/* Errors: PS_ERR_LIMIT when a size overflows. */
+ps_err ps_stage_measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits,
+                        ps_gemm gemm, int n_threads, ps_stage_size *out) PS_MUST_CHECK;
+
+#endif

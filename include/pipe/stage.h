@@ -1,0 +1,57 @@
+/* One rank's part of the pipeline: its share of the model, and its place in the ring.
+ *
+ *   receive -> check -> actions on slots -> blocks of the part -> seal -> send
+ *
+ * Ranks 1..S-1 do this until the STOP parcel has passed. Rank 0 does the same step on the parcels
+ * that it makes (pipe/pipeline.h). The last stage keeps only the rows whose logits are wanted.
+ *
+ * Errors: those of opening a model; PS_ERR_LOST for a damaged or lost parcel.   MPI: as said.
+ */
+#ifndef PS_PIPE_STAGE_H
+#define PS_PIPE_STAGE_H
+
+#include "pipe/parcel.h"
+#include "pipe/plan.h"
+#include "pipe/report.h"
+#include "pipe/ring.h"
+
+typedef struct ps_stage_params {
+    ps_comm *comm;
+    ps_watch *watch;
+    const ps_ckpt *ckpt;
+    const ps_plan *plan;
+    const ps_engine *engine;
+    ps_verify verify;
+    ps_wait wait;
+} ps_stage_params; // all borrowed while the stage lives
+
+typedef struct ps_stage {
+    const ps_plan *plan;
+    const ps_engine *engine;
+    ps_watch *watch;
+    ps_ring *ring;
+    ps_stage_model *model;
+    ps_parcel_limits limits;
+    bool last;          // of the pipeline
+    int *slots;         // [rows_max] scratch
+    int64_t *positions; // [rows_max] scratch
+    ps_region region;
+    size_t weight_bytes;    // read by one parcel
+    int64_t begun_ns;       // of the first parcel; 0 before
+    ps_stage_report report; // filled as the work goes
+} ps_stage;
+
+/* Local but for the ring; the caller agrees on the outcome with the other ranks. */
+ps_err ps_stage_open(const ps_stage_params *params, ps_stage *out) PS_MUST_CHECK;
+void ps_stage_close(ps_stage *stage);
+
+/* Does a WORK parcel's actions and blocks; returns the rows of data that go on. */
+int ps_stage_step(ps_stage *stage, const ps_parcel *parcel);
+
+/* This stage's report as it stands now. */
+void ps_stage_fill_report(ps_stage *stage, ps_stage_report *out);
+
+/* The loop of ranks 1..S-1: ends when STOP has been passed on. */
+ps_err ps_stage_run(ps_stage *stage) PS_MUST_CHECK;
+
+#endif

@@ -1,0 +1,72 @@
+/* Generation: requests to completions, many at a time.
+ *
+ * Each sample of a request is a sequence: sampler, detokenizer and stop matcher advance token by
+ * token and hold all its state, so it can be rebuilt from its tokens. The samples of a request
+ * share the prompt's cache: the prompt runs once, the others are forked from it.
+ *
+ *   ps_generate_add     queues a request (the generator owns it from then on)
+ *   ps_generate_step    moves everything on by a parcel
+ *   callbacks           new text and tokens as they come; a request when all its samples are done
+ *
+ * Errors: those of pipeline and sampler; PS_ERR_LIMIT for a prompt that is longer than the context.
+ * MPI: rank 0 only.
+ */
+#ifndef PS_SERVE_GENERATE_H
+#define PS_SERVE_GENERATE_H
+
+#include "serve/request.h"
+#include "serve/sched.h"
+
+typedef struct ps_generate ps_generate;
+
+typedef struct ps_generate_callbacks {
+    /* A sample grew by `token`; `text` (n bytes of whole characters, may be 0) can be shown now. At
+     * the end of a sample it is called once more with token -1 and what was held back. NULL: not
+     * wanted. */
+    ps_err (*on_token)(void *arg, uint64_t request, int sample, int32_t token, const char *text,
+                       size_t n);
+    /* All samples are done; completions[n] are the generator's and go away after the call. */
+    ps_err (*on_done)(void *arg, uint64_t request, const ps_request *input,
+                      const ps_completion *completions, int n);
+    void *arg;
+} ps_generate_callbacks;
+
+typedef struct ps_generate_params {
+    ps_pipeline *pipeline;
+    const ps_spec *spec;
+    const ps_tokenizer *tokenizer; // NULL: no text, token ids only
+    ps_limits limits;
+    int in_flight;
+    ps_generate_callbacks callbacks;
+} ps_generate_params; // everything borrowed while the generator lives
+
+ps_generate *ps_generate_new(const ps_generate_params *params);
+void ps_generate_free(ps_generate *g);
+
+/* Why a request cannot run: its sampling parameters, an empty prompt, a token outside the
+ * vocabulary, a prompt that fills the context, more samples than allowed. */
+ps_err ps_generate_check(const ps_request *request, const ps_spec *spec,
+                         const ps_limits *limits) PS_MUST_CHECK;
+
+/* `number` comes back in the callbacks. The request's contents are moved. */
+ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request) PS_MUST_CHECK;
+
+/* Requests that wait for a slot, and whether anything is left to do. */
+int ps_generate_waiting(const ps_generate *g);
+bool ps_generate_busy(const ps_generate *g);
+ps_err ps_generate_step(ps_generate *g) PS_MUST_CHECK;
+
+/* What a run has done so far, for the report. */
+typedef struct ps_generate_counts {
+    uint64_t prompt_tokens, new_tokens, requests;
+    int64_t begun_ns, first_token_ns, last_token_ns; // 0: not yet
+    int64_t prompt_ns;                               // until the first token, summed over requests
+    float *token_ms; // [n_token_ms] times between tokens of a sequence, the last 65536; owned
+    size_t n_token_ms;
+} ps_generate_counts;
+
+/* *out is released with ps_generate_counts_release. */
+void ps_generate_count(const ps_generate *g, ps_generate_counts *out);
+void ps_generate_counts_release(ps_generate_counts *counts);
+
+#endif

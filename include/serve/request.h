@@ -1,0 +1,48 @@
+/* What somebody asks for, and what comes out: plain data between the tool floor and the generator.
+ *
+ * Field names follow the OpenAI completions interface.   MPI: local.
+ */
+#ifndef PS_SERVE_REQUEST_H
+#define PS_SERVE_REQUEST_H
+
+#include "serve/sampler.h"
+#include "serve/stop.h"
+#include "serve/tokenizer.h"
+
+enum { PS_REQUEST_LOGPROBS_MAX = 20, PS_REQUEST_SAMPLES_MAX = 1024 };
+
+#define PS_REQUEST_ENDLESS (-1)
+
+typedef struct ps_request {
+    ps_tokens prompt;   // whole, with bos where it belongs; owned
+    int64_t max_tokens; // new tokens; PS_REQUEST_ENDLESS never stops
+    int n_samples;
+    int n_logprobs; // -1: none; else that many alternatives beside the chosen token
+    bool ignore_eos;
+    ps_sample_params sampling; // sample number 0; its arrays are owned by the request
+    ps_stop_string *stops;     // [n_stops] owned, bytes too
+    int n_stops;
+} ps_request;
+
+void ps_request_release(ps_request *request);
+
+typedef enum ps_finish {
+    PS_FINISH_NONE,
+    PS_FINISH_STOP,   // an end token or a stop string
+    PS_FINISH_LENGTH, // max_tokens, or the context is full
+    PS_FINISH_COUNT
+} ps_finish;
+
+const char *ps_finish_name(ps_finish finish);
+
+typedef struct ps_completion {
+    ps_tokens tokens; // new tokens, an end token included
+    ps_text text;     // new text, without end tokens and stop strings
+    ps_finish finish;
+    ps_sampler_logprobs *logprobs; // [tokens.n] if asked for
+    size_t logprobs_capacity;
+} ps_completion;
+
+void ps_completion_release(ps_completion *completion);
+
+#endif

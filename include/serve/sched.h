@@ -1,0 +1,77 @@
+/* The scheduler: sequences to rows and back.
+ *
+ * A task is one sequence of tokens that goes through the model: a prompt that is scored, or a
+ * prompt whose continuation is sampled token by token. The scheduler gives tasks slots, cuts
+ * prompts into chunks, deals sequences that are one token at a time over the parcels in flight (so
+ * that every stage of the pipeline has a parcel, without any barrier), and lets prompts ride along
+ * with them.
+ *
+ *   waiting -> has a slot -> rows submitted, rows come back: on_row -> ... -> ps_sched_finish
+ *
+ * on_row sees the logits of a row that wanted them (of the last known token; of every token if the
+ * task wants all). It then appends the next token to the task, finishes the task, or forks it.
+ *
+ * The numbers do not depend on anything decided here (DESIGN law 2), only the speed does.
+ *
+ * Memory: a few pointers for each task. Errors: those of the pipeline and of on_row.   MPI: rank 0
+ * only.
+ */
+#ifndef PS_SERVE_SCHED_H
+#define PS_SERVE_SCHED_H
+
+#include "pipe/pipeline.h"
+#include "serve/tokenizer.h"
+
+typedef struct ps_task {
+    ps_tokens tokens; // the sequence from position `first` on; owned by the caller
+    int64_t first;    // tokens before it were submitted and forgotten
+    bool wants_all;   // logits of every token, not only of the last
+    int n_slots;      // slots to reserve when it starts: 1 + forks to come
+    void *user;
+    // private to the scheduler
+    int slot, n_reserved;
+    int64_t n_submitted;
+    struct ps_task *next_waiting;
+} ps_task;
+
+/* The sequence grows by a token. What has been submitted long ago is forgotten, so that an endless
+ * sequence takes no more memory as it goes on. */
+void ps_task_append(ps_task *task, int32_t token);
+
+typedef struct ps_sched ps_sched;
+
+/* The row at `position` of the task has these logits[V], valid during the call. */
+typedef ps_err ps_sched_on_row(void *arg, ps_sched *sched, ps_task *task, int64_t position,
+                               const float *logits);
+
+typedef struct ps_sched_params {
+    ps_pipeline *pipeline; // borrowed
+    const ps_spec *spec;   // borrowed
+    ps_limits limits;
+    int in_flight;
+    ps_sched_on_row *on_row;
+    void *arg;
+} ps_sched_params;
+
+ps_sched *ps_sched_new(const ps_sched_params *params);
+void ps_sched_free(ps_sched *sched);
+
+/* Puts a task at the end of the queue. It has at least one token, at most `context` (where layers
+ * without a window bound it), and asks for at most limits.n_slots slots. Borrowed until it is
+ * finished. */
+void ps_sched_add(ps_sched *sched, ps_task *task);
+
+int ps_sched_waiting(const ps_sched *sched); // tasks without a slot
+bool ps_sched_busy(const ps_sched *sched);   // anything waiting or running
+
+/* Submits what can be submitted and handles what came back: one parcel at most of each. */
+ps_err ps_sched_step(ps_sched *sched) PS_MUST_CHECK;
+
+/* From within on_row: the task is over, its slot free. The task is the caller's again. */
+void ps_sched_finish(ps_sched *sched, ps_task *task);
+
+/* From within on_row: `child` goes on as a copy of `task`, sharing its cache, in one of the slots
+ * that the task reserved. The child's tokens must begin with the rows submitted so far. */
+void ps_sched_fork(ps_sched *sched, ps_task *task, ps_task *child);
+
+#endif

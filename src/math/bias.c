@@ -1,0 +1,119 @@
+/* The table of providers, and the two that need little arithmetic of their own.
+ *
+ * ALiBi in the form slope * (j - i): what the published forms add beyond it is the same for all
+ * keys of a query and cancels in the softmax, but costs digits far from the start. */
+#include "math/bias.h"
+
+#include <assert.h>
+
+#include "math/bias_kinds.h"
+#include "math/real.h"
+
+static void alibi_fill(const ps_bias *bias, const struct ps_kernels *kernels,
+                       const ps_bias_tile *tile)
+{
+    (void)kernels;
+    for (int r = 0; r < tile->n_heads * tile->n_queries; r++) {
+        const float slope = bias->slopes[tile->first_head + r / tile->n_queries];
+        const int64_t position = tile->first_position + r % tile->n_queries;
+        float *row = tile->bias + (size_t)r * PS_SEGMENT;
+        for (int j = tile->first; j < tile->last; j++) {
+            row[j] += slope * (float)(tile->start + j - position);
+        }
+    }
+}
+
+static void prepare_nothing(const ps_bias *bias, const ps_bias_row *row)
+{
+    (void)bias;
+    (void)row;
+}
+
+static int no_needs(const ps_bias *bias)
+{
+    (void)bias;
+    return 0;
+}
+
+static int custom_features(const ps_bias *bias)
+{
+    return bias->n_features;
+}
+
+static int custom_numbers(const ps_bias *bias)
+{
+    return bias->n_numbers;
+}
+
+static void custom_prepare(const ps_bias *bias, const ps_bias_row *row)
+{
+    if (bias->prepare) bias->prepare(bias, row);
+}
+
+static void custom_fill(const ps_bias *bias, const struct ps_kernels *kernels,
+                        const ps_bias_tile *tile)
+{
+    bias->fill(bias, kernels, tile);
+}
+
+static const struct {
+    const char *name;
+    int (*features)(const ps_bias *bias);
+    int (*numbers)(const ps_bias *bias);
+    ps_bias_prepare *prepare;
+    ps_bias_fill *fill;
+} table[] = {
+    [PS_BIAS_ALIBI] = {"alibi", no_needs, no_needs, prepare_nothing, alibi_fill},
+    [PS_BIAS_REL_POS] = {"rel_pos", ps_rel_pos_features, ps_rel_pos_numbers, ps_rel_pos_prepare,
+                         ps_rel_pos_fill},
+    [PS_BIAS_CUSTOM] = {"custom", custom_features, custom_numbers, custom_prepare, custom_fill},
+};
+
+_Static_assert(sizeof table / sizeof table[0] == PS_BIAS_KIND_COUNT, "one row for each provider");
+
+const char *ps_bias_kind_name(ps_bias_kind kind)
+{
+    return table[kind].name;
+}
+
+int ps_bias_features(const ps_bias *bias)
+{
+    return table[bias->kind].features(bias);
+}
+
+int ps_bias_numbers(const ps_bias *bias)
+{
+    return table[bias->kind].numbers(bias);
+}
+
+void ps_bias_prepare_row(const ps_bias *bias, const ps_bias_row *row)
+{
+    table[bias->kind].prepare(bias, row);
+}
+
+void ps_bias_fill_tile(const ps_bias *bias, const struct ps_kernels *kernels,
+                       const ps_bias_tile *tile)
+{
+    table[bias->kind].fill(bias, kernels, tile);
+}
+
+size_t ps_bias_scratch_floats(int n_queries)
+{
+    return ps_rel_pos_scratch_floats(n_queries);
+}
+
+void ps_bias_alibi_slopes(int n_heads, double max_exponent, float *slopes)
+{
+    assert(n_heads >= 1);
+    int power = 1;
+    while (power * 2 <= n_heads) {
+        power *= 2;
+    }
+    const double ln2 = 0x1.62e42fefa39efp-1;
+    for (int h = 0; h < n_heads; h++) {
+        const double exponent =
+            h < power ? max_exponent * (double)(h + 1) / (double)power
+                      : max_exponent / 2.0 * (double)(2 * (h - power) + 1) / (double)power;
+        slopes[h] = (float)ps_real_exp(-exponent * ln2);
+    }
+}

@@ -1,0 +1,18 @@
+#include "math/engine.h"
+
+#include "math/isa.h"
+#include "math/linear.h"
+
+ps_err ps_engine_open(const ps_engine_params *params, ps_engine *out)
+{
+    *out = (ps_engine){.gemm = params->gemm};
+    PS_TRY(ps_isa_kernels(params->isa, &out->kernels));
+    if (params->gemm == PS_GEMM_BLAS) ps_linear_blas_prepare();
+    return ps_pool_open(params->n_threads, params->processors, params->wait, &out->pool);
+}
+
+void ps_engine_close(ps_engine *engine)
+{
+    ps_pool_close(engine->pool);
+    *engine = (ps_engine){0};
+}

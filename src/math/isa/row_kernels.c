@@ -1,0 +1,119 @@
+/* The kernels over single rows: norms, activations, rotations, softmax. */
+#include "math/isa/vec.h"
+#include "math/kernels.h"
+
+void PS_ISA(ps_panel_product)(const ps_panel_job *job);
+
+static void rms_norm(const float *x, const float *weight, int n, float eps, float *out)
+{
+    v16 squares = v_zero();
+    for (int i = 0; i < n; i += 16) {
+        const v16 a = v_load_first(x + i, n - i);
+        squares = v_fma(a, a, squares);
+    }
+    const float mean = v_sum(squares) / (float)n;
+    const v16 factor = v_set(1.0f / sqrtf(mean + eps));
+    for (int i = 0; i < n; i += 16) {
+        const v16 a = v_load_first(x + i, n - i), w = v_load_first(weight + i, n - i);
+        v_store_first(out + i, n - i, v_mul(v_mul(a, factor), w));
+    }
+}
+
+static void add(const float *a, float *out, int n)
+{
+    for (int i = 0; i < n; i += 16) {
+        const v16 sum = v_add(v_load_first(out + i, n - i), v_load_first(a + i, n - i));
+        v_store_first(out + i, n - i, sum);
+    }
+}
+
+static void silu_mul(const float *gate, const float *up, float *out, int n)
+{
+    for (int i = 0; i < n; i += 16) {
+        const v16 g = v_load_first(gate + i, n - i), u = v_load_first(up + i, n - i);
+        v_store_first(out + i, n - i, v_mul(v_mul(g, v_sigmoid(g)), u));
+    }
+}
+
+static void rope_half(float *x, const float *cosine, const float *sine, int half)
+{
+    for (int t = 0; t < half; t += 16) {
+        const int n = half - t;
+        const v16 c = v_load_first(cosine + t, n), s = v_load_first(sine + t, n);
+        const v16 a = v_load_first(x + t, n), b = v_load_first(x + half + t, n);
+        v_store_first(x + t, n, v_sub(v_mul(a, c), v_mul(b, s)));
+        v_store_first(x + half + t, n, v_add(v_mul(b, c), v_mul(a, s)));
+    }
+}
+
+/* Scores of one tile of 16 keys: scaled, biased, -inf where not visible. */
+V_INLINE v16 masked_scores(const ps_softmax_job *job, int tile)
+{
+    v16 z = v_mul(v_load(job->z + tile), v_set(job->scale));
+    if (job->bias) z = v_add(z, v_load(job->bias + tile));
+    if (tile >= job->first && tile + 16 <= job->last) return z;
+    const v16 lane = v_add(v_lanes(), v_set((float)tile)), hidden = v_set(-INFINITY);
+    z = v_blend(v_less(lane, v_set((float)job->first)), hidden, z);
+    return v_blend(v_less(lane, v_set((float)job->last)), z, hidden);
+}
+
+static float softmax(const ps_softmax_job *job, float *sum)
+{
+    const int start = job->first / 16 * 16;
+    v16 largest = v_set(-INFINITY);
+    for (int tile = start; tile < job->last; tile += 16) {
+        const v16 z = masked_scores(job, tile);
+        v_store(job->z + tile, z);
+        largest = v_max(largest, z);
+    }
+    const float maximum = v_largest(largest);
+    // With a shift of 0 when all is -inf, the weights are exp(-inf) = 0, and a NaN still shows.
+    const v16 shift = v_set(maximum == -INFINITY ? 0.0f : maximum);
+    v16 total = v_zero();
+    for (int tile = start; tile < job->last; tile += 16) {
+        const v16 p = v_exp(v_sub(v_load(job->z + tile), shift));
+        v_store(job->z + tile, p);
+        total = v_add(total, p);
+    }
+    *sum = v_sum(total);
+    return maximum;
+}
+
+static void fold(float *acc, const float *part, float keep, float take, int n)
+{
+    const v16 k = v_set(keep), t = v_set(take);
+    for (int i = 0; i < n; i += 16) {
+        const v16 kept = v_mul(v_load_first(acc + i, n - i), k);
+        v_store_first(acc + i, n - i, v_fma(v_load_first(part + i, n - i), t, kept));
+    }
+}
+
+static void scale(float *x, float factor, int n)
+{
+    for (int i = 0; i < n; i += 16) {
+        v_store_first(x + i, n - i, v_mul(v_load_first(x + i, n - i), v_set(factor)));
+    }
+}
+
+static float exp_one(float x)
+{
+    float lanes[16];
+    v_store(lanes, v_exp(v_set(x)));
+    return lanes[0];
+}
+
+#define STRING_(name) #name
+#define STRING(name)  STRING_(name)
+
+const ps_kernels PS_ISA(ps_kernels) = {
+    .name = STRING(PS_ISA_NAME),
+    .panel_product = PS_ISA(ps_panel_product),
+    .rms_norm = rms_norm,
+    .add = add,
+    .silu_mul = silu_mul,
+    .rope_half = rope_half,
+    .softmax = softmax,
+    .fold = fold,
+    .scale = scale,
+    .exp = exp_one,
+};

@@ -1,0 +1,91 @@
+/* Sixteen floats at once: the only vector type of the kernels.
+ *
+ * Every kernel is written once over this type and compiled once for each instruction set; a lane's
+ * result never depends on which. That holds because each function below is one IEEE operation in
+ * every lane (v_fma rounds once), and because sums over lanes follow one fixed tree (v_sum).
+ *
+ *   v16   16 float            m16   16 truth values
+ *
+ * v_max(a,b) is a > b ? a : b and v_min(a,b) is a < b ? a : b, so both give b when either is NaN.
+ *
+ * PS_ISA(name) makes the symbol of this build: name_avx2, name_portable, ...
+ */
+#ifndef PS_MATH_ISA_VEC_H
+#define PS_MATH_ISA_VEC_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define PS_ISA_JOIN_(name, isa) name##_##isa
+#define PS_ISA_JOIN(name, isa)  PS_ISA_JOIN_(name, isa)
+#define PS_ISA(name)            PS_ISA_JOIN(name, PS_ISA_NAME)
+
+#define V_INLINE static inline __attribute__((always_inline, unused))
+
+#if defined(__AVX512F__)
+#include "math/isa/vec_avx512.h"
+#elif defined(__AVX2__)
+#include "math/isa/vec_avx2.h"
+#else
+#include "math/isa/vec_portable.h"
+#endif
+
+/* Lanes 0, 1, ... 15. */
+V_INLINE v16 v_lanes(void)
+{
+    static const float lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return v_load(lanes);
+}
+
+/* The first n floats of p, zeros behind; nothing is read past them. 0 <= n <= 16. */
+V_INLINE v16 v_load_first(const float *p, int n)
+{
+    if (n >= 16) return v_load(p);
+    float buffer[16] = {0};
+    memcpy(buffer, p, (size_t)n * sizeof *p);
+    return v_load(buffer);
+}
+
+/* Stores the first n lanes. */
+V_INLINE void v_store_first(float *p, int n, v16 a)
+{
+    if (n >= 16) {
+        v_store(p, a);
+        return;
+    }
+    float buffer[16];
+    v_store(buffer, a);
+    memcpy(p, buffer, (size_t)n * sizeof *p);
+}
+
+/* e^x: e^0 = 1 and e^-inf = 0 exactly, NaN stays NaN, overflow to inf, denormal results rounded
+ * once. x = n ln2 + r, Taylor to r^7 (|r| <= 0.347: remainder under 6e-9), times 2^n in two
+ * factors. */
+V_INLINE v16 v_exp(v16 x)
+{
+    const v16 rounder = v_set(0x1.8p23f);
+    x = v_min(v_set(89.0f), v_max(v_set(-104.0f), x));
+    const v16 n = v_sub(v_fma(x, v_set(0x1.715476p0f), rounder), rounder);
+    v16 r = v_fma(n, v_set(-0x1.62e4p-1f), x);
+    r = v_fma(n, v_set(-0x1.7f7d1cp-20f), r);
+    v16 p = v_set(1.0f / 5040.0f);
+    p = v_fma(p, r, v_set(1.0f / 720.0f));
+    p = v_fma(p, r, v_set(1.0f / 120.0f));
+    p = v_fma(p, r, v_set(1.0f / 24.0f));
+    p = v_fma(p, r, v_set(1.0f / 6.0f));
+    p = v_fma(p, r, v_set(0.5f));
+    p = v_fma(p, r, v_set(1.0f));
+    p = v_fma(p, r, v_set(1.0f));
+    return v_scale_by_power(p, n);
+}
+
+/* 1 / (1 + e^-x) */
+V_INLINE v16 v_sigmoid(v16 x)
+{
+    const v16 one = v_set(1.0f);
+    return v_div(one, v_add(one, v_exp(v_sub(v_zero(), x))));
+}
+
+#endif

@@ -1,0 +1,113 @@
+/* v16 as two 256-bit registers (AVX2, FMA, F16C). */
+#include <immintrin.h>
+
+typedef struct v16 {
+    __m256 low, high;
+} v16;
+typedef struct m16 {
+    __m256 low, high;
+} m16;
+
+/* Register tiles of the panel kernel, for 16 registers: a panel takes two accumulators a row. */
+#define TILE_ROWS_MAX     6
+#define TILE_PANELS(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
+
+V_INLINE v16 v_zero(void)
+{
+    return (v16){_mm256_setzero_ps(), _mm256_setzero_ps()};
+}
+V_INLINE v16 v_set(float a)
+{
+    return (v16){_mm256_set1_ps(a), _mm256_set1_ps(a)};
+}
+V_INLINE v16 v_load(const float *p)
+{
+    return (v16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
+V_INLINE void v_store(float *p, v16 a)
+{
+    _mm256_storeu_ps(p, a.low);
+    _mm256_storeu_ps(p + 8, a.high);
+}
+V_INLINE v16 v_load_f16(const uint16_t *p)
+{
+    return (v16){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
+                 _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
+}
+V_INLINE __m256 v_widen_bf16_(const uint16_t *p)
+{
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+V_INLINE v16 v_load_bf16(const uint16_t *p)
+{
+    return (v16){v_widen_bf16_(p), v_widen_bf16_(p + 8)};
+}
+V_INLINE v16 v_add(v16 a, v16 b)
+{
+    return (v16){_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
+}
+V_INLINE v16 v_sub(v16 a, v16 b)
+{
+    return (v16){_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)};
+}
+V_INLINE v16 v_mul(v16 a, v16 b)
+{
+    return (v16){_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+}
+V_INLINE v16 v_div(v16 a, v16 b)
+{
+    return (v16){_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)};
+}
+V_INLINE v16 v_fma(v16 a, v16 b, v16 c)
+{
+    return (v16){_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
+}
+V_INLINE v16 v_max(v16 a, v16 b)
+{
+    return (v16){_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)};
+}
+V_INLINE v16 v_min(v16 a, v16 b)
+{
+    return (v16){_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)};
+}
+V_INLINE m16 v_less(v16 a, v16 b)
+{
+    return (m16){_mm256_cmp_ps(a.low, b.low, _CMP_LT_OQ),
+                 _mm256_cmp_ps(a.high, b.high, _CMP_LT_OQ)};
+}
+V_INLINE v16 v_blend(m16 mask, v16 when_true, v16 when_false)
+{
+    return (v16){_mm256_blendv_ps(when_false.low, when_true.low, mask.low),
+                 _mm256_blendv_ps(when_false.high, when_true.high, mask.high)};
+}
+V_INLINE __m256 v_scale_half_(__m256 p, __m256 n)
+{
+    const __m256i whole = _mm256_cvtps_epi32(n);
+    const __m256i half = _mm256_srai_epi32(whole, 1);
+    const __m256i rest = _mm256_sub_epi32(whole, half);
+    const __m256i bias = _mm256_set1_epi32(127);
+    const __m256 first = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23));
+    const __m256 second = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23));
+    return _mm256_mul_ps(_mm256_mul_ps(p, first), second);
+}
+/* p * 2^n for whole n in [-150, 129], in two exact-power factors so that denormals round once. */
+V_INLINE v16 v_scale_by_power(v16 p, v16 n)
+{
+    return (v16){v_scale_half_(p.low, n.low), v_scale_half_(p.high, n.high)};
+}
+/* Sum over lanes by the tree l + (l+8), l + (l+4), l + (l+2), l + (l+1). */
+V_INLINE float v_sum(v16 a)
+{
+    const __m256 s8 = _mm256_add_ps(a.low, a.high);
+    const __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+    const __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
+    return _mm_cvtss_f32(_mm_add_ss(s2, _mm_shuffle_ps(s2, s2, 1)));
+}
+V_INLINE float v_largest(v16 a)
+{
+    const __m256 m8 = _mm256_max_ps(a.low, a.high);
+    const __m128 m4 = _mm_max_ps(_mm256_castps256_ps128(m8), _mm256_extractf128_ps(m8, 1));
+    const __m128 m2 = _mm_max_ps(m4, _mm_movehl_ps(m4, m4));
+    return _mm_cvtss_f32(_mm_max_ss(m2, _mm_shuffle_ps(m2, m2, 1)));
+}

@@ -1,0 +1,96 @@
+/* v16 as one 512-bit register (AVX-512 F, VL, DQ, BW). */
+#include <immintrin.h>
+
+typedef __m512 v16;
+typedef __mmask16 m16;
+
+/* Register tiles of the panel kernel: TILE_PANELS(rows) panels of 16 outputs beside each other.
+ * With 32 registers, 24 accumulators leave room for the weights and the broadcast. */
+#define TILE_ROWS_MAX     6
+#define TILE_PANELS(rows) 4
+
+V_INLINE v16 v_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+V_INLINE v16 v_set(float a)
+{
+    return _mm512_set1_ps(a);
+}
+V_INLINE v16 v_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+V_INLINE void v_store(float *p, v16 a)
+{
+    _mm512_storeu_ps(p, a);
+}
+V_INLINE v16 v_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+V_INLINE v16 v_load_bf16(const uint16_t *p)
+{
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+V_INLINE v16 v_add(v16 a, v16 b)
+{
+    return _mm512_add_ps(a, b);
+}
+V_INLINE v16 v_sub(v16 a, v16 b)
+{
+    return _mm512_sub_ps(a, b);
+}
+V_INLINE v16 v_mul(v16 a, v16 b)
+{
+    return _mm512_mul_ps(a, b);
+}
+V_INLINE v16 v_div(v16 a, v16 b)
+{
+    return _mm512_div_ps(a, b);
+}
+V_INLINE v16 v_fma(v16 a, v16 b, v16 c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+V_INLINE v16 v_max(v16 a, v16 b)
+{
+    return _mm512_max_ps(a, b);
+}
+V_INLINE v16 v_min(v16 a, v16 b)
+{
+    return _mm512_min_ps(a, b);
+}
+V_INLINE m16 v_less(v16 a, v16 b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+}
+V_INLINE v16 v_blend(m16 mask, v16 when_true, v16 when_false)
+{
+    return _mm512_mask_blend_ps(mask, when_false, when_true);
+}
+/* p * 2^n for whole n in [-150, 129], in two exact-power factors so that denormals round once. */
+V_INLINE v16 v_scale_by_power(v16 p, v16 n)
+{
+    const __m512i whole = _mm512_cvtps_epi32(n);
+    const __m512i half = _mm512_srai_epi32(whole, 1);
+    const __m512i rest = _mm512_sub_epi32(whole, half);
+    const __m512i bias = _mm512_set1_epi32(127);
+    const v16 first = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(half, bias), 23));
+    const v16 second = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(rest, bias), 23));
+    return v_mul(v_mul(p, first), second);
+}
+/* Sum over lanes by the tree l + (l+8), l + (l+4), l + (l+2), l + (l+1). */
+V_INLINE float v_sum(v16 a)
+{
+    const __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1));
+    const __m256 s8 = _mm256_add_ps(_mm512_castps512_ps256(a), high);
+    const __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+    const __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
+    return _mm_cvtss_f32(_mm_add_ss(s2, _mm_shuffle_ps(s2, s2, 1)));
+}
+V_INLINE float v_largest(v16 a)
+{
+    return _mm512_reduce_max_ps(a);
+}

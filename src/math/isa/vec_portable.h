@@ -1,0 +1,142 @@
+/* v16 as plain C: for processors without a build of their own, and the yardstick of the others.
+ * fmaf rounds once everywhere, in hardware or in the mathematical library. */
+
+typedef struct v16 {
+    float lane[16];
+} v16;
+typedef struct m16 {
+    uint32_t lane[16];
+} m16;
+
+/* Two rows of one panel fill the 32 registers of 128 bits that a 64-bit machine usually has. */
+#define TILE_ROWS_MAX     2
+#define TILE_PANELS(rows) 1
+
+#define V_EACH for (int i = 0; i < 16; i++)
+
+V_INLINE v16 v_set(float a)
+{
+    v16 r;
+    V_EACH r.lane[i] = a;
+    return r;
+}
+V_INLINE v16 v_zero(void)
+{
+    return v_set(0.0f);
+}
+V_INLINE v16 v_load(const float *p)
+{
+    v16 r;
+    memcpy(r.lane, p, sizeof r.lane);
+    return r;
+}
+V_INLINE void v_store(float *p, v16 a)
+{
+    memcpy(p, a.lane, sizeof a.lane);
+}
+V_INLINE float v_from_bits_(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+/* Exact: normal numbers by moving the exponent, denormal ones by one exact subtraction. */
+V_INLINE float v_widen_f16_(uint16_t half)
+{
+    const uint32_t sign = (uint32_t)(half & 0x8000) << 16, magnitude = half & 0x7FFF;
+    if (magnitude >= 0x7C00) return v_from_bits_(sign | 0x7F800000u | (magnitude & 0x3FF) << 13);
+    if (magnitude >= 0x0400) return v_from_bits_(sign | (magnitude + 0x1C000u) << 13);
+    const float value = v_from_bits_(0x38800000u | magnitude << 13) - v_from_bits_(0x38800000u);
+    return sign ? -value : value;
+}
+V_INLINE v16 v_load_f16(const uint16_t *p)
+{
+    v16 r;
+    V_EACH r.lane[i] = v_widen_f16_(p[i]);
+    return r;
+}
+V_INLINE v16 v_load_bf16(const uint16_t *p)
+{
+    v16 r;
+    V_EACH r.lane[i] = v_from_bits_((uint32_t)p[i] << 16);
+    return r;
+}
+V_INLINE v16 v_add(v16 a, v16 b)
+{
+    V_EACH a.lane[i] = a.lane[i] + b.lane[i];
+    return a;
+}
+V_INLINE v16 v_sub(v16 a, v16 b)
+{
+    V_EACH a.lane[i] = a.lane[i] - b.lane[i];
+    return a;
+}
+V_INLINE v16 v_mul(v16 a, v16 b)
+{
+    V_EACH a.lane[i] = a.lane[i] * b.lane[i];
+    return a;
+}
+V_INLINE v16 v_div(v16 a, v16 b)
+{
+    V_EACH a.lane[i] = a.lane[i] / b.lane[i];
+    return a;
+}
+V_INLINE v16 v_fma(v16 a, v16 b, v16 c)
+{
+    V_EACH a.lane[i] = fmaf(a.lane[i], b.lane[i], c.lane[i]);
+    return a;
+}
+V_INLINE v16 v_max(v16 a, v16 b)
+{
+    V_EACH a.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+}
+V_INLINE v16 v_min(v16 a, v16 b)
+{
+    V_EACH a.lane[i] = a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+}
+V_INLINE m16 v_less(v16 a, v16 b)
+{
+    m16 r;
+    V_EACH r.lane[i] = a.lane[i] < b.lane[i];
+    return r;
+}
+V_INLINE v16 v_blend(m16 mask, v16 when_true, v16 when_false)
+{
+    V_EACH when_false.lane[i] = mask.lane[i] ? when_true.lane[i] : when_false.lane[i];
+    return when_false;
+}
+/* p * 2^n for whole n in [-150, 129], in two exact-power factors so that denormals round once. NaN
+ * in p stays NaN whatever n is, hence the clamp before the conversion. */
+V_INLINE v16 v_scale_by_power(v16 p, v16 n)
+{
+    V_EACH
+    {
+        const int32_t whole = n.lane[i] >= -150.0f && n.lane[i] <= 150.0f ? (int32_t)n.lane[i] : 0;
+        const int32_t half = whole >> 1, rest = whole - half;
+        p.lane[i] = p.lane[i] * v_from_bits_((uint32_t)(half + 127) << 23) *
+                    v_from_bits_((uint32_t)(rest + 127) << 23);
+    }
+    return p;
+}
+/* Sum over lanes by the tree l + (l+8), l + (l+4), l + (l+2), l + (l+1). */
+V_INLINE float v_sum(v16 a)
+{
+    for (int step = 8; step >= 1; step /= 2) {
+        for (int i = 0; i < step; i++) {
+            a.lane[i] = a.lane[i] + a.lane[i + step];
+        }
+    }
+    return a.lane[0];
+}
+V_INLINE float v_largest(v16 a)
+{
+    float largest = a.lane[0];
+    for (int i = 1; i < 16; i++) {
+        if (a.lane[i] > largest) largest = a.lane[i];
+    }
+    return largest;
+}
+
+#undef V_EACH

@@ -1,0 +1,66 @@
+/* The kernels that exist once for each instruction set, as one table of functions.
+ *
+ * They are compiled from src/math/isa/ with the flags of each set; ps_isa_kernels picks a table.
+ * All tables give the same bits (tests/unit/math/test_isa.c). Strides count values, not bytes.
+ * Pointers need no alignment. Nothing allocates. */
+#ifndef PS_MATH_KERNELS_H
+#define PS_MATH_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "math/dtype.h"
+
+/* out[r, 16 p + lane] = sum_k x[r, k] weights[p, k, lane]
+ *
+ *   x        [rows, k]             f32, row stride x_stride
+ *   weights  dtype                 value (p, k, lane) at p*panel_stride + k*k_stride + lane
+ *   out      [rows, 16*panels]     f32, row stride out_stride
+ *
+ * chain false: the arithmetic of math/panel.h (blocks of PS_PANEL_BLOCK), out is overwritten.
+ * chain true: one accumulator that starts from out and goes through all k. */
+typedef struct ps_panel_job {
+    ps_dtype dtype;
+    bool chain;
+    int rows, panels, k;
+    const void *weights;
+    size_t k_stride, panel_stride;
+    const float *x;
+    size_t x_stride;
+    float *out;
+    size_t out_stride;
+} ps_panel_job;
+
+/* One row of scores of one segment, turned into weights in place.
+ *   z      [count]   in: <q,k>;  out: exp(z*scale + bias - max) for first <= j < last
+ *   bias   [count]   or NULL
+ * Only [first, last) is visible; nothing outside is read as a number. Returns the maximum, and the
+ * sum over the weights in *sum: 16 lanes by j mod 16, ascending, then the fixed tree. When every
+ * visible score is -inf, the maximum is -inf and the sum 0. z and bias must be readable up to the
+ * next multiple of 16. */
+typedef struct ps_softmax_job {
+    float *z;
+    const float *bias;
+    int first, last;
+    float scale;
+} ps_softmax_job;
+
+typedef struct ps_kernels {
+    const char *name;
+    void (*panel_product)(const ps_panel_job *job);
+    /* out[i] = (x[i] / sqrt(mean(x^2) + eps)) * weight[i], 16 lanes of sums and the fixed tree. */
+    void (*rms_norm)(const float *x, const float *weight, int n, float eps, float *out);
+    void (*add)(const float *a, float *out, int n);                          // out += a
+    void (*silu_mul)(const float *gate, const float *up, float *out, int n); // out = silu(gate) up
+    /* Rotates pairs (t, t + half) of x[0 .. 2 half) by the angles whose cosines and sines are
+     * given. */
+    void (*rope_half)(float *x, const float *cosine, const float *sine, int half);
+    float (*softmax)(const ps_softmax_job *job, float *sum);
+    /* acc = acc * keep + part * take, n values: one fused multiply-add on the product acc * keep.
+     */
+    void (*fold)(float *acc, const float *part, float keep, float take, int n);
+    void (*scale)(float *x, float factor, int n); // x *= factor
+    float (*exp)(float x);                        // the same exponential as in softmax
+} ps_kernels;
+
+#endif

@@ -1,0 +1,163 @@
+/* The relative-position bias of Transformer-XL and ACE-Step.
+ *
+ * Distances, not keys, index the table, so a block of consecutive queries of one head needs the
+ * products (q + v) P[r] for one run of distances: one panel product for all of them. Lane n of the
+ * table is distance top - n (top = rounded-up span - 1). For query i and key j, n = top - i + j:
+ * the products that belong to ascending keys stand in ascending lanes, shifted by the query's
+ * position, and are added without turning anything round. */
+#include <assert.h>
+#include <math.h>
+
+#include "math/bias_kinds.h"
+#include "math/kernels.h"
+#include "math/panel.h"
+#include "math/real.h"
+
+enum { TABLE_ROWS = 64 };
+
+int ps_rel_pos_features(const ps_bias *bias)
+{
+    return bias->n_heads * bias->head_dim;
+}
+
+int ps_rel_pos_numbers(const ps_bias *bias)
+{
+    return bias->n_heads;
+}
+
+void ps_rel_pos_prepare(const ps_bias *bias, const ps_bias_row *row)
+{
+    const int group = bias->n_heads / bias->n_kv_heads;
+    for (int h = 0; h < bias->n_heads; h++) {
+        const size_t at = (size_t)h * (size_t)bias->head_dim;
+        const float *key = row->k + (size_t)(h / group) * (size_t)bias->head_dim;
+        float sum = 0.0f;
+        for (int t = 0; t < bias->head_dim; t++) {
+            sum = fmaf(bias->u[at + (size_t)t], key[t], sum);
+            row->features[at + (size_t)t] = row->q[at + (size_t)t] + bias->v[at + (size_t)t];
+        }
+        row->numbers[h] = sum * bias->scale;
+    }
+}
+
+/* Lanes that a block of queries can touch in one segment, rounded out to whole tiles. */
+static size_t lanes_max(int n_queries)
+{
+    return ps_mem_round_up((size_t)PS_SEGMENT + (size_t)n_queries, PS_PANEL_LANES) + PS_PANEL_LANES;
+}
+
+size_t ps_rel_pos_scratch_floats(int n_queries)
+{
+    return (size_t)n_queries * lanes_max(n_queries);
+}
+
+/* bias[j] += key part + position part for the keys of one query that lie inside the span.
+ * product[j + shift] is (q + v) P[i - j]. */
+static void add_row(const ps_bias *bias, const ps_bias_tile *tile, int head, int64_t position,
+                    const float *product, int64_t shift, float *out)
+{
+    const int64_t oldest = position - bias->span + 1 - tile->start;
+    const int64_t newest = position + 1 - tile->start;
+    const int last = newest < tile->last ? (int)newest : tile->last;
+    int j = oldest > tile->first ? (int)oldest : tile->first;
+    while (j < last) {
+        const int page = j / PS_KV_PAGE;
+        const int end = (page + 1) * PS_KV_PAGE < last ? (page + 1) * PS_KV_PAGE : last;
+        const float *key_part = tile->numbers[page] + (size_t)head * PS_KV_PAGE;
+        for (; j < end; j++) {
+            out[j] += key_part[j % PS_KV_PAGE] + product[shift + j] * bias->scale;
+        }
+    }
+}
+
+static void fill_head(const ps_bias *bias, const struct ps_kernels *kernels,
+                      const ps_bias_tile *tile, int head_in_block)
+{
+    const int head = tile->first_head + head_in_block, n = tile->n_queries;
+    const size_t k = (size_t)bias->head_dim, stride = lanes_max(n);
+    const int64_t lanes = (int64_t)ps_mem_round_up((size_t)bias->span, PS_PANEL_LANES);
+    const int64_t oldest = tile->first_position, newest = oldest + n - 1;
+    int64_t from = lanes - 1 - newest + tile->start + tile->first;
+    int64_t to = lanes - 1 - oldest + tile->start + tile->last;
+    from = (from < 0 ? 0 : from) / PS_PANEL_LANES * PS_PANEL_LANES;
+    to = to > lanes ? lanes : to;
+    const ps_panel_job job = {
+        .dtype = PS_F32,
+        .rows = n,
+        .panels = ps_panel_count((int)(to - from)),
+        .k = bias->head_dim,
+        .weights = bias->table + ((size_t)head * (size_t)lanes + (size_t)from) * k,
+        .k_stride = PS_PANEL_LANES,
+        .panel_stride = k * PS_PANEL_LANES,
+        .x = tile->features + (size_t)head * k,
+        .x_stride = tile->feature_stride,
+        .out = tile->scratch,
+        .out_stride = stride,
+    };
+    kernels->panel_product(&job);
+    for (int i = 0; i < n; i++) {
+        const int64_t position = oldest + i;
+        add_row(bias, tile, head, position, tile->scratch + (size_t)i * stride,
+                lanes - 1 - position + tile->start - from,
+                tile->bias + (size_t)(head_in_block * n + i) * PS_SEGMENT);
+    }
+}
+
+void ps_rel_pos_fill(const ps_bias *bias, const struct ps_kernels *kernels,
+                     const ps_bias_tile *tile)
+{
+    for (int h = 0; h < tile->n_heads; h++) {
+        fill_head(bias, kernels, tile, h);
+    }
+}
+
+size_t ps_bias_table_floats(int n_heads, int head_dim, int64_t span)
+{
+    return (size_t)n_heads * (size_t)head_dim * ps_mem_round_up((size_t)span, PS_PANEL_LANES);
+}
+
+size_t ps_bias_table_scratch_floats(int n_heads, int head_dim, int d)
+{
+    const size_t out = ps_mem_round_up((size_t)n_heads * (size_t)head_dim, PS_PANEL_LANES);
+    return TABLE_ROWS * (out + (size_t)d);
+}
+
+static void position_encoding(int64_t distance, double theta, int d, float *out)
+{
+    for (int t = 0; 2 * t < d; t++) {
+        const double w = ps_real_pow(theta, -2.0 * (double)t / (double)d);
+        double sine, cosine;
+        ps_real_sincos((double)distance * w, &sine, &cosine);
+        out[2 * t] = (float)sine;
+        if (2 * t + 1 < d) out[2 * t + 1] = (float)cosine;
+    }
+}
+
+void ps_bias_make_table(const ps_engine *engine, const ps_linear *w_pos, double theta, int n_heads,
+                        int head_dim, int64_t span, float *scratch, float *table)
+{
+    assert(w_pos->n == n_heads * head_dim);
+    const size_t d = (size_t)w_pos->k;
+    const size_t stride = ps_mem_round_up((size_t)w_pos->n, PS_PANEL_LANES);
+    const int64_t lanes = (int64_t)ps_mem_round_up((size_t)span, PS_PANEL_LANES);
+    float *encoding = scratch, *rows = scratch + TABLE_ROWS * d;
+    // The table belongs to the model, not to a chunk: always by panels, whatever --gemm says.
+    const ps_engine panels = {.kernels = engine->kernels, .pool = engine->pool};
+    for (int64_t start = 0; start < lanes; start += TABLE_ROWS) {
+        const int n = lanes - start < TABLE_ROWS ? (int)(lanes - start) : TABLE_ROWS;
+        for (int r = 0; r < n; r++) {
+            position_encoding(start + r, theta, w_pos->k, encoding + (size_t)r * d);
+        }
+        const ps_linear_call call = {w_pos, encoding, d, rows, stride};
+        ps_linear_forward(&panels, &call, 1, n, NULL);
+        for (int r = 0; r < n; r++) {
+            const size_t lane = (size_t)(lanes - 1 - (start + r));
+            for (int i = 0; i < w_pos->n; i++) {
+                const size_t head = (size_t)(i / head_dim), t = (size_t)(i % head_dim);
+                const size_t tile = head * ((size_t)lanes / PS_PANEL_LANES) + lane / PS_PANEL_LANES;
+                table[(tile * (size_t)head_dim + t) * PS_PANEL_LANES + lane % PS_PANEL_LANES] =
+                    rows[(size_t)r * stride + (size_t)i];
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+/* The spec as data and its checks. The JSON form is in spec_json.c. */
+#include "model/spec.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+void ps_spec_take_layers(ps_spec *spec, int n_layers)
+{
+    spec->n_layers = n_layers;
+    spec->layers = ps_mem_new((size_t)n_layers, sizeof *spec->layers);
+}
+
+void ps_spec_release(ps_spec *spec)
+{
+    ps_mem_free(spec->layers);
+    *spec = (ps_spec){0};
+}
+
+static ps_err check_range(const char *where, const char *key, int64_t value, int64_t min,
+                          int64_t max)
+{
+    if (value >= min && value <= max) return PS_OK;
+    return PS_FAIL(PS_ERR_FORMAT, "%s: %s is %lld, wanted %lld..%lld", where, key, (long long)value,
+                   (long long)min, (long long)max);
+}
+
+static ps_err check_positive(const char *where, const char *key, double value)
+{
+    if (isfinite(value) && value > 0.0) return PS_OK;
+    return PS_FAIL(PS_ERR_FORMAT, "%s: %s is %g, wanted a positive number", where, key, value);
+}
+
+static ps_err check_rope(const ps_spec *spec, const ps_rope *rope, const char *where)
+{
+    PS_TRY(check_range(where, "rope dims", rope->dims, 2, spec->head_dim));
+    if (rope->dims % 2 != 0)
+        return PS_FAIL(PS_ERR_FORMAT, "%s: rope dims is %d, wanted an even number", where,
+                       rope->dims);
+    PS_TRY(check_positive(where, "rope base", rope->base));
+    if (rope->kind == PS_ROPE_LINEAR || rope->kind == PS_ROPE_LLAMA3)
+        PS_TRY(check_positive(where, "rope factor", rope->factor));
+    if (rope->kind == PS_ROPE_LLAMA3) {
+        PS_TRY(check_positive(where, "rope low_factor", rope->low_factor));
+        PS_TRY(check_positive(where, "rope high_factor", rope->high_factor));
+        PS_TRY(check_positive(where, "rope original_length", rope->original_length));
+        if (rope->high_factor <= rope->low_factor) {
+            return PS_FAIL(PS_ERR_FORMAT, "%s: rope high_factor %g must be above low_factor %g",
+                           where, rope->high_factor, rope->low_factor);
+        }
+    }
+    return PS_OK;
+}
+
+static ps_err check_layer(const ps_spec *spec, const ps_layer_spec *layer, const char *where)
+{
+    PS_TRY(check_range(where, "window", layer->window, 0, INT32_MAX));
+    PS_TRY(check_range(where, "rope of a layer", layer->rope, -1, spec->n_ropes - 1));
+    PS_TRY(check_range(where, "number of biases", layer->n_biases, 0, PS_BIAS_MAX));
+    for (int b = 0; b < layer->n_biases; b++) {
+        const ps_bias_spec *bias = &layer->biases[b];
+        switch (bias->kind) {
+        case PS_BIAS_ALIBI:
+            PS_TRY(check_positive(where, "alibi max_exponent", bias->max_exponent));
+            break;
+        case PS_BIAS_REL_POS:
+            PS_TRY(check_range(where, "rel_pos dim", bias->dim, 2, PS_SPEC_WIDTH_MAX));
+            PS_TRY(check_positive(where, "rel_pos theta", bias->theta));
+            break;
+        default:
+            return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: bias %s cannot come from a file", where,
+                           ps_bias_kind_name(bias->kind));
+        }
+    }
+    return PS_OK;
+}
+
+static ps_err check_tokens(const ps_spec *spec, const char *where)
+{
+    PS_TRY(check_range(where, "bos_id", spec->bos_id, -1, spec->vocab_size - 1));
+    if (spec->add_bos && spec->bos_id < 0)
+        return PS_FAIL(PS_ERR_FORMAT, "%s: add_bos is true, but there is no bos_id", where);
+    PS_TRY(check_range(where, "number of eos_ids", spec->n_eos, 0, PS_SPEC_EOS_MAX));
+    for (int i = 0; i < spec->n_eos; i++) {
+        PS_TRY(check_range(where, "eos_ids", spec->eos_ids[i], 0, spec->vocab_size - 1));
+    }
+    return PS_OK;
+}
+
+ps_err ps_spec_check(const ps_spec *spec, const char *where)
+{
+    PS_TRY(check_range(where, "n_layers", spec->n_layers, 1, PS_SPEC_LAYERS_MAX));
+    PS_TRY(check_range(where, "d_model", spec->d_model, 1, PS_SPEC_WIDTH_MAX));
+    PS_TRY(check_range(where, "d_ff", spec->d_ff, 1, PS_SPEC_WIDTH_MAX));
+    PS_TRY(check_range(where, "head_dim", spec->head_dim, 1, PS_SPEC_HEAD_DIM_MAX));
+    PS_TRY(check_range(where, "n_heads", spec->n_heads, 1, PS_SPEC_WIDTH_MAX / spec->head_dim));
+    PS_TRY(check_range(where, "n_kv_heads", spec->n_kv_heads, 1, spec->n_heads));
+    PS_TRY(check_range(where, "vocab_size", spec->vocab_size, 1, PS_SPEC_VOCAB_MAX));
+    if (spec->n_heads % spec->n_kv_heads != 0) {
+        return PS_FAIL(PS_ERR_FORMAT, "%s: n_heads %d is not a multiple of n_kv_heads %d", where,
+                       spec->n_heads, spec->n_kv_heads);
+    }
+    PS_TRY(check_range(where, "context", spec->context, 0, INT64_C(1) << 48));
+    PS_TRY(check_positive(where, "attention_scale", spec->attention_scale));
+    if (!isfinite(spec->norm_eps) || spec->norm_eps < 0.0)
+        return PS_FAIL(PS_ERR_FORMAT, "%s: norm_eps is %g, wanted >= 0", where, spec->norm_eps);
+    PS_TRY(check_range(where, "number of ropes", spec->n_ropes, 0, PS_SPEC_ROPES_MAX));
+    for (int r = 0; r < spec->n_ropes; r++) {
+        PS_TRY(check_rope(spec, &spec->ropes[r], where));
+    }
+    for (int l = 0; l < spec->n_layers; l++) {
+        PS_TRY(check_layer(spec, &spec->layers[l], where));
+    }
+    return check_tokens(spec, where);
+}
+
+bool ps_spec_is_endless(const ps_spec *spec)
+{
+    for (int l = 0; l < spec->n_layers; l++) {
+        if (spec->layers[l].window == 0) return false;
+    }
+    return true;
+}
+
+/* A provider of this layer as far as its needs go: no tensors. */
+static ps_bias shape_of(const ps_spec *spec, const ps_bias_spec *bias)
+{
+    return (ps_bias){.kind = bias->kind,
+                     .n_heads = spec->n_heads,
+                     .n_kv_heads = spec->n_kv_heads,
+                     .head_dim = spec->head_dim};
+}
+
+int ps_spec_layer_features(const ps_spec *spec, int layer)
+{
+    int n = 0;
+    for (int b = 0; b < spec->layers[layer].n_biases; b++) {
+        const ps_bias bias = shape_of(spec, &spec->layers[layer].biases[b]);
+        n += ps_bias_features(&bias);
+    }
+    return n;
+}
+
+int ps_spec_layer_numbers(const ps_spec *spec, int layer)
+{
+    int n = 0;
+    for (int b = 0; b < spec->layers[layer].n_biases; b++) {
+        const ps_bias bias = shape_of(spec, &spec->layers[layer].biases[b]);
+        n += ps_bias_numbers(&bias);
+    }
+    return n;
+}
+
+bool ps_spec_is_eos(const ps_spec *spec, int32_t token)
+{
+    for (int i = 0; i < spec->n_eos; i++) {
+        if (spec->eos_ids[i] == token) return true;
+    }
+    return false;
+}

@@ -1,0 +1,305 @@
+/* Ties weights, caches and scratch of a stage together. Scratch is laid out by one function that
+ * also counts for the plan. */
+#include "model/stage_model.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "math/kernels.h"
+#include "math/panel.h"
+#include "model/block.h"
+
+struct ps_stage_model {
+    const ps_ckpt *ckpt;
+    ps_part part;
+    ps_limits limits;
+    const ps_engine *engine;
+    ps_weights weights;
+    ps_cache cache;
+    ps_region region;
+    ps_workspace work;
+    float *head_normed; // [PS_HEAD_ROWS, stride]
+    float *logits;      // [PS_HEAD_ROWS, V rounded up]
+    ps_observer *observer;
+    void *observer_arg;
+};
+
+static size_t round16(size_t n)
+{
+    return ps_mem_round_up(n, PS_PANEL_LANES);
+}
+
+size_t ps_stage_stride(const ps_spec *spec)
+{
+    return round16((size_t)spec->d_model);
+}
+
+size_t ps_stage_logits_stride(const ps_spec *spec)
+{
+    return round16((size_t)spec->vocab_size);
+}
+
+static int larger(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+static void most_bias_needs(const ps_spec *spec, const ps_part *part, ps_workspace *w)
+{
+    for (int l = part->first_layer; l < part->end_layer; l++) {
+        const size_t features = round16((size_t)ps_spec_layer_features(spec, l));
+        const size_t numbers = round16((size_t)ps_spec_layer_numbers(spec, l));
+        if (features > w->feature_stride) w->feature_stride = features;
+        if (numbers > w->number_stride) w->number_stride = numbers;
+    }
+}
+
+/* The widest input of any product of the part, for the BLAS strips. */
+static int widest_input(const ps_spec *spec)
+{
+    return larger(larger(spec->d_model, spec->d_ff), spec->n_heads * spec->head_dim);
+}
+
+static void lay_out(const ps_spec *spec, const ps_part *part, const ps_limits *limits, ps_gemm gemm,
+                    int n_threads, ps_arena *arena, ps_workspace *w)
+{
+    const size_t rows = (size_t)limits->rows_max, k = (size_t)spec->head_dim;
+    *w = (ps_workspace){.rows_max = limits->rows_max,
+                        .d_stride = ps_stage_stride(spec),
+                        .q_stride = round16((size_t)spec->n_heads * k),
+                        .k_stride = round16((size_t)spec->n_kv_heads * k),
+                        .f_stride = round16((size_t)spec->d_ff)};
+    most_bias_needs(spec, part, w);
+    w->normed = ps_arena_take(arena, rows * w->d_stride, sizeof(float));
+    w->added = ps_arena_take(arena, rows * w->d_stride, sizeof(float));
+    w->q = ps_arena_take(arena, rows * w->q_stride, sizeof(float));
+    w->attended = ps_arena_take(arena, rows * w->q_stride, sizeof(float));
+    w->k = ps_arena_take(arena, rows * w->k_stride, sizeof(float));
+    w->v = ps_arena_take(arena, rows * w->k_stride, sizeof(float));
+    w->gate = ps_arena_take(arena, rows * w->f_stride, sizeof(float));
+    w->up = ps_arena_take(arena, rows * w->f_stride, sizeof(float));
+    w->features = ps_arena_take(arena, rows * w->feature_stride, sizeof(float));
+    w->numbers = ps_arena_take(arena, rows * w->number_stride, sizeof(float));
+    const size_t angles = (size_t)spec->n_ropes * (k / 2);
+    w->cosine = ps_arena_take(arena, rows * angles, sizeof(float));
+    w->sine = ps_arena_take(arena, rows * angles, sizeof(float));
+    w->frequencies = ps_arena_take(arena, angles, sizeof(double));
+    const int group = spec->n_heads / spec->n_kv_heads;
+    w->attention = ps_arena_take(
+        arena, ps_attention_scratch_floats(n_threads, group, spec->head_dim), sizeof(float));
+    const size_t blas = ps_linear_scratch_floats(gemm, n_threads, widest_input(spec));
+    if (blas > 0) w->blas = ps_arena_take(arena, blas, sizeof(float));
+    w->blocks = ps_arena_take(arena, rows, sizeof *w->blocks);
+    w->runs = ps_arena_take(arena, rows, sizeof *w->runs);
+    w->run_slot = ps_arena_take(arena, rows, sizeof *w->run_slot);
+}
+
+static void lay_out_head(const ps_spec *spec, const ps_part *part, ps_arena *arena,
+                         ps_stage_model *model)
+{
+    const size_t rows = part->ends ? PS_HEAD_ROWS : 0;
+    float *normed = ps_arena_take(arena, rows * ps_stage_stride(spec), sizeof(float));
+    float *logits = ps_arena_take(arena, rows * ps_stage_logits_stride(spec), sizeof(float));
+    if (!model) return;
+    model->head_normed = normed;
+    model->logits = logits;
+}
+
+static ps_cache_params cache_params(const ps_spec *spec, const ps_part *part,
+                                    const ps_limits *limits)
+{
+    return (ps_cache_params){.spec = spec,
+                             .first_layer = part->first_layer,
+                             .end_layer = part->end_layer,
+                             .n_slots = limits->n_slots,
+                             .context = limits->context,
+                             .chunk_rows = limits->chunk_rows};
+}
+
+ps_err ps_stage_measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits,
+                        ps_gemm gemm, int n_threads, ps_stage_size *out)
+{
+    *out = (ps_stage_size){0};
+    const ps_cache_params cache = cache_params(&ckpt->spec, part, limits);
+    if (!ps_cache_measure(&cache, &out->cache_bytes))
+        return PS_FAIL(PS_ERR_LIMIT, "caches for %d slots of %lld positions overflow",
+                       limits->n_slots, (long long)limits->context);
+    const ps_weights_size weights = ps_weights_measure(ckpt, part, limits->context);
+    out->mapped_bytes = weights.mapped_bytes;
+    out->weights_bytes = weights.taken_bytes;
+    ps_arena arena = ps_arena_counting();
+    ps_workspace work;
+    lay_out(&ckpt->spec, part, limits, gemm, n_threads, &arena, &work);
+    lay_out_head(&ckpt->spec, part, &arena, NULL);
+    out->buffer_bytes = arena.used;
+    return PS_OK;
+}
+
+static ps_err open_parts(const ps_stage_model_params *params, ps_stage_model *m)
+{
+    const ps_spec *spec = &params->ckpt->spec;
+    const int n_threads = ps_pool_threads(params->engine->pool);
+    ps_stage_size size;
+    PS_TRY(ps_stage_measure(params->ckpt, &params->part, &params->limits, params->engine->gemm,
+                            n_threads, &size));
+    PS_TRY(ps_weights_open(params->ckpt, &params->part, params->limits.context, params->engine,
+                           &m->weights));
+    PS_TRY(ps_weights_verify(&m->weights, params->verify, params->engine));
+    const ps_cache_params cache = cache_params(spec, &params->part, &params->limits);
+    PS_TRY(ps_cache_open(&cache, &m->cache));
+    PS_TRY(ps_region_take(size.buffer_bytes, "buffers", &m->region));
+    ps_arena arena = ps_arena_over(&m->region);
+    lay_out(spec, &params->part, &params->limits, params->engine->gemm, n_threads, &arena,
+            &m->work);
+    lay_out_head(spec, &params->part, &arena, m);
+    for (int r = 0; r < spec->n_ropes; r++) {
+        ps_rope_frequencies(&spec->ropes[r],
+                            m->work.frequencies + (size_t)r * (size_t)(spec->head_dim / 2));
+    }
+    return PS_OK;
+}
+
+ps_err ps_stage_model_open(const ps_stage_model_params *params, ps_stage_model **out)
+{
+    assert(params->limits.rows_max >= 1 && params->limits.chunk_rows <= params->limits.rows_max);
+    *out = NULL;
+    ps_stage_model *m = ps_mem_new(1, sizeof *m);
+    *m = (ps_stage_model){.ckpt = params->ckpt,
+                          .part = params->part,
+                          .limits = params->limits,
+                          .engine = params->engine,
+                          .weights = {.map = {.fd = -1}}};
+    const ps_err err = open_parts(params, m);
+    if (err) {
+        ps_stage_model_close(m);
+        return err;
+    }
+    *out = m;
+    return PS_OK;
+}
+
+void ps_stage_model_close(ps_stage_model *model)
+{
+    if (!model) return;
+    ps_region_release(&model->region);
+    ps_cache_close(&model->cache);
+    ps_weights_close(&model->weights);
+    ps_mem_free(model);
+}
+
+void ps_stage_observe(ps_stage_model *model, ps_observer *observer, void *arg)
+{
+    model->observer = observer;
+    model->observer_arg = arg;
+}
+
+void ps_stage_embed(ps_stage_model *m, const int32_t *tokens, int n, float *x)
+{
+    assert(m->part.ends && n <= m->limits.rows_max);
+    const ps_linear *embed = &m->weights.embed;
+    for (int r = 0; r < n; r++) {
+        assert(tokens[r] >= 0 && tokens[r] < embed->n);
+        ps_panel_unpack_row(embed->dtype, embed->panels, embed->k, tokens[r],
+                            x + (size_t)r * m->work.d_stride);
+    }
+    if (m->observer) m->observer(m->observer_arg, -1, x, m->work.d_stride, n);
+}
+
+/* Groups the rows into runs, and gives each run room in the caches. */
+static void find_runs(ps_stage_model *m, const ps_rows *rows)
+{
+    ps_workspace *w = &m->work;
+    w->n_runs = 0;
+    for (int r = 0; r < rows->n; r++) {
+        ps_attention_run *run = w->n_runs > 0 ? &w->runs[w->n_runs - 1] : NULL;
+        if (run && w->run_slot[w->n_runs - 1] == rows->slot[r] &&
+            run->first_position + run->n_rows == rows->position[r]) {
+            run->n_rows++;
+            continue;
+        }
+        w->run_slot[w->n_runs] = rows->slot[r];
+        w->runs[w->n_runs++] =
+            (ps_attention_run){.first_row = r, .n_rows = 1, .first_position = rows->position[r]};
+    }
+    for (int i = 0; i < w->n_runs; i++) {
+        ps_cache_reserve(&m->cache, w->run_slot[i], w->runs[i].first_position, w->runs[i].n_rows);
+    }
+}
+
+/* cos and sin of every row's position, once for all layers. */
+static void find_angles(ps_stage_model *m, const ps_rows *rows)
+{
+    const ps_spec *spec = &m->ckpt->spec;
+    ps_workspace *w = &m->work;
+    const size_t half_stride = (size_t)(spec->head_dim / 2);
+    for (int rope = 0; rope < spec->n_ropes; rope++) {
+        const double *frequencies = w->frequencies + (size_t)rope * half_stride;
+        for (int r = 0; r < rows->n; r++) {
+            const size_t at = ((size_t)rope * (size_t)w->rows_max + (size_t)r) * half_stride;
+            ps_rope_angles(frequencies, spec->ropes[rope].dims / 2, rows->position[r],
+                           w->cosine + at, w->sine + at);
+        }
+    }
+}
+
+void ps_stage_blocks(ps_stage_model *m, const ps_rows *rows, float *x)
+{
+    assert(rows->n <= m->limits.rows_max);
+    if (rows->n == 0) return;
+    find_runs(m, rows);
+    find_angles(m, rows);
+    for (int layer = m->part.first_layer; layer < m->part.end_layer; layer++) {
+        const int local = layer - m->part.first_layer;
+        const ps_block block = {.spec = &m->ckpt->spec,
+                                .layer = layer,
+                                .local_layer = local,
+                                .weights = &m->weights.layers[local],
+                                .cache = &m->cache,
+                                .work = &m->work,
+                                .engine = m->engine};
+        ps_block_forward(&block, rows, x);
+        if (m->observer) m->observer(m->observer_arg, layer, x, m->work.d_stride, rows->n);
+    }
+}
+
+const float *ps_stage_head(ps_stage_model *m, const float *x, int n)
+{
+    assert(m->part.ends && n >= 1 && n <= PS_HEAD_ROWS);
+    const ps_spec *spec = &m->ckpt->spec;
+    const size_t stride = m->work.d_stride;
+    for (int r = 0; r < n; r++) {
+        m->engine->kernels->rms_norm(x + (size_t)r * stride, m->weights.final_norm, spec->d_model,
+                                     (float)spec->norm_eps, m->head_normed + (size_t)r * stride);
+    }
+    const ps_linear_call call = {&m->weights.head, m->head_normed, stride, m->logits,
+                                 ps_stage_logits_stride(spec)};
+    ps_linear_forward(m->engine, &call, 1, n, m->work.blas);
+    return m->logits;
+}
+
+size_t ps_stage_cache_bytes_read(const ps_stage_model *m)
+{
+    const ps_spec *spec = &m->ckpt->spec;
+    const size_t position_bytes =
+        2 * (size_t)spec->n_kv_heads * (size_t)spec->head_dim * sizeof(float);
+    size_t seen = 0;
+    for (int i = 0; i < m->work.n_runs; i++) {
+        const ps_attention_run *run = &m->work.runs[i];
+        const int64_t end = run->first_position + run->n_rows;
+        for (int l = m->part.first_layer; l < m->part.end_layer; l++) {
+            const int64_t window = spec->layers[l].window, bound = window + run->n_rows - 1;
+            seen += (size_t)(window > 0 && bound < end ? bound : end);
+        }
+    }
+    return seen * position_bytes;
+}
+
+void ps_stage_fork(ps_stage_model *model, int from, int to)
+{
+    ps_cache_fork(&model->cache, from, to);
+}
+
+void ps_stage_end(ps_stage_model *model, int slot)
+{
+    ps_cache_end(&model->cache, slot);
+}

@@ -1,0 +1,153 @@
+/* Contents of a stage's tensors against the manifest, and the record that saves doing it again.
+ *
+ * The record is named by a hash of the file's identity, the manifest and the part; that it exists
+ * is all it says. Whoever changes the file changes its identity (size, modification or change time,
+ * inode). */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "model/ckpt_parts.h"
+#include "model/weights.h"
+
+typedef struct check {
+    const ps_weights *weights;
+    atomic_int first_bad; // lowest index of a damaged tensor; n_tensors if none
+    atomic_int first_unreadable;
+} check;
+
+static void lower(atomic_int *value, int to)
+{
+    int now = atomic_load(value);
+    while (to < now && !atomic_compare_exchange_weak(value, &now, to)) {
+    }
+}
+
+static bool is_good(const ps_ckpt_tensor *t, const void *bytes)
+{
+    if (ps_ckpt_hash(bytes, t->bytes) != t->hash) return false;
+    const size_t n = t->bytes / ps_dtype_bytes(t->dtype);
+    return ps_dtype_first_not_finite(t->dtype, bytes, n) == n;
+}
+
+static void check_mapped(void *arg, int item, int thread)
+{
+    (void)thread;
+    check *c = arg;
+    const ps_ckpt_tensor *t = &c->weights->ckpt->tensors[item];
+    if (!ps_part_owns(&c->weights->part, t->need.layer)) return;
+    if (t->offset == PS_H5_NOT_MAPPABLE) {
+        lower(&c->first_unreadable, item);
+    } else if (!is_good(t, c->weights->map.data + t->offset)) {
+        lower(&c->first_bad, item);
+    }
+}
+
+/* Says what is wrong with a tensor that failed. */
+static ps_err diagnose(const ps_ckpt *ckpt, const ps_ckpt_tensor *t, const void *bytes)
+{
+    char name[PS_TENSOR_NAME_BYTES];
+    ps_tensor_name(t->need.role, t->need.layer, name);
+    if (ps_ckpt_hash(bytes, t->bytes) != t->hash)
+        return PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s is damaged: its checksum differs", ckpt->path,
+                       name);
+    const size_t n = t->bytes / ps_dtype_bytes(t->dtype);
+    const size_t at = ps_dtype_first_not_finite(t->dtype, bytes, n);
+    const size_t lane = at % 16, k = at / 16 % (size_t)t->need.k,
+                 panel = at / 16 / (size_t)t->need.k;
+    if (!t->need.panel)
+        return PS_FAIL(PS_ERR_NUMERIC, "%s: tensor %s holds NaN or infinity at [%zu]", ckpt->path,
+                       name, at);
+    return PS_FAIL(PS_ERR_NUMERIC, "%s: tensor %s holds NaN or infinity at [%zu,%zu]", ckpt->path,
+                   name, panel * 16 + lane, k);
+}
+
+/* Tensors that only HDF5 can read (chunked): one after the other. */
+static ps_err check_unmappable(const ps_weights *w)
+{
+    ps_h5_file *file;
+    PS_TRY(ps_h5_open(w->ckpt->path, &file));
+    ps_err err = PS_OK;
+    for (int i = 0; i < w->ckpt->n_tensors && !err; i++) {
+        const ps_ckpt_tensor *t = &w->ckpt->tensors[i];
+        if (!ps_part_owns(&w->part, t->need.layer) || t->offset != PS_H5_NOT_MAPPABLE) continue;
+        char name[PS_TENSOR_NAME_BYTES];
+        ps_h5_info info;
+        ps_region buffer;
+        ps_tensor_name(t->need.role, t->need.layer, name);
+        err = ps_region_take(t->bytes, name, &buffer);
+        if (!err) err = ps_h5_find(file, name, &info);
+        if (!err) err = ps_h5_read(file, name, &info, buffer.base);
+        if (!err && !is_good(t, buffer.base)) err = diagnose(w->ckpt, t, buffer.base);
+        ps_region_release(&buffer);
+    }
+    ps_h5_close(file);
+    return err;
+}
+
+static ps_err check_all(const ps_weights *w, const ps_engine *engine)
+{
+    const int n = w->ckpt->n_tensors;
+    check c = {.weights = w};
+    atomic_init(&c.first_bad, n);
+    atomic_init(&c.first_unreadable, n);
+    ps_pool_run(engine->pool, n, check_mapped, &c);
+    const int bad = atomic_load(&c.first_bad);
+    if (bad < n) {
+        const ps_ckpt_tensor *t = &w->ckpt->tensors[bad];
+        return diagnose(w->ckpt, t, w->map.data + t->offset);
+    }
+    return atomic_load(&c.first_unreadable) < n ? check_unmappable(w) : PS_OK;
+}
+
+/* Path of the record for this file and part; false when there is no place for records. */
+static bool record_path(const ps_weights *w, ps_text *directory, ps_text *path)
+{
+    struct {
+        ps_file_identity file;
+        uint64_t manifest, first, end, ends;
+    } key = {.manifest = w->ckpt->identity,
+             .first = (uint64_t)w->part.first_layer,
+             .end = (uint64_t)w->part.end_layer,
+             .ends = w->part.ends};
+    if (ps_file_identify(w->ckpt->path, &key.file) != PS_OK) return false;
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (cache && cache[0] == '/') {
+        ps_text_appendf(directory, "%s/pipestep/verified", cache);
+    } else if (home && home[0] == '/') {
+        ps_text_appendf(directory, "%s/.cache/pipestep/verified", home);
+    } else {
+        return false;
+    }
+    char hash[PS_CKPT_HASH_BYTES];
+    ps_ckpt_hash_text(ps_ckpt_hash(&key, sizeof key), hash);
+    ps_text_appendf(path, "%s/%s", ps_text_str(directory), hash);
+    return true;
+}
+
+static void write_record(const ps_text *directory, const ps_text *path)
+{
+    ps_file_writer record;
+    // Without a record the next start verifies again: nothing is lost.
+    if (ps_file_make_dirs(ps_text_str(directory)) != PS_OK) return;
+    if (ps_file_writer_open(ps_text_str(path), &record) != PS_OK) return;
+    if (ps_file_writer_commit(&record) != PS_OK) ps_log(PS_LOG_DEBUG, "%s", ps_err_message());
+}
+
+ps_err ps_weights_verify(const ps_weights *weights, ps_verify verify, const ps_engine *engine)
+{
+    if (verify == PS_VERIFY_NEVER) return PS_OK;
+    ps_text directory = {0}, path = {0};
+    const bool recordable = verify == PS_VERIFY_ONCE && record_path(weights, &directory, &path);
+    ps_err err = PS_OK;
+    if (!recordable || access(ps_text_str(&path), F_OK) != 0) {
+        err = check_all(weights, engine);
+        if (!err && recordable) write_record(&directory, &path);
+    }
+    ps_text_release(&directory);
+    ps_text_release(&path);
+    return err;
+}

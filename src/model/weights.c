@@ -1,0 +1,245 @@
+/* One function lays a stage's weights out, twice: once over an arena that only counts, for the plan
+ * and the size of the region, once over the region itself. */
+#include "model/weights.h"
+
+#include <assert.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "math/panel.h"
+#include "math/real.h"
+#include "model/h5.h"
+
+enum { MAP_FROM_BYTES = 65536, MAP_ALIGN = 64 };
+
+typedef struct layout {
+    const ps_ckpt *ckpt;
+    ps_part part;
+    int64_t span;
+    ps_arena arena;
+    size_t mapped_bytes;
+    ps_weights *weights; // NULL while counting
+    ps_h5_file *h5;      // opened when the first unmappable tensor is met
+} layout;
+
+static bool is_mapped(const ps_ckpt_tensor *t)
+{
+    return t->need.panel && t->bytes >= MAP_FROM_BYTES && t->offset != PS_H5_NOT_MAPPABLE &&
+           t->offset % MAP_ALIGN == 0;
+}
+
+/* Reads a tensor into `to`, from its place in the file or through HDF5. */
+static ps_err read_tensor(layout *l, const ps_ckpt_tensor *t, void *to)
+{
+    const char *path = l->ckpt->path;
+    if (t->offset != PS_H5_NOT_MAPPABLE)
+        return ps_file_read_at(l->weights->map.fd, path, t->offset, to, t->bytes);
+    char name[PS_TENSOR_NAME_BYTES];
+    ps_h5_info info;
+    ps_tensor_name(t->need.role, t->need.layer, name);
+    if (!l->h5) PS_TRY(ps_h5_open(path, &l->h5));
+    PS_TRY(ps_h5_find(l->h5, name, &info));
+    if (info.bytes != t->bytes)
+        return PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s changed its size", path, name);
+    return ps_h5_read(l->h5, name, &info, to);
+}
+
+/* The tensor's bytes: in the map, or in the arena. *out is NULL while counting, or when the spec
+ * does not call for the tensor. Vectors are padded with zeros to a multiple of 16. */
+static ps_err place(layout *l, ps_role role, int layer, const void **out)
+{
+    *out = NULL;
+    const ps_ckpt_tensor *t = ps_ckpt_find(l->ckpt, role, layer);
+    if (!t) return PS_OK;
+    if (is_mapped(t)) {
+        l->mapped_bytes += t->bytes;
+        if (l->weights) *out = l->weights->map.data + t->offset;
+        return PS_OK;
+    }
+    void *to = ps_arena_take(&l->arena, ps_mem_round_up(t->bytes, PS_MEM_ALIGN), 1);
+    if (!l->weights) return PS_OK;
+    *out = to;
+    return read_tensor(l, t, to);
+}
+
+static ps_err place_linear(layout *l, ps_role role, ps_role bias_role, int layer, ps_linear *out)
+{
+    const ps_ckpt_tensor *t = ps_ckpt_find(l->ckpt, role, layer);
+    const void *panels, *bias = NULL;
+    PS_TRY(place(l, role, layer, &panels));
+    if (bias_role != PS_ROLE_COUNT) PS_TRY(place(l, bias_role, layer, &bias));
+    if (t) {
+        *out = (ps_linear){
+            .dtype = t->dtype, .n = t->need.n, .k = t->need.k, .panels = panels, .bias = bias};
+    }
+    return PS_OK;
+}
+
+static ps_err place_vector(layout *l, ps_role role, int layer, const float **out)
+{
+    const void *bytes;
+    PS_TRY(place(l, role, layer, &bytes));
+    *out = bytes;
+    return PS_OK;
+}
+
+static ps_err place_rel_pos(layout *l, const ps_bias_spec *spec, int layer, ps_bias *bias,
+                            const ps_engine *engine)
+{
+    ps_linear w_pos = {0};
+    PS_TRY(place_linear(l, PS_ROLE_REL_POS_W, PS_ROLE_COUNT, layer, &w_pos));
+    PS_TRY(place_vector(l, PS_ROLE_REL_POS_U, layer, &bias->u));
+    PS_TRY(place_vector(l, PS_ROLE_REL_POS_V, layer, &bias->v));
+    const size_t floats = ps_bias_table_floats(bias->n_heads, bias->head_dim, bias->span);
+    float *table = ps_arena_take(&l->arena, floats, sizeof *table);
+    bias->table = table;
+    if (!l->weights) return PS_OK;
+    ps_region scratch;
+    PS_TRY(ps_region_take(ps_bias_table_scratch_floats(bias->n_heads, bias->head_dim, spec->dim) *
+                              sizeof(float),
+                          "scratch for a bias table", &scratch));
+    ps_bias_make_table(engine, &w_pos, spec->theta, bias->n_heads, bias->head_dim, bias->span,
+                       scratch.base, table);
+    ps_region_release(&scratch);
+    return PS_OK;
+}
+
+static ps_err place_biases(layout *l, int layer, ps_layer_weights *out, const ps_engine *engine)
+{
+    const ps_spec *spec = &l->ckpt->spec;
+    const ps_layer_spec *ls = &spec->layers[layer];
+    out->n_biases = ls->n_biases;
+    for (int b = 0; b < ls->n_biases; b++) {
+        ps_bias *bias = &out->biases[b];
+        *bias = (ps_bias){.kind = ls->biases[b].kind,
+                          .n_heads = spec->n_heads,
+                          .n_kv_heads = spec->n_kv_heads,
+                          .head_dim = spec->head_dim,
+                          .scale = (float)spec->attention_scale,
+                          .span = ls->window > 0 && ls->window < l->span ? ls->window : l->span};
+        if (bias->kind == PS_BIAS_ALIBI) {
+            float *slopes = ps_arena_take(&l->arena, (size_t)spec->n_heads, sizeof *slopes);
+            bias->slopes = slopes;
+            if (slopes) ps_bias_alibi_slopes(spec->n_heads, ls->biases[b].max_exponent, slopes);
+        }
+        if (bias->kind == PS_BIAS_REL_POS)
+            PS_TRY(place_rel_pos(l, &ls->biases[b], layer, bias, engine));
+    }
+    return PS_OK;
+}
+
+static ps_err place_layer(layout *l, int layer, ps_layer_weights *out, const ps_engine *engine)
+{
+    PS_TRY(place_vector(l, PS_ROLE_ATTENTION_NORM, layer, &out->attention_norm));
+    PS_TRY(place_linear(l, PS_ROLE_Q, PS_ROLE_Q_BIAS, layer, &out->q));
+    PS_TRY(place_linear(l, PS_ROLE_K, PS_ROLE_K_BIAS, layer, &out->k));
+    PS_TRY(place_linear(l, PS_ROLE_V, PS_ROLE_V_BIAS, layer, &out->v));
+    PS_TRY(place_linear(l, PS_ROLE_O, PS_ROLE_O_BIAS, layer, &out->o));
+    PS_TRY(place_vector(l, PS_ROLE_Q_NORM, layer, &out->q_norm));
+    PS_TRY(place_vector(l, PS_ROLE_K_NORM, layer, &out->k_norm));
+    PS_TRY(place_biases(l, layer, out, engine));
+    PS_TRY(place_vector(l, PS_ROLE_MLP_NORM, layer, &out->mlp_norm));
+    PS_TRY(place_linear(l, PS_ROLE_GATE, PS_ROLE_GATE_BIAS, layer, &out->gate));
+    PS_TRY(place_linear(l, PS_ROLE_UP, PS_ROLE_UP_BIAS, layer, &out->up));
+    return place_linear(l, PS_ROLE_DOWN, PS_ROLE_DOWN_BIAS, layer, &out->down);
+}
+
+static ps_err place_all(layout *l, const ps_engine *engine)
+{
+    ps_layer_weights counted;
+    ps_linear counted_linear;
+    const float *counted_vector;
+    ps_weights *w = l->weights;
+    const int n_layers = l->part.end_layer - l->part.first_layer;
+    ps_layer_weights *layers = ps_arena_take(&l->arena, (size_t)n_layers, sizeof *layers);
+    if (w) w->layers = layers;
+    if (l->part.ends) {
+        ps_linear *embed = w ? &w->embed : &counted_linear, *head = w ? &w->head : &counted_linear;
+        PS_TRY(place_linear(l, PS_ROLE_EMBED, PS_ROLE_COUNT, -1, embed));
+        PS_TRY(place_vector(l, PS_ROLE_FINAL_NORM, -1, w ? &w->final_norm : &counted_vector));
+        if (l->ckpt->spec.tied_head) {
+            *head = *embed;
+        } else {
+            PS_TRY(place_linear(l, PS_ROLE_HEAD, PS_ROLE_COUNT, -1, head));
+        }
+    }
+    for (int i = 0; i < n_layers; i++) {
+        PS_TRY(place_layer(l, l->part.first_layer + i, w ? &layers[i] : &counted, engine));
+    }
+    return PS_OK;
+}
+
+ps_weights_size ps_weights_measure(const ps_ckpt *ckpt, const ps_part *part, int64_t span)
+{
+    layout l = {.ckpt = ckpt, .part = *part, .span = span, .arena = ps_arena_counting()};
+    const ps_err err = place_all(&l, NULL);
+    assert(!err && "counting cannot fail");
+    (void)err;
+    return (ps_weights_size){l.mapped_bytes, l.arena.used};
+}
+
+/* Tells the kernel which parts of the file this stage will read, so that it reads ahead of the
+ * first use. A refusal costs time, not correctness. */
+static void advise(const ps_weights *w)
+{
+    const size_t page = 4096;
+    for (int i = 0; i < w->ckpt->n_tensors; i++) {
+        const ps_ckpt_tensor *t = &w->ckpt->tensors[i];
+        if (!ps_part_owns(&w->part, t->need.layer) || !is_mapped(t)) continue;
+        const size_t start = t->offset - t->offset % page;
+        madvise((void *)(uintptr_t)(w->map.data + start), t->offset + t->bytes - start,
+                MADV_WILLNEED);
+    }
+}
+
+ps_err ps_weights_open(const ps_ckpt *ckpt, const ps_part *part, int64_t span,
+                       const ps_engine *engine, ps_weights *out)
+{
+    *out = (ps_weights){.ckpt = ckpt, .part = *part, .map = {.fd = -1}};
+    const ps_weights_size size = ps_weights_measure(ckpt, part, span);
+    PS_TRY(ps_file_map_open(ckpt->path, &out->map));
+    ps_err err = PS_OK;
+    if (out->map.bytes != ckpt->file_bytes) {
+        err = PS_FAIL(PS_ERR_FORMAT, "%s: has %zu bytes, at the start it had %llu", ckpt->path,
+                      out->map.bytes, (unsigned long long)ckpt->file_bytes);
+    }
+    if (!err) err = ps_region_take(size.taken_bytes, "weights", &out->region);
+    if (!err) {
+        layout l = {.ckpt = ckpt,
+                    .part = *part,
+                    .span = span,
+                    .arena = ps_arena_over(&out->region),
+                    .weights = out};
+        err = place_all(&l, engine);
+        out->mapped_bytes = l.mapped_bytes;
+        ps_h5_close(l.h5);
+    }
+    if (!err) advise(out);
+    if (err) ps_weights_close(out);
+    return err;
+}
+
+void ps_weights_close(ps_weights *weights)
+{
+    ps_region_release(&weights->region);
+    if (weights->map.fd >= 0) ps_file_map_close(&weights->map);
+    *weights = (ps_weights){.map = {.fd = -1}};
+}
+
+size_t ps_weights_layer_bytes(const ps_ckpt *ckpt, int layer)
+{
+    size_t bytes = 0;
+    for (int role = 0; role < PS_ROLE_COUNT; role++) {
+        const ps_ckpt_tensor *t = ps_ckpt_find(ckpt, (ps_role)role, layer);
+        // w_pos itself is read once, to make its table.
+        if (t && role != PS_ROLE_REL_POS_W) bytes += t->bytes;
+    }
+    return bytes;
+}
+
+size_t ps_weights_head_bytes(const ps_ckpt *ckpt)
+{
+    const ps_ckpt_tensor *head =
+        ps_ckpt_find(ckpt, ckpt->spec.tied_head ? PS_ROLE_EMBED : PS_ROLE_HEAD, -1);
+    return head->bytes;
+}

@@ -1,0 +1,12 @@
+/* What pipe/ring needs to know of pipe/comm: the one header with MPI types in it. */
+#ifndef PS_PIPE_COMM_MPI_H
+#define PS_PIPE_COMM_MPI_H
+
+#include <mpi.h>
+
+#include "pipe/comm.h"
+
+/* The communicator of ordered data; liveness has another one. Borrowed. */
+MPI_Comm ps_comm_world(const ps_comm *comm);
+
+#endif

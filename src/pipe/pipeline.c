@@ -1,0 +1,174 @@
+#include "pipe/pipeline.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+struct ps_pipeline {
+    ps_stage stage;
+    const ps_spec *spec;
+    size_t head_bytes;
+    uint64_t submitted, collected;
+    ps_ring_buffer *next;     // taken for the next batch, or NULL
+    ps_ring_buffer *returned; // the collected batch, or NULL
+    ps_parcel parcel;         // view of `returned`
+    int32_t *tokens;          // [rows_max] scratch; owned
+};
+
+ps_err ps_pipeline_open(const ps_stage_params *params, ps_pipeline **out)
+{
+    *out = NULL;
+    ps_pipeline *p = ps_mem_new(1, sizeof *p);
+    p->spec = &params->ckpt->spec;
+    p->head_bytes = ps_weights_head_bytes(params->ckpt);
+    p->tokens = ps_mem_new((size_t)params->plan->limits.rows_max, sizeof *p->tokens);
+    ps_err err = ps_stage_open(params, &p->stage);
+    err = ps_comm_agree(params->comm, err);
+    if (err) {
+        ps_pipeline_close(p);
+        return err;
+    }
+    *out = p;
+    return PS_OK;
+}
+
+void ps_pipeline_close(ps_pipeline *p)
+{
+    if (!p) return;
+    ps_stage_close(&p->stage);
+    ps_mem_free(p->tokens);
+    ps_mem_free(p);
+}
+
+ps_err ps_pipeline_serve(ps_pipeline *p)
+{
+    return ps_ring_rank(p->stage.ring) == 0 ? PS_OK : ps_stage_run(&p->stage);
+}
+
+int ps_pipeline_in_flight(const ps_pipeline *p)
+{
+    return (int)(p->submitted - p->collected);
+}
+
+bool ps_pipeline_can_submit(ps_pipeline *p)
+{
+    if (ps_pipeline_in_flight(p) >= p->stage.plan->in_flight) return false;
+    if (!p->next) p->next = ps_ring_take(p->stage.ring);
+    return p->next != NULL;
+}
+
+ps_err ps_pipeline_submit(ps_pipeline *p, const ps_batch *batch, uint64_t *sequence)
+{
+    assert(p->next && "ask ps_pipeline_can_submit first");
+    assert(batch->n_rows <= p->stage.limits.rows_max);
+    ps_ring_buffer *buffer = p->next;
+    p->next = NULL;
+    const ps_parcel parcel =
+        ps_parcel_begin(buffer->data, PS_PARCEL_WORK, p->submitted, batch->n_actions, batch->n_rows,
+                        p->stage.limits.stride);
+    if (batch->n_actions > 0)
+        memcpy(parcel.actions, batch->actions, (size_t)batch->n_actions * sizeof *batch->actions);
+    for (int r = 0; r < batch->n_rows; r++) {
+        const ps_batch_row *row = &batch->rows[r];
+        parcel.rows[r] = (ps_parcel_row){
+            .position = row->position, .slot = row->slot, .wants_logits = row->wants_logits};
+        p->tokens[r] = row->token;
+    }
+    const int64_t begin = ps_clock_now_ns();
+    ps_stage_embed(p->stage.model, p->tokens, batch->n_rows, parcel.data);
+    p->stage.report.busy_ns += ps_clock_now_ns() - begin;
+    const int n_data = ps_stage_step(&p->stage, &parcel);
+    const int64_t send = ps_clock_now_ns();
+    buffer->bytes = ps_parcel_seal(&parcel, n_data);
+    ps_ring_send(p->stage.ring, buffer);
+    p->stage.report.send_ns += ps_clock_now_ns() - send;
+    *sequence = p->submitted++;
+    ps_watch_expect_progress(p->stage.watch, true);
+    return PS_OK;
+}
+
+/* Waits for the parcel that comes next and checks it. */
+static ps_err receive(ps_pipeline *p, uint64_t sequence)
+{
+    PS_TRY(ps_ring_receive(p->stage.ring, &p->returned));
+    return ps_parcel_open(p->returned->data, p->returned->bytes, sequence, &p->stage.limits,
+                          &p->parcel);
+}
+
+ps_err ps_pipeline_collect(ps_pipeline *p, ps_finished *out)
+{
+    assert(ps_pipeline_in_flight(p) > 0 && !p->returned);
+    PS_TRY(receive(p, p->collected));
+    *out = (ps_finished){.sequence = p->collected++,
+                         .n_wanted = (int)p->parcel.head->n_data,
+                         .rows = p->parcel.rows,
+                         .n_rows = (int)p->parcel.head->n_rows};
+    if (ps_pipeline_in_flight(p) == 0) ps_watch_expect_progress(p->stage.watch, false);
+    return PS_OK;
+}
+
+static ps_err check_finite(const ps_pipeline *p, const float *logits, int n)
+{
+    const size_t stride = ps_stage_logits_stride(p->spec);
+    for (int r = 0; r < n; r++) {
+        const float *row = logits + (size_t)r * stride;
+        const size_t at = ps_dtype_first_not_finite(PS_F32, row, (size_t)p->spec->vocab_size);
+        if (at == (size_t)p->spec->vocab_size) continue;
+        return PS_FAIL(PS_ERR_NUMERIC, "the logit of token %zu is %s: the model's numbers overflow",
+                       at, isnan(row[at]) ? "NaN" : "infinite");
+    }
+    return PS_OK;
+}
+
+ps_err ps_pipeline_logits(ps_pipeline *p, int first, int n, const float **logits)
+{
+    assert(p->returned && first >= 0 && first + n <= (int)p->parcel.head->n_data);
+    const int64_t begin = ps_clock_now_ns();
+    *logits =
+        ps_stage_head(p->stage.model, p->parcel.data + (size_t)first * p->stage.limits.stride, n);
+    p->stage.report.weight_bytes += p->head_bytes;
+    p->stage.report.busy_ns += ps_clock_now_ns() - begin;
+    return check_finite(p, *logits, n);
+}
+
+void ps_pipeline_release(ps_pipeline *p)
+{
+    assert(p->returned);
+    ps_ring_release(p->stage.ring, p->returned);
+    p->returned = NULL;
+}
+
+ps_err ps_pipeline_poll(ps_pipeline *p)
+{
+    return ps_watch_poll(p->stage.watch);
+}
+
+ps_err ps_pipeline_stop(ps_pipeline *p, ps_stage_report *reports)
+{
+    assert(ps_pipeline_in_flight(p) == 0 && !p->returned);
+    const int n_stages = p->stage.plan->n_stages;
+    while (!p->next) {
+        p->next = ps_ring_take(p->stage.ring);
+        if (!p->next) PS_TRY(ps_watch_poll(p->stage.watch));
+    }
+    ps_ring_buffer *buffer = p->next;
+    p->next = NULL;
+    const ps_parcel stop = ps_parcel_begin(buffer->data, PS_PARCEL_STOP, p->submitted++, 0, 0,
+                                           (uint32_t)(sizeof(ps_stage_report) / sizeof(float)));
+    memset(stop.data, 0, (size_t)n_stages * sizeof(ps_stage_report));
+    ps_stage_fill_report(&p->stage, (ps_stage_report *)(void *)stop.data);
+    buffer->bytes = ps_parcel_seal(&stop, n_stages);
+    ps_ring_send(p->stage.ring, buffer);
+    PS_TRY(receive(p, p->collected++));
+    memcpy(reports, p->parcel.data, (size_t)n_stages * sizeof *reports);
+    ps_pipeline_release(p);
+    return ps_ring_flush(p->stage.ring);
+}
+
+void ps_pipeline_observe(ps_pipeline *p, ps_observer *observer, void *arg)
+{
+    ps_stage_observe(p->stage.model, observer, arg);
+}

@@ -1,0 +1,181 @@
+#include "pipe/stage.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "math/isa.h"
+#include "math/kernels.h"
+
+enum { POKE_INTERVAL_US = 200 };
+
+/* Bytes of weights that a parcel reads: each layer once, since a panel stays in the first cache
+ * level while all rows pass over it. */
+static size_t weights_read(const ps_ckpt *ckpt, const ps_part *part)
+{
+    size_t bytes = 0;
+    for (int l = part->first_layer; l < part->end_layer; l++) {
+        bytes += ps_weights_layer_bytes(ckpt, l);
+    }
+    return bytes;
+}
+
+static ps_err open_ring(const ps_stage_params *params, ps_stage *stage)
+{
+    const ps_plan *plan = params->plan;
+    stage->limits =
+        (ps_parcel_limits){.rows_max = plan->limits.rows_max,
+                           .n_slots = plan->limits.n_slots,
+                           .stride = (uint32_t)ps_stage_stride(&params->ckpt->spec),
+                           .report_bytes = (size_t)plan->n_stages * sizeof(ps_stage_report)};
+    const ps_ring_params ring = {.comm = params->comm,
+                                 .watch = params->watch,
+                                 .depth = plan->depth,
+                                 .buffer_bytes = plan->parcel_bytes,
+                                 .wait = params->wait};
+    return ps_ring_open(&ring, &stage->ring);
+}
+
+static ps_err open_model(const ps_stage_params *params, const ps_part *part, ps_stage *stage)
+{
+    const ps_stage_model_params model = {.ckpt = params->ckpt,
+                                         .part = *part,
+                                         .limits = params->plan->limits,
+                                         .verify = params->verify,
+                                         .engine = params->engine};
+    PS_TRY(ps_stage_model_open(&model, &stage->model));
+    const size_t rows = (size_t)params->plan->limits.rows_max;
+    PS_TRY(ps_region_take(rows * (sizeof(int) + sizeof(int64_t)), "rows", &stage->region));
+    stage->positions = stage->region.base;
+    stage->slots = (int *)(stage->positions + rows);
+    return PS_OK;
+}
+
+ps_err ps_stage_open(const ps_stage_params *params, ps_stage *out)
+{
+    const int rank = ps_comm_rank(params->comm);
+    const ps_part *part = &params->plan->stages[rank].part;
+    *out = (ps_stage){.plan = params->plan,
+                      .engine = params->engine,
+                      .watch = params->watch,
+                      .last = rank == params->plan->n_stages - 1,
+                      .weight_bytes = weights_read(params->ckpt, part)};
+    out->report = (ps_stage_report){.rank = rank,
+                                    .first_layer = part->first_layer,
+                                    .end_layer = part->end_layer,
+                                    .n_threads = ps_pool_threads(params->engine->pool),
+                                    .base_resident_bytes = ps_mem_resident()};
+    snprintf(out->report.host, sizeof out->report.host, "%s", ps_comm_host(params->comm, rank));
+    snprintf(out->report.isa, sizeof out->report.isa, "%s", params->engine->kernels->name);
+    ps_watch_set_layers(params->watch, part->first_layer, part->end_layer);
+    ps_err err = open_ring(params, out);
+    if (!err) {
+        // From here on messages and signs of life move while this rank reads and checks its
+        // weights.
+        ps_pool_set_poke(params->engine->pool, ps_ring_poke, out->ring, POKE_INTERVAL_US);
+        err = open_model(params, part, out);
+    }
+    if (err) ps_stage_close(out);
+    return err;
+}
+
+void ps_stage_close(ps_stage *stage)
+{
+    if (stage->engine) ps_pool_set_poke(stage->engine->pool, NULL, NULL, 0);
+    ps_stage_model_close(stage->model);
+    ps_ring_close(stage->ring);
+    ps_region_release(&stage->region);
+    *stage = (ps_stage){0};
+}
+
+static void do_actions(ps_stage *stage, const ps_parcel *parcel)
+{
+    for (uint32_t i = 0; i < parcel->head->n_actions; i++) {
+        const ps_parcel_action *a = &parcel->actions[i];
+        if (a->kind == PS_ACTION_END) ps_stage_end(stage->model, a->slot);
+        if (a->kind == PS_ACTION_FORK) ps_stage_fork(stage->model, a->from, a->slot);
+    }
+}
+
+/* Moves the rows whose logits are wanted together; returns their number. */
+static int keep_wanted(const ps_parcel *parcel)
+{
+    const size_t stride = parcel->head->stride;
+    int n = 0;
+    for (uint32_t r = 0; r < parcel->head->n_rows; r++) {
+        if (!parcel->rows[r].wants_logits) continue;
+        if ((uint32_t)n != r)
+            memcpy(parcel->data + (size_t)n * stride, parcel->data + r * stride,
+                   stride * sizeof *parcel->data);
+        n++;
+    }
+    return n;
+}
+
+int ps_stage_step(ps_stage *stage, const ps_parcel *parcel)
+{
+    const int64_t begin = ps_clock_now_ns();
+    if (stage->begun_ns == 0) stage->begun_ns = begin;
+    const int n_rows = (int)parcel->head->n_rows;
+    for (int r = 0; r < n_rows; r++) {
+        stage->slots[r] = parcel->rows[r].slot;
+        stage->positions[r] = parcel->rows[r].position;
+    }
+    do_actions(stage, parcel);
+    const ps_rows rows = {.n = n_rows, .slot = stage->slots, .position = stage->positions};
+    ps_stage_blocks(stage->model, &rows, parcel->data);
+    const int n_data = stage->last ? keep_wanted(parcel) : n_rows;
+    ps_watch_progress(stage->watch);
+    stage->report.parcels++;
+    stage->report.rows += (uint64_t)n_rows;
+    if (n_rows > 0) {
+        stage->report.weight_bytes += stage->weight_bytes;
+        stage->report.cache_bytes += ps_stage_cache_bytes_read(stage->model);
+    }
+    stage->report.busy_ns += ps_clock_now_ns() - begin;
+    return n_data;
+}
+
+void ps_stage_fill_report(ps_stage *stage, ps_stage_report *out)
+{
+    ps_stage_report *r = &stage->report;
+    r->wall_ns = stage->begun_ns ? ps_clock_now_ns() - stage->begun_ns : 0;
+    r->wait_ns = ps_ring_waited_ns(stage->ring);
+    r->sent_bytes = ps_ring_sent_bytes(stage->ring);
+    r->peak_resident_bytes = ps_mem_peak_resident();
+    *out = *r;
+}
+
+static void pass_stop(ps_stage *stage, const ps_parcel *parcel, ps_ring_buffer *buffer)
+{
+    const int rank = ps_ring_rank(stage->ring);
+    ps_stage_fill_report(stage, (ps_stage_report *)(void *)parcel->data + rank);
+    buffer->bytes = ps_parcel_seal(parcel, (int)parcel->head->n_data);
+    ps_ring_send(stage->ring, buffer);
+}
+
+static void pass_work(ps_stage *stage, const ps_parcel *parcel, ps_ring_buffer *buffer)
+{
+    const int n_data = ps_stage_step(stage, parcel);
+    const int64_t begin = ps_clock_now_ns();
+    buffer->bytes = ps_parcel_seal(parcel, n_data);
+    ps_ring_send(stage->ring, buffer);
+    stage->report.send_ns += ps_clock_now_ns() - begin;
+}
+
+ps_err ps_stage_run(ps_stage *stage)
+{
+    assert(ps_ring_rank(stage->ring) > 0);
+    for (uint64_t sequence = 0;; sequence++) {
+        ps_ring_buffer *buffer;
+        ps_parcel parcel;
+        PS_TRY(ps_ring_receive(stage->ring, &buffer));
+        PS_TRY(ps_parcel_open(buffer->data, buffer->bytes, sequence, &stage->limits, &parcel));
+        if (parcel.head->kind == PS_PARCEL_STOP) {
+            pass_stop(stage, &parcel, buffer);
+            return ps_ring_flush(stage->ring);
+        }
+        pass_work(stage, &parcel, buffer);
+    }
+}

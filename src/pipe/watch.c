@@ -1,0 +1,244 @@
+#include "pipe/watch.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+enum { POLL_EVERY_NS = 1000000, BEATS_PER_TIMEOUT = 10, TEXT_BYTES = 200 };
+
+static const double BEAT_MAX_S = 1.0;
+
+typedef enum note_kind { NOTE_BEAT = 1, NOTE_LEAVE } note_kind;
+
+typedef struct note {
+    uint32_t kind;
+    int32_t code; // of a LEAVE
+    uint64_t progress;
+    int64_t waiting_ns;
+    int32_t waits_for, first_layer, end_layer;
+    uint32_t suspended;
+    char text[TEXT_BYTES]; // of a LEAVE
+} note;
+
+_Static_assert(sizeof(note) <= PS_NOTE_BYTES, "a note fits into its message");
+
+/* What is known of another rank. */
+typedef struct peer {
+    int64_t seen_ns;
+    note last;
+} peer;
+
+struct ps_watch {
+    ps_comm *comm;
+    double timeout_s;
+    int64_t beat_ns, polled_ns, beaten_ns;
+    note own;
+    int64_t waits_since_ns;
+    peer *peers; // [size]; other ranks fill only entry 0
+    bool expects_progress, told;
+    uint64_t progress_sum;
+    int64_t moved_ns;
+};
+
+static ps_err idle(void *arg)
+{
+    return ps_watch_poll(arg);
+}
+
+ps_watch *ps_watch_open(ps_comm *comm, double timeout_s)
+{
+    ps_watch *w = ps_mem_new(1, sizeof *w);
+    w->comm = comm;
+    w->timeout_s = timeout_s;
+    const double beat_s = timeout_s / BEATS_PER_TIMEOUT;
+    w->beat_ns = (int64_t)((beat_s < BEAT_MAX_S ? beat_s : BEAT_MAX_S) * 1e9);
+    w->own = (note){.kind = NOTE_BEAT, .waits_for = -1};
+    w->peers = ps_mem_new((size_t)ps_comm_size(comm), sizeof *w->peers);
+    w->moved_ns = ps_clock_now_ns();
+    for (int r = 0; r < ps_comm_size(comm); r++) {
+        w->peers[r] = (peer){.seen_ns = w->moved_ns, .last = {.waits_for = -1}};
+    }
+    ps_comm_set_idle(comm, idle, w);
+    return w;
+}
+
+void ps_watch_close(ps_watch *watch)
+{
+    if (!watch) return;
+    ps_comm_set_idle(watch->comm, NULL, NULL);
+    ps_mem_free(watch->peers);
+    ps_mem_free(watch);
+}
+
+void ps_watch_progress(ps_watch *watch)
+{
+    watch->own.progress++;
+}
+
+void ps_watch_set_layers(ps_watch *watch, int first_layer, int end_layer)
+{
+    watch->own.first_layer = first_layer;
+    watch->own.end_layer = end_layer;
+}
+
+void ps_watch_waits_for(ps_watch *watch, int rank)
+{
+    watch->own.waits_for = rank;
+    watch->waits_since_ns = ps_clock_now_ns();
+}
+
+void ps_watch_expect_progress(ps_watch *watch, bool expect)
+{
+    if (expect && !watch->expects_progress) watch->moved_ns = ps_clock_now_ns();
+    watch->expects_progress = expect;
+}
+
+bool ps_watch_is_told(const ps_watch *watch)
+{
+    return watch->told;
+}
+
+static void send_to_others(ps_watch *w, const note *n)
+{
+    const int size = ps_comm_size(w->comm), rank = ps_comm_rank(w->comm);
+    const int end = rank == 0 || n->kind == NOTE_LEAVE ? size : 1;
+    for (int r = 0; r < end; r++) {
+        if (r != rank) ps_comm_note_send(w->comm, r, n, sizeof *n);
+    }
+}
+
+static void beat(ps_watch *w, int64_t now)
+{
+    w->own.waiting_ns = w->own.waits_for >= 0 ? now - w->waits_since_ns : 0;
+    send_to_others(w, &w->own);
+    w->beaten_ns = now;
+}
+
+void ps_watch_suspend(ps_watch *watch, bool suspend)
+{
+    watch->own.suspended = suspend;
+    // Said at once: there will be no beat while this rank is away.
+    beat(watch, ps_clock_now_ns());
+}
+
+void ps_watch_tell_all(ps_watch *watch, ps_err err, const char *message)
+{
+    note n = {.kind = NOTE_LEAVE, .code = (int32_t)err};
+    snprintf(n.text, sizeof n.text, "%.*s", TEXT_BYTES - 1, message);
+    send_to_others(watch, &n);
+    // A moment for the notes to leave, since what follows is the end of the process.
+    const int64_t begin = ps_clock_now_ns();
+    while (ps_clock_now_ns() - begin < 50 * 1000000) {
+        note ignored;
+        int from;
+        ps_comm_note_receive(watch->comm, &ignored, &from);
+        ps_clock_sleep_us(1000);
+    }
+}
+
+static ps_err take_notes(ps_watch *w, int64_t now)
+{
+    union {
+        note n;
+        char bytes[PS_NOTE_BYTES];
+    } in;
+    int from;
+    while (ps_comm_note_receive(w->comm, in.bytes, &from)) {
+        w->peers[from].seen_ns = now;
+        if (in.n.kind == NOTE_LEAVE) {
+            w->told = true;
+            in.n.text[TEXT_BYTES - 1] = '\0';
+            return PS_FAIL(PS_ERR_LOST, "%s", in.n.text);
+        }
+        w->peers[from].last = in.n;
+    }
+    return PS_OK;
+}
+
+/* "; rank 3 (host, layers 4..7) waits for it since 9.8 s", or nothing. */
+static void describe_waiter(const ps_watch *w, int lost, char *out, size_t n)
+{
+    out[0] = '\0';
+    for (int r = 0; r < ps_comm_size(w->comm); r++) {
+        const note *state = r == ps_comm_rank(w->comm) ? &w->own : &w->peers[r].last;
+        if (state->waits_for != lost || r == lost) continue;
+        snprintf(out, n, "; rank %d (%s, layers %d..%d) waits for it", r, ps_comm_host(w->comm, r),
+                 state->first_layer, state->end_layer - 1);
+        return;
+    }
+}
+
+static ps_err lost_rank(ps_watch *w, int lost, double silent_s)
+{
+    char waiter[160];
+    describe_waiter(w, lost, waiter, sizeof waiter);
+    const ps_err err =
+        PS_FAIL(PS_ERR_LOST, "rank %d (%s, layers %d..%d) gave no sign of life for %.1f s%s", lost,
+                ps_comm_host(w->comm, lost), w->peers[lost].last.first_layer,
+                w->peers[lost].last.end_layer - 1, silent_s, waiter);
+    // Rank 0 speaks for all. Without it, rank 1 does; the others leave in silence.
+    w->told = ps_comm_rank(w->comm) > 1;
+    if (ps_comm_rank(w->comm) == 0) ps_watch_tell_all(w, PS_ERR_LOST, ps_err_message());
+    return err;
+}
+
+static ps_err check_silence(ps_watch *w, int64_t now)
+{
+    const int end = ps_comm_rank(w->comm) == 0 ? ps_comm_size(w->comm) : 1;
+    for (int r = 0; r < end; r++) {
+        if (r == ps_comm_rank(w->comm) || w->peers[r].last.suspended) continue;
+        const double silent_s = ps_clock_seconds_between(w->peers[r].seen_ns, now);
+        if (silent_s > w->timeout_s) return lost_rank(w, r, silent_s);
+    }
+    return PS_OK;
+}
+
+/* Rank 0: does anything move while parcels are under way? */
+static ps_err check_progress(ps_watch *w, int64_t now)
+{
+    if (ps_comm_rank(w->comm) != 0) return PS_OK;
+    uint64_t sum = w->own.progress;
+    for (int r = 1; r < ps_comm_size(w->comm); r++) {
+        sum += w->peers[r].last.progress;
+    }
+    if (sum != w->progress_sum || !w->expects_progress) {
+        w->progress_sum = sum;
+        w->moved_ns = now;
+    }
+    const double still_s = ps_clock_seconds_between(w->moved_ns, now);
+    if (still_s <= w->timeout_s) return PS_OK;
+    int longest = -1;
+    int64_t longest_ns = -1;
+    for (int r = 1; r < ps_comm_size(w->comm); r++) {
+        if (w->peers[r].last.waits_for < 0 || w->peers[r].last.waiting_ns <= longest_ns) continue;
+        longest = r;
+        longest_ns = w->peers[r].last.waiting_ns;
+    }
+    char who[160] = "";
+    if (longest > 0)
+        snprintf(who, sizeof who, ": rank %d (%s) waits for rank %d", longest,
+                 ps_comm_host(w->comm, longest), w->peers[longest].last.waits_for);
+    const ps_err err = PS_FAIL(
+        PS_ERR_LOST, "nothing has moved for %.1f s although work is under way%s", still_s, who);
+    ps_watch_tell_all(w, PS_ERR_LOST, ps_err_message());
+    return err;
+}
+
+ps_err ps_watch_poll(ps_watch *w)
+{
+    const int64_t now = ps_clock_now_ns();
+    if (now - w->polled_ns < POLL_EVERY_NS) return PS_OK;
+    // Who was away itself (stopped, swapped out) cannot judge the others' silence yet.
+    const bool was_away = (double)(now - w->polled_ns) > 0.5e9 * w->timeout_s;
+    w->polled_ns = now;
+    for (int r = 0; was_away && r < ps_comm_size(w->comm); r++) {
+        w->peers[r].seen_ns = now;
+    }
+    if (was_away) w->moved_ns = now;
+    if (now - w->beaten_ns >= w->beat_ns) beat(w, now);
+    PS_TRY(take_notes(w, now));
+    PS_TRY(check_silence(w, now));
+    return check_progress(w, now);
+}

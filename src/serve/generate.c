@@ -1,0 +1,362 @@
+/* A request becomes a job with one sequence for each sample. The first sequence of a wave runs the
+ * prompt; when its last row comes back every sequence of the wave draws its first token from the
+ * same logits, and those that go on are forked. A request with more samples than slots runs in
+ * waves.
+ *
+ * An endless request keeps no record of its output, so its memory stays bounded. */
+#include "serve/generate.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+enum { TIMES_MAX = 1 << 16 };
+
+typedef struct job job;
+
+/* One sample under way. */
+typedef struct sequence {
+    ps_task task;
+    job *job;
+    int sample;
+    ps_sampler *sampler;
+    ps_detokenizer *detokenizer; // NULL without a tokenizer
+    ps_stop *stop;
+    ps_completion *completion;
+    int64_t n_new;
+    int64_t token_ns; // when the last token came
+} sequence;
+
+struct job {
+    uint64_t number;
+    ps_request request;
+    ps_completion *completions; // [n_samples]
+    sequence *sequences;        // [wave] those of the present wave
+    int wave, first_sample;     // samples first_sample .. + wave are under way
+    int n_open;                 // of the wave, not yet done
+    int64_t added_ns;
+};
+
+struct ps_generate {
+    ps_generate_params params;
+    ps_sched *sched;
+    ps_sampler_work *work;
+    ps_text piece, shown; // scratch
+    ps_generate_counts counts;
+    float *token_ms; // [TIMES_MAX]
+    uint64_t n_times;
+};
+
+static ps_err on_row(void *arg, ps_sched *sched, ps_task *task, int64_t position,
+                     const float *logits);
+
+ps_generate *ps_generate_new(const ps_generate_params *params)
+{
+    ps_generate *g = ps_mem_new(1, sizeof *g);
+    g->params = *params;
+    const ps_sched_params sched = {.pipeline = params->pipeline,
+                                   .spec = params->spec,
+                                   .limits = params->limits,
+                                   .in_flight = params->in_flight,
+                                   .on_row = on_row,
+                                   .arg = g};
+    g->sched = ps_sched_new(&sched);
+    g->work = ps_sampler_work_new(params->spec->vocab_size);
+    g->token_ms = ps_mem_new(TIMES_MAX, sizeof *g->token_ms);
+    return g;
+}
+
+void ps_generate_free(ps_generate *g)
+{
+    if (!g) return;
+    ps_mem_free(g->token_ms);
+    ps_text_release(&g->shown);
+    ps_text_release(&g->piece);
+    ps_sampler_work_free(g->work);
+    ps_sched_free(g->sched);
+    ps_mem_free(g);
+}
+
+int ps_generate_waiting(const ps_generate *g)
+{
+    return ps_sched_waiting(g->sched);
+}
+
+bool ps_generate_busy(const ps_generate *g)
+{
+    return ps_sched_busy(g->sched);
+}
+
+ps_err ps_generate_step(ps_generate *g)
+{
+    return ps_sched_step(g->sched);
+}
+
+void ps_generate_count(const ps_generate *g, ps_generate_counts *out)
+{
+    *out = g->counts;
+    out->n_token_ms = g->n_times < TIMES_MAX ? (size_t)g->n_times : TIMES_MAX;
+    out->token_ms = ps_mem_new(out->n_token_ms, sizeof *out->token_ms);
+    memcpy(out->token_ms, g->token_ms, out->n_token_ms * sizeof *out->token_ms);
+}
+
+void ps_generate_counts_release(ps_generate_counts *counts)
+{
+    ps_mem_free(counts->token_ms);
+    *counts = (ps_generate_counts){0};
+}
+
+/* Positions that a sequence may fill: SIZE_MAX when every layer has a window. */
+static int64_t context_of(const ps_spec *spec, const ps_limits *limits)
+{
+    return ps_spec_is_endless(spec) ? INT64_MAX : limits->context;
+}
+
+ps_err ps_generate_check(const ps_request *request, const ps_spec *spec, const ps_limits *limits)
+{
+    if (request->prompt.n == 0) return PS_FAIL(PS_ERR_USAGE, "the prompt is empty");
+    for (size_t i = 0; i < request->prompt.n; i++) {
+        const int32_t id = request->prompt.ids[i];
+        if (id >= 0 && id < spec->vocab_size) continue;
+        return PS_FAIL(PS_ERR_USAGE, "prompt token %zu is %d, the vocabulary has 0..%d", i, id,
+                       spec->vocab_size - 1);
+    }
+    const int64_t context = context_of(spec, limits);
+    if (request->prompt.n > (uint64_t)context)
+        return PS_FAIL(PS_ERR_LIMIT, "the prompt has %zu tokens, the context %lld",
+                       request->prompt.n, (long long)context);
+    if (request->max_tokens < 0 && request->max_tokens != PS_REQUEST_ENDLESS)
+        return PS_FAIL(PS_ERR_USAGE, "max_tokens is %lld, wanted 0 or more, or -1 for no end",
+                       (long long)request->max_tokens);
+    if (request->n_samples < 1 || request->n_samples > PS_REQUEST_SAMPLES_MAX)
+        return PS_FAIL(PS_ERR_USAGE, "n is %d, wanted 1..%d samples", request->n_samples,
+                       PS_REQUEST_SAMPLES_MAX);
+    if (request->n_logprobs < -1 || request->n_logprobs > PS_REQUEST_LOGPROBS_MAX)
+        return PS_FAIL(PS_ERR_USAGE, "logprobs is %d, wanted 0..%d", request->n_logprobs,
+                       PS_REQUEST_LOGPROBS_MAX);
+    return ps_sample_params_check(&request->sampling, spec->vocab_size);
+}
+
+/* ---- sequences ---- */
+
+static void close_sequence(sequence *q)
+{
+    ps_sampler_free(q->sampler);
+    ps_detokenizer_free(q->detokenizer);
+    ps_stop_free(q->stop);
+    ps_tokens_release(&q->task.tokens);
+}
+
+static ps_err open_sequence(ps_generate *g, job *j, int sample, sequence *q)
+{
+    *q = (sequence){.job = j, .sample = sample, .completion = &j->completions[sample]};
+    ps_sample_params params = j->request.sampling;
+    params.sample = (uint32_t)sample;
+    PS_TRY(ps_sampler_new(&params, g->params.spec->vocab_size, &q->sampler));
+    PS_TRY(ps_stop_new(j->request.stops, j->request.n_stops, &q->stop));
+    if (g->params.tokenizer) q->detokenizer = ps_detokenizer_new(g->params.tokenizer, true);
+    for (size_t i = 0; i < j->request.prompt.n; i++) {
+        ps_tokens_append(&q->task.tokens, j->request.prompt.ids[i]);
+        ps_sampler_advance(q->sampler, j->request.prompt.ids[i], true);
+    }
+    return PS_OK;
+}
+
+/* Starts the samples from first_sample on, as many as there are slots for. */
+static ps_err start_wave(ps_generate *g, job *j)
+{
+    const int left = j->request.n_samples - j->first_sample;
+    j->wave = left < g->params.limits.n_slots ? left : g->params.limits.n_slots;
+    j->n_open = j->wave;
+    j->sequences = ps_mem_new((size_t)j->wave, sizeof *j->sequences);
+    for (int i = 0; i < j->wave; i++) {
+        PS_TRY(open_sequence(g, j, j->first_sample + i, &j->sequences[i]));
+    }
+    j->sequences[0].task.user = &j->sequences[0];
+    j->sequences[0].task.n_slots = j->wave;
+    ps_sched_add(g->sched, &j->sequences[0].task);
+    return PS_OK;
+}
+
+static void close_wave(job *j)
+{
+    for (int i = 0; i < j->wave; i++) {
+        close_sequence(&j->sequences[i]);
+    }
+    ps_mem_free(j->sequences);
+    j->sequences = NULL;
+    j->first_sample += j->wave;
+    j->wave = 0;
+}
+
+static void free_job(job *j)
+{
+    for (int i = 0; i < j->request.n_samples; i++) {
+        ps_completion_release(&j->completions[i]);
+    }
+    ps_mem_free(j->completions);
+    ps_request_release(&j->request);
+    ps_mem_free(j);
+}
+
+static ps_err finish_job(ps_generate *g, job *j)
+{
+    ps_err err = PS_OK;
+    if (g->params.callbacks.on_done)
+        err = g->params.callbacks.on_done(g->params.callbacks.arg, j->number, &j->request,
+                                          j->completions, j->request.n_samples);
+    g->counts.requests++;
+    free_job(j);
+    return err;
+}
+
+ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)
+{
+    job *j = ps_mem_new(1, sizeof *j);
+    *j = (job){.number = number, .request = *request, .added_ns = ps_clock_now_ns()};
+    *request = (ps_request){0};
+    j->completions = ps_mem_new((size_t)j->request.n_samples, sizeof *j->completions);
+    if (g->counts.begun_ns == 0) g->counts.begun_ns = j->added_ns;
+    if (j->request.max_tokens == 0) {
+        for (int i = 0; i < j->request.n_samples; i++) {
+            j->completions[i].finish = PS_FINISH_LENGTH;
+        }
+        return finish_job(g, j);
+    }
+    const ps_err err = start_wave(g, j);
+    if (err) {
+        close_wave(j);
+        free_job(j);
+    }
+    return err;
+}
+
+/* ---- tokens ---- */
+
+static void count_token(ps_generate *g, sequence *q)
+{
+    const int64_t now = ps_clock_now_ns();
+    g->counts.new_tokens++;
+    g->counts.last_token_ns = now;
+    if (g->counts.first_token_ns == 0) g->counts.first_token_ns = now;
+    if (q->token_ns != 0)
+        g->token_ms[g->n_times++ % TIMES_MAX] = (float)((double)(now - q->token_ns) * 1e-6);
+    q->token_ns = now;
+}
+
+static ps_err show(ps_generate *g, sequence *q, int32_t token)
+{
+    const bool endless = q->job->request.max_tokens == PS_REQUEST_ENDLESS;
+    if (!endless) ps_text_append(&q->completion->text, g->shown.data, g->shown.len);
+    if (!g->params.callbacks.on_token) return PS_OK;
+    return g->params.callbacks.on_token(g->params.callbacks.arg, q->job->number, q->sample, token,
+                                        ps_text_str(&g->shown), g->shown.len);
+}
+
+static ps_err note_logprobs(ps_generate *g, sequence *q, const float *logits, int32_t token)
+{
+    if (q->job->request.n_logprobs < 0) return PS_OK;
+    ps_completion *c = q->completion;
+    c->logprobs =
+        ps_mem_grow(c->logprobs, &c->logprobs_capacity, c->tokens.n + 1, sizeof *c->logprobs);
+    return ps_sampler_find_logprobs(logits, g->params.spec->vocab_size, token,
+                                    q->job->request.n_logprobs, &c->logprobs[c->tokens.n]);
+}
+
+/* Why the sequence ends with this token, if it does. */
+static ps_finish finish_of(const ps_generate *g, const sequence *q, int32_t token)
+{
+    const ps_request *r = &q->job->request;
+    if (!r->ignore_eos && ps_spec_is_eos(g->params.spec, token)) return PS_FINISH_STOP;
+    if (r->max_tokens >= 0 && q->n_new >= r->max_tokens) return PS_FINISH_LENGTH;
+    // The token itself still needs a position to be fed at, if another is to follow.
+    const int64_t known = (int64_t)r->prompt.n + q->n_new;
+    return known > context_of(g->params.spec, &g->params.limits) ? PS_FINISH_LENGTH
+                                                                 : PS_FINISH_NONE;
+}
+
+/* Draws a token for a sequence, shows its text, says whether the sequence ends. */
+static ps_err draw(ps_generate *g, sequence *q, const float *logits, ps_finish *finish)
+{
+    int32_t token;
+    PS_TRY(ps_sampler_pick(q->sampler, g->work, logits, NULL, &token));
+    PS_TRY(note_logprobs(g, q, logits, token));
+    ps_sampler_advance(q->sampler, token, false);
+    q->n_new++;
+    count_token(g, q);
+    *finish = finish_of(g, q, token);
+    if (q->job->request.max_tokens != PS_REQUEST_ENDLESS)
+        ps_tokens_append(&q->completion->tokens, token);
+    ps_task_append(&q->task, token);
+    ps_text_clear(&g->shown);
+    ps_text_clear(&g->piece);
+    const bool is_end = *finish == PS_FINISH_STOP;
+    if (q->detokenizer && !is_end) PS_TRY(ps_detokenizer_push(q->detokenizer, token, &g->piece));
+    if (ps_stop_push(q->stop, ps_text_str(&g->piece), g->piece.len, &g->shown))
+        *finish = PS_FINISH_STOP;
+    return show(g, q, token);
+}
+
+/* The rest of the text, once a sequence is over. */
+static ps_err flush_text(ps_generate *g, sequence *q)
+{
+    ps_text_clear(&g->shown);
+    ps_text_clear(&g->piece);
+    if (q->detokenizer && ps_stop_matched(q->stop) < 0)
+        PS_TRY(ps_detokenizer_finish(q->detokenizer, &g->piece));
+    if (ps_stop_matched(q->stop) < 0) {
+        ps_stop_push(q->stop, ps_text_str(&g->piece), g->piece.len, &g->shown);
+        ps_stop_finish(q->stop, &g->shown);
+    }
+    return show(g, q, -1);
+}
+
+static ps_err end_sequence(ps_generate *g, sequence *q, ps_finish finish)
+{
+    job *j = q->job;
+    q->completion->finish = finish;
+    PS_TRY(flush_text(g, q));
+    if (--j->n_open > 0) return PS_OK;
+    close_wave(j);
+    return j->first_sample < j->request.n_samples ? start_wave(g, j) : finish_job(g, j);
+}
+
+/* First tokens of all sequences of a wave, from the logits of the prompt's last row. Those that go
+ * on are forked before anything of the first one is submitted. */
+static ps_err begin_wave(ps_generate *g, ps_sched *sched, job *j, const float *logits)
+{
+    const int wave = j->wave;
+    sequence *sequences = j->sequences;
+    ps_finish *finish = ps_mem_new((size_t)wave, sizeof *finish);
+    ps_err err = PS_OK;
+    g->counts.prompt_tokens += j->request.prompt.n;
+    g->counts.prompt_ns += ps_clock_now_ns() - j->added_ns;
+    for (int i = 0; i < wave && !err; i++) {
+        err = draw(g, &sequences[i], logits, &finish[i]);
+        if (err || i == 0 || finish[i] != PS_FINISH_NONE) continue;
+        sequences[i].task.user = &sequences[i];
+        ps_sched_fork(sched, &sequences[0].task, &sequences[i].task);
+    }
+    if (!err && finish[0] != PS_FINISH_NONE) ps_sched_finish(sched, &sequences[0].task);
+    for (int i = 0; i < wave && !err; i++) {
+        if (finish[i] != PS_FINISH_NONE) err = end_sequence(g, &sequences[i], finish[i]);
+    }
+    ps_mem_free(finish);
+    return err;
+}
+
+static ps_err on_row(void *arg, ps_sched *sched, ps_task *task, int64_t position,
+                     const float *logits)
+{
+    (void)position;
+    ps_generate *g = arg;
+    sequence *q = task->user;
+    if (q->n_new == 0) return begin_wave(g, sched, q->job, logits);
+    ps_finish finish;
+    PS_TRY(draw(g, q, logits, &finish));
+    if (finish == PS_FINISH_NONE) return PS_OK;
+    ps_sched_finish(sched, task);
+    return end_sequence(g, q, finish);
+}

@@ -1,0 +1,246 @@
+/* What goes into a parcel: first sequences that are one token at a time, no more than their share
+ * of the parcels in flight, then pieces of prompts, one after the other, up to a chunk.
+ *
+ * The share is what keeps the stages busy: with B such sequences and S parcels in flight each
+ * parcel takes ceil(B / S) of those that are ready, so that S parcels follow each other round the
+ * ring.
+ *
+ * Actions on slots wait for the next parcel. Between two parcels a slot is ended at most once and
+ * forked into at most once, so twice the slots is room enough. */
+#include "serve/sched.h"
+
+#include <assert.h>
+
+#include "base/mem.h"
+
+struct ps_sched {
+    ps_sched_params params;
+    ps_task **tasks;        // [n_slots] by slot; NULL: nobody
+    int *free_slots;        // stack
+    int n_free, n_reserved; // of the free ones, n_reserved are promised to running tasks
+    int n_running, n_waiting;
+    int turn, prompt_turn; // slots to look at first, so that all get their turn
+    ps_task *first_waiting, *last_waiting;
+    ps_parcel_action *actions; // [2 n_slots] for the next parcel
+    int n_actions;
+    ps_batch_row *rows; // [rows_max] of the parcel being made
+    int n_rows;
+};
+
+ps_sched *ps_sched_new(const ps_sched_params *params)
+{
+    const size_t n_slots = (size_t)params->limits.n_slots;
+    ps_sched *s = ps_mem_new(1, sizeof *s);
+    s->params = *params;
+    s->tasks = ps_mem_new(n_slots, sizeof(ps_task *));
+    s->free_slots = ps_mem_new(n_slots, sizeof *s->free_slots);
+    s->actions = ps_mem_new(2 * n_slots, sizeof *s->actions);
+    s->rows = ps_mem_new((size_t)params->limits.rows_max, sizeof *s->rows);
+    for (int i = params->limits.n_slots - 1; i >= 0; i--) {
+        s->free_slots[s->n_free++] = i;
+    }
+    return s;
+}
+
+void ps_sched_free(ps_sched *s)
+{
+    if (!s) return;
+    ps_mem_free(s->rows);
+    ps_mem_free(s->actions);
+    ps_mem_free(s->free_slots);
+    ps_mem_free(s->tasks);
+    ps_mem_free(s);
+}
+
+void ps_sched_add(ps_sched *s, ps_task *task)
+{
+    assert(task->tokens.n >= 1 && task->n_slots >= 1 && task->n_slots <= s->params.limits.n_slots);
+    task->slot = -1;
+    task->n_submitted = 0;
+    task->n_reserved = 0;
+    task->next_waiting = NULL;
+    if (s->last_waiting) {
+        s->last_waiting->next_waiting = task;
+    } else {
+        s->first_waiting = task;
+    }
+    s->last_waiting = task;
+    s->n_waiting++;
+}
+
+int ps_sched_waiting(const ps_sched *s)
+{
+    return s->n_waiting;
+}
+
+bool ps_sched_busy(const ps_sched *s)
+{
+    return s->n_waiting > 0 || s->n_running > 0;
+}
+
+void ps_task_append(ps_task *task, int32_t token)
+{
+    enum { FORGET_FROM = 4096 };
+    if (task->tokens.n >= FORGET_FROM &&
+        task->n_submitted == task->first + (int64_t)task->tokens.n) {
+        task->first += (int64_t)task->tokens.n;
+        task->tokens.n = 0;
+    }
+    ps_tokens_append(&task->tokens, token);
+}
+
+/* Tokens known but not yet submitted. */
+static int64_t count_left(const ps_task *task)
+{
+    return task->first + (int64_t)task->tokens.n - task->n_submitted;
+}
+
+static void start(ps_sched *s, ps_task *task)
+{
+    task->slot = s->free_slots[--s->n_free];
+    s->tasks[task->slot] = task;
+    s->n_running++;
+}
+
+/* Gives slots to waiting tasks, in their order: a later small one does not overtake a big one. */
+static void admit(ps_sched *s)
+{
+    while (s->first_waiting && s->first_waiting->n_slots <= s->n_free - s->n_reserved) {
+        ps_task *task = s->first_waiting;
+        s->first_waiting = task->next_waiting;
+        if (!s->first_waiting) s->last_waiting = NULL;
+        s->n_waiting--;
+        start(s, task);
+        task->n_reserved = task->n_slots - 1;
+        s->n_reserved += task->n_reserved;
+    }
+}
+
+void ps_sched_finish(ps_sched *s, ps_task *task)
+{
+    assert(task->slot >= 0);
+    s->actions[s->n_actions++] = (ps_parcel_action){.kind = PS_ACTION_END, .slot = task->slot};
+    s->tasks[task->slot] = NULL;
+    s->free_slots[s->n_free++] = task->slot;
+    s->n_reserved -= task->n_reserved;
+    s->n_running--;
+    task->n_reserved = 0;
+    task->slot = -1;
+}
+
+void ps_sched_fork(ps_sched *s, ps_task *task, ps_task *child)
+{
+    assert(task->slot >= 0 && task->n_reserved > 0 && task->first == 0 && child->first == 0);
+    task->n_reserved--;
+    s->n_reserved--;
+    child->n_submitted = task->n_submitted;
+    child->n_reserved = 0;
+    child->next_waiting = NULL;
+    start(s, child);
+    s->actions[s->n_actions++] =
+        (ps_parcel_action){.kind = PS_ACTION_FORK, .slot = child->slot, .from = task->slot};
+}
+
+/* One new token, behind rows that have all come back: not a prompt. */
+static bool is_decoding(const ps_task *task)
+{
+    return task->n_submitted > 0 && count_left(task) == 1 && !task->wants_all;
+}
+
+static void add_rows(ps_sched *s, ps_task *task, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t position = task->n_submitted++;
+        s->rows[s->n_rows++] =
+            (ps_batch_row){.slot = task->slot,
+                           .position = position,
+                           .token = task->tokens.ids[position - task->first],
+                           .wants_logits = task->wants_all || count_left(task) == 0};
+    }
+}
+
+static void add_decoding(ps_sched *s)
+{
+    const int n_slots = s->params.limits.n_slots, in_flight = s->params.in_flight;
+    int share = (s->n_running + in_flight - 1) / in_flight;
+    for (int i = 0; i < n_slots && share > 0; i++) {
+        const int slot = (s->turn + i) % n_slots;
+        ps_task *task = s->tasks[slot];
+        if (!task || !is_decoding(task)) continue;
+        add_rows(s, task, 1);
+        share--;
+        if (share == 0) s->turn = (slot + 1) % n_slots;
+    }
+}
+
+static void add_prompts(ps_sched *s)
+{
+    const int n_slots = s->params.limits.n_slots, first = s->prompt_turn;
+    int64_t budget = s->params.limits.chunk_rows;
+    for (int i = 0; i < n_slots && budget > 0; i++) {
+        const int slot = (first + i) % n_slots;
+        ps_task *task = s->tasks[slot];
+        if (!task || count_left(task) == 0 || is_decoding(task)) continue;
+        const int64_t left = count_left(task), n = left < budget ? left : budget;
+        add_rows(s, task, n);
+        budget -= n;
+        // A prompt that was begun goes on first next time; a finished one passes the turn on.
+        s->prompt_turn = n < left ? slot : (slot + 1) % n_slots;
+    }
+}
+
+static ps_err submit(ps_sched *s)
+{
+    admit(s);
+    s->n_rows = 0;
+    add_decoding(s);
+    add_prompts(s);
+    if (s->n_rows == 0) return PS_OK;
+    const ps_batch batch = {
+        .actions = s->actions, .n_actions = s->n_actions, .rows = s->rows, .n_rows = s->n_rows};
+    uint64_t sequence;
+    s->n_actions = 0;
+    return ps_pipeline_submit(s->params.pipeline, &batch, &sequence);
+}
+
+/* Rows of a finished parcel whose logits were wanted, in their order. */
+static ps_err hand_out(ps_sched *s, const ps_finished *done)
+{
+    ps_pipeline *pipeline = s->params.pipeline;
+    const size_t stride = ps_stage_logits_stride(s->params.spec);
+    const float *logits = NULL;
+    int wanted = 0, first = 0, n = 0;
+    for (int r = 0; r < done->n_rows; r++) {
+        const ps_parcel_row *row = &done->rows[r];
+        if (!row->wants_logits) continue;
+        if (wanted == first + n) {
+            first = wanted;
+            n = done->n_wanted - first < PS_HEAD_ROWS ? done->n_wanted - first : PS_HEAD_ROWS;
+            PS_TRY(ps_pipeline_logits(pipeline, first, n, &logits));
+        }
+        ps_task *task = s->tasks[row->slot];
+        assert(task && "a task is finished only when none of its rows is under way");
+        PS_TRY(s->params.on_row(s->params.arg, s, task, row->position,
+                                logits + (size_t)(wanted - first) * stride));
+        wanted++;
+    }
+    return PS_OK;
+}
+
+ps_err ps_sched_step(ps_sched *s)
+{
+    ps_pipeline *pipeline = s->params.pipeline;
+    if (ps_pipeline_can_submit(pipeline)) {
+        const int before = ps_pipeline_in_flight(pipeline);
+        PS_TRY(submit(s));
+        // Fill the ring before waiting for anything.
+        if (ps_pipeline_in_flight(pipeline) > before && ps_pipeline_can_submit(pipeline))
+            return PS_OK;
+    }
+    if (ps_pipeline_in_flight(pipeline) == 0) return PS_OK;
+    ps_finished done;
+    PS_TRY(ps_pipeline_collect(pipeline, &done));
+    const ps_err err = hand_out(s, &done);
+    ps_pipeline_release(pipeline);
+    return err;
+}

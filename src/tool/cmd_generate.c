@@ -1,0 +1,213 @@
+/* pipestep generate: one prompt, its continuations. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "tool/commands.h"
+#include "tool/input.h"
+#include "tool/job.h"
+#include "tool/result.h"
+
+typedef struct options {
+    const char *prompt, *prompt_file, *tokens_file;
+    int64_t n;
+    bool ids, echo, json;
+} options;
+
+typedef struct state {
+    options options;
+    ps_sampling_options sampling;
+    ps_job *job;
+    ps_request request;
+    ps_text echo;
+    bool printed; // anything on the present line of --ids
+} state;
+
+#define AT(field) offsetof(options, field)
+
+static const ps_opt rows[] = {
+    {"prompt", 'p', PS_OPT_TEXT, AT(prompt), 0, 0, NULL, NULL, "TEXT", "text to continue"},
+    {"prompt-file", 0, PS_OPT_TEXT, AT(prompt_file), 0, 0, NULL, NULL, "FILE",
+     "file with the text to continue; - is standard input"},
+    {"tokens", 0, PS_OPT_TEXT, AT(tokens_file), 0, 0, NULL, NULL, "FILE",
+     "file whose first line is the prompt as token ids, taken as it is"},
+    {"n", 'n', PS_OPT_I64, AT(n), -1, 9e15, "256", NULL, "N", "new tokens at most; -1 never stops"},
+    {"ids", 0, PS_OPT_FLAG, AT(ids), 0, 0, NULL, NULL, NULL,
+     "prints the new token ids instead of text"},
+    {"echo", 0, PS_OPT_FLAG, AT(echo), 0, 0, NULL, NULL, NULL, "prints the prompt before it"},
+    {"json", 0, PS_OPT_FLAG, AT(json), 0, 0, NULL, NULL, NULL,
+     "prints one JSON object at the end instead of a stream"},
+};
+
+static ps_err check(void *arg, ps_job *job)
+{
+    state *s = arg;
+    const options *o = &s->options;
+    const int n_prompts = !!o->prompt + !!o->prompt_file + !!o->tokens_file;
+    if (n_prompts > 1)
+        return PS_FAIL(PS_ERR_USAGE, "--prompt, --prompt-file and --tokens exclude each other");
+    if (o->ids && o->json) return PS_FAIL(PS_ERR_USAGE, "--ids and --json exclude each other");
+    if (o->n < 0 && (s->sampling.n_samples > 1 || o->json))
+        return PS_FAIL(PS_ERR_USAGE,
+                       "-n -1 never ends: it goes with one sample and without --json");
+    s->request.max_tokens = o->n;
+    PS_TRY(ps_sampling_to_request(&s->sampling, &job->parsed, &s->request));
+    // Ranks that were not given a seed draw different ones; rank 0's counts.
+    return ps_sample_params_check(&s->request.sampling, 0);
+}
+
+static ps_err read_tokens(state *s)
+{
+    ps_text text = {0};
+    const char *line = "";
+    size_t at = 0, n = 0;
+    ps_err err = ps_file_read(s->options.tokens_file, PS_INPUT_BYTES_MAX, &text);
+    if (!err) ps_input_next_line(&text, &at, &line, &n);
+    if (!err) err = ps_input_parse_ids(line, n, s->options.tokens_file, 1, &s->request.prompt);
+    if (!err && s->options.echo && s->job->tokenizer)
+        err = ps_tokenizer_decode(s->job->tokenizer, s->request.prompt.ids, s->request.prompt.n,
+                                  true, &s->echo);
+    ps_text_release(&text);
+    return err;
+}
+
+static ps_err read_prompt(state *s)
+{
+    const options *o = &s->options;
+    if (o->tokens_file) return read_tokens(s);
+    ps_text text = {0};
+    ps_err err = PS_OK;
+    if (o->prompt_file) {
+        err = ps_file_read(o->prompt_file, PS_INPUT_BYTES_MAX, &text);
+    } else {
+        ps_text_append_str(&text, o->prompt ? o->prompt : "");
+    }
+    if (!err) err = ps_job_encode(s->job, ps_text_str(&text), text.len, &s->request.prompt);
+    if (!err && o->echo) ps_text_append(&s->echo, text.data, text.len);
+    if (!err && s->request.prompt.n == 0)
+        err =
+            PS_FAIL(PS_ERR_USAGE, "the prompt is empty, and this model has no token to begin with");
+    ps_text_release(&text);
+    return err;
+}
+
+static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
+{
+    state *s = arg;
+    s->job = job;
+    PS_TRY(read_prompt(s));
+    needs->n_sequences = s->request.n_samples;
+    needs->longest = s->options.n < 0 ? INT64_MAX : (int64_t)s->request.prompt.n + s->options.n;
+    return PS_OK;
+}
+
+static ps_err print(const state *s, const char *text, size_t n)
+{
+    return ps_output_write(&s->job->output, text, n);
+}
+
+/* The first sample streams; the others follow when all are done. */
+static ps_err on_token(void *arg, uint64_t number, int sample, int32_t token, const char *text,
+                       size_t n)
+{
+    (void)number;
+    state *s = arg;
+    if (sample != 0 || s->options.json) return PS_OK;
+    if (!s->options.ids) return print(s, text, n);
+    if (token < 0) return PS_OK;
+    char id[16];
+    const int length = snprintf(id, sizeof id, s->printed ? " %d" : "%d", token);
+    s->printed = true;
+    return print(s, id, (size_t)length);
+}
+
+static ps_err print_ids(const state *s, const ps_tokens *tokens)
+{
+    ps_text line = {0};
+    for (size_t i = 0; i < tokens->n; i++) {
+        ps_text_appendf(&line, i ? " %d" : "%d", tokens->ids[i]);
+    }
+    const ps_err err = print(s, ps_text_str(&line), line.len);
+    ps_text_release(&line);
+    return err;
+}
+
+static ps_err print_json(const state *s, const ps_request *request,
+                         const ps_completion *completions, int n)
+{
+    ps_text line = {0};
+    ps_result_to_json(NULL, request, completions, n, s->job->tokenizer, &line);
+    const ps_err err = print(s, ps_text_str(&line), line.len);
+    ps_text_release(&line);
+    return err;
+}
+
+static ps_err on_done(void *arg, uint64_t number, const ps_request *request,
+                      const ps_completion *completions, int n)
+{
+    (void)number;
+    state *s = arg;
+    if (s->options.json) return print_json(s, request, completions, n);
+    for (int i = 0; i < n; i++) {
+        if (i > 0 && s->options.ids) PS_TRY(print_ids(s, &completions[i].tokens));
+        if (i > 0 && !s->options.ids) {
+            PS_TRY(print(s, s->echo.data, s->echo.len));
+            PS_TRY(print(s, completions[i].text.data, completions[i].text.len));
+        }
+        const bool last = i + 1 == n;
+        // Samples are set apart by an empty line; a terminal gets a line end.
+        if (s->options.ids) PS_TRY(print(s, "\n", 1));
+        if (!s->options.ids && !last) PS_TRY(print(s, "\n\n", 2));
+        if (!s->options.ids && last && ps_output_is_terminal()) PS_TRY(print(s, "\n", 1));
+    }
+    return PS_OK;
+}
+
+static ps_err work(void *arg, ps_job *job)
+{
+    state *s = arg;
+    PS_TRY(ps_generate_check(&s->request, &job->ckpt.spec, &job->limits));
+    const ps_generate_params params = {.pipeline = job->pipeline,
+                                       .spec = &job->ckpt.spec,
+                                       .tokenizer = job->tokenizer,
+                                       .limits = job->limits,
+                                       .in_flight = job->plan.in_flight,
+                                       .callbacks = {on_token, on_done, s}};
+    if (s->request.sampling.temperature > 0.0)
+        ps_log(PS_LOG_INFO, "seed %llu", (unsigned long long)s->request.sampling.seed);
+    if (!s->options.json) PS_TRY(print(s, s->echo.data, s->echo.len));
+    ps_generate *g = ps_generate_new(&params);
+    ps_err err = ps_generate_add(g, 0, &s->request);
+    while (!err && ps_generate_busy(g)) {
+        err = ps_generate_step(g);
+    }
+    ps_generate_count(g, &job->counts);
+    ps_generate_free(g);
+    return err;
+}
+
+int ps_cmd_generate(int argc, char **argv)
+{
+    state s = {0};
+    ps_job job = {0};
+    ps_opt_group groups[] = {{"Prompt and output", rows, sizeof rows / sizeof rows[0], &s.options},
+                             ps_sampling_group(&s.sampling),
+                             ps_run_group(&job.run),
+                             ps_base_group(&job.run)};
+    static const char *const names[] = {"MODEL"};
+    const ps_job_command command = {.name = "generate",
+                                    .groups = groups,
+                                    .n_groups = 4,
+                                    .positionals = {names, 0, 1},
+                                    .check = check,
+                                    .prepare = prepare,
+                                    .work = work,
+                                    .state = &s};
+    const int status = ps_job_main(&command, &job, argc, argv);
+    ps_request_release(&s.request);
+    ps_text_release(&s.echo);
+    return status;
+}

@@ -1,0 +1,294 @@
+/* pipestep score: log-probabilities and perplexity of given sequences, one a line. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "model/h5.h"
+#include "serve/score.h"
+#include "tool/commands.h"
+#include "tool/input.h"
+#include "tool/job.h"
+
+typedef struct options {
+    const char *tokens_file, *text_file, *logits;
+    bool hidden, json;
+} options;
+
+typedef struct state {
+    options options;
+    ps_job *job;
+    ps_tokens *sequences; // [n] owned; moved into the scorer one by one
+    size_t n, capacity;
+    size_t *lengths;          // [n]
+    ps_score_result *results; // [n], n_tokens 0: not done
+    size_t n_printed;
+    ps_h5_writer *h5;
+} state;
+
+#define AT(field) offsetof(options, field)
+
+static const ps_opt rows[] = {
+    {"tokens", 0, PS_OPT_TEXT, AT(tokens_file), 0, 0, NULL, NULL, "FILE",
+     "one sequence of token ids a line, taken as it is"},
+    {"text", 0, PS_OPT_TEXT, AT(text_file), 0, 0, NULL, NULL, "FILE", "one text a line"},
+    {"logits", 0, PS_OPT_TEXT, AT(logits), 0, 0, NULL, NULL, "OUT.h5",
+     "writes /0/logits [T,V], /0/logprob [T-1], then /1/..., as HDF5"},
+    {"hidden", 0, PS_OPT_FLAG, AT(hidden), 0, 0, NULL, NULL, NULL,
+     "with --logits: /0/hidden [L+1,T,D], the input of block 0 and the output of each; one rank "
+     "only"},
+    {"json", 0, PS_OPT_FLAG, AT(json), 0, 0, NULL, NULL, NULL, "prints a JSON object a line"},
+};
+
+static ps_err check(void *arg, ps_job *job)
+{
+    const options *o = &((state *)arg)->options;
+    if (!!o->tokens_file + !!o->text_file != 1)
+        return PS_FAIL(PS_ERR_USAGE, "give either --tokens FILE or --text FILE");
+    if (o->hidden && !o->logits) return PS_FAIL(PS_ERR_USAGE, "--hidden goes with --logits OUT.h5");
+    job->needs_one_rank = o->hidden;
+    return PS_OK;
+}
+
+static ps_err read_line(state *s, const char *line, size_t n, int number, ps_tokens *out)
+{
+    const options *o = &s->options;
+    if (o->tokens_file) return ps_input_parse_ids(line, n, o->tokens_file, number, out);
+    return ps_job_encode(s->job, line, n, out);
+}
+
+static ps_err read_sequences(state *s)
+{
+    const char *path = s->options.tokens_file ? s->options.tokens_file : s->options.text_file;
+    ps_text text = {0};
+    ps_err err = ps_file_read(path, PS_INPUT_BYTES_MAX, &text);
+    const char *line;
+    size_t at = 0, n;
+    while (!err && ps_input_next_line(&text, &at, &line, &n)) {
+        s->sequences = ps_mem_grow(s->sequences, &s->capacity, s->n + 1, sizeof *s->sequences);
+        ps_tokens *tokens = &s->sequences[s->n++];
+        *tokens = (ps_tokens){0};
+        err = read_line(s, line, n, (int)s->n, tokens);
+    }
+    if (!err && s->n == 0) err = PS_FAIL(PS_ERR_FORMAT, "%s: holds no sequence", path);
+    ps_text_release(&text);
+    return err;
+}
+
+static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
+{
+    state *s = arg;
+    s->job = job;
+    PS_TRY(read_sequences(s));
+    s->lengths = ps_mem_new(s->n, sizeof *s->lengths);
+    s->results = ps_mem_new(s->n, sizeof *s->results);
+    needs->n_sequences = (int64_t)s->n;
+    for (size_t i = 0; i < s->n; i++) {
+        s->lengths[i] = s->sequences[i].n;
+        if ((int64_t)s->lengths[i] > needs->longest) needs->longest = (int64_t)s->lengths[i];
+    }
+    return PS_OK;
+}
+
+/* ---- the HDF5 output ---- */
+
+static ps_err make_dataset(state *s, size_t sequence, const char *name, int rank, uint64_t d0,
+                           uint64_t d1, uint64_t d2)
+{
+    char path[64];
+    const uint64_t dims[3] = {d0, d1, d2};
+    ps_h5_dataset dataset;
+    snprintf(path, sizeof path, "/%zu/%s", sequence, name);
+    PS_TRY(ps_h5_begin(s->h5, path, PS_H5_F32, rank, dims, &dataset));
+    return ps_h5_end(s->h5, dataset);
+}
+
+/* All datasets are made first, in the order of the input, so that the file does not depend on the
+ * order in which rows come back. */
+static ps_err create_output(state *s)
+{
+    const ps_spec *spec = &s->job->ckpt.spec;
+    PS_TRY(ps_h5_create(s->options.logits, &s->h5));
+    for (size_t i = 0; i < s->n; i++) {
+        const uint64_t t = s->lengths[i];
+        PS_TRY(make_dataset(s, i, "logits", 2, t, (uint64_t)spec->vocab_size, 0));
+        PS_TRY(make_dataset(s, i, "logprob", 1, t - 1, 0, 0));
+        if (s->options.hidden)
+            PS_TRY(make_dataset(s, i, "hidden", 3, (uint64_t)spec->n_layers + 1, t,
+                                (uint64_t)spec->d_model));
+    }
+    return PS_OK;
+}
+
+static ps_err on_logits(void *arg, uint64_t number, int64_t position, const float *logits,
+                        double logprob)
+{
+    state *s = arg;
+    char path[64];
+    snprintf(path, sizeof path, "/%llu/logits", (unsigned long long)number);
+    PS_TRY(ps_h5_overwrite_rows(s->h5, path, (uint64_t)position, 1, logits));
+    if ((size_t)position + 1 == s->lengths[number]) return PS_OK;
+    const float value = (float)logprob;
+    snprintf(path, sizeof path, "/%llu/logprob", (unsigned long long)number);
+    return ps_h5_overwrite_rows(s->h5, path, (uint64_t)position, 1, &value);
+}
+
+static ps_err print_result(state *s, const ps_score_result *r)
+{
+    ps_text line = {0};
+    if (s->options.json) {
+        ps_text_appendf(&line, "{\"sequence\": %llu, \"tokens\": %zu, \"logprob\": ",
+                        (unsigned long long)r->number, r->n_tokens);
+        ps_json_append_real(&line, r->sum);
+        ps_text_append_str(&line, ", \"perplexity\": ");
+        ps_json_append_real(&line, r->perplexity);
+        ps_text_append_str(&line, "}\n");
+    } else {
+        ps_text_appendf(&line, "%llu: %zu tokens, log-probability %.6f, perplexity %.6f\n",
+                        (unsigned long long)r->number, r->n_tokens, r->sum, r->perplexity);
+    }
+    const ps_err err = ps_output_write(&s->job->output, line.data, line.len);
+    ps_text_release(&line);
+    return err;
+}
+
+/* Results are printed in the order of the input. */
+static ps_err on_done(void *arg, const ps_score_result *result)
+{
+    state *s = arg;
+    s->results[result->number] = *result;
+    s->job->counts.prompt_tokens += result->n_tokens;
+    s->job->counts.requests++;
+    while (s->n_printed < s->n && s->results[s->n_printed].n_tokens > 0) {
+        PS_TRY(print_result(s, &s->results[s->n_printed++]));
+    }
+    return PS_OK;
+}
+
+/* ---- hidden states ---- */
+
+/* Where the rows of the present parcel belong: --hidden runs one sequence at a time. */
+typedef struct hidden_place {
+    state *state;
+    size_t sequence;
+    uint64_t position; // of the parcel's first row
+    float *rows;       // [chunk, D] without padding
+    ps_err err;
+} hidden_place;
+
+static void on_hidden(void *arg, int layer, const float *x, size_t stride, int n_rows)
+{
+    hidden_place *h = arg;
+    const state *s = h->state;
+    const ps_spec *spec = &s->job->ckpt.spec;
+    const size_t d = (size_t)spec->d_model;
+    for (int r = 0; r < n_rows; r++) {
+        memcpy(h->rows + (size_t)r * d, x + (size_t)r * stride, d * sizeof *x);
+    }
+    char path[64];
+    snprintf(path, sizeof path, "/%zu/hidden", h->sequence);
+    if (!h->err)
+        h->err = ps_h5_overwrite_plane(s->h5, path, (uint64_t)(layer + 1), h->position,
+                                       (uint64_t)n_rows, h->rows);
+    if (layer + 1 == spec->n_layers) h->position += (uint64_t)n_rows;
+}
+
+/* ---- the run ---- */
+
+static ps_err run_all(state *s, ps_score *score)
+{
+    ps_err err = PS_OK;
+    for (size_t i = 0; i < s->n && !err; i++) {
+        ps_score_add(score, i, &s->sequences[i]);
+        // Sequences wait in the file's tokens, not as tasks: a handful is enough to keep slots
+        // full.
+        while (!err && ps_score_waiting(score) > s->job->limits.n_slots) {
+            err = ps_score_step(score);
+        }
+    }
+    while (!err && ps_score_busy(score)) {
+        err = ps_score_step(score);
+    }
+    return err;
+}
+
+static ps_err run_hidden(state *s, ps_score *score)
+{
+    hidden_place h = {.state = s};
+    h.rows = ps_mem_new((size_t)s->job->limits.rows_max * (size_t)s->job->ckpt.spec.d_model,
+                        sizeof *h.rows);
+    ps_pipeline_observe(s->job->pipeline, on_hidden, &h);
+    ps_err err = PS_OK;
+    for (size_t i = 0; i < s->n && !err; i++) {
+        h.sequence = i;
+        h.position = 0;
+        ps_score_add(score, i, &s->sequences[i]);
+        while (!err && ps_score_busy(score)) {
+            err = ps_score_step(score);
+        }
+        if (!err) err = h.err;
+    }
+    ps_pipeline_observe(s->job->pipeline, NULL, NULL);
+    ps_mem_free(h.rows);
+    return err;
+}
+
+static ps_err check_sequences(const state *s)
+{
+    const char *path = s->options.tokens_file ? s->options.tokens_file : s->options.text_file;
+    for (size_t i = 0; i < s->n; i++) {
+        const ps_err err = ps_score_check(&s->sequences[i], &s->job->ckpt.spec, &s->job->limits);
+        if (!err) continue;
+        char message[PS_ERR_MESSAGE_BYTES];
+        snprintf(message, sizeof message, "%s", ps_err_message());
+        return PS_FAIL(err, "%s:%zu: %s", path, i + 1, message);
+    }
+    return PS_OK;
+}
+
+static ps_err work(void *arg, ps_job *job)
+{
+    state *s = arg;
+    PS_TRY(check_sequences(s));
+    if (s->options.logits) PS_TRY(create_output(s));
+    const ps_score_params params = {
+        .pipeline = job->pipeline,
+        .spec = &job->ckpt.spec,
+        .limits = job->limits,
+        .in_flight = job->plan.in_flight,
+        .callbacks = {s->options.logits ? on_logits : NULL, on_done, s}};
+    ps_score *score = ps_score_new(&params);
+    ps_err err = s->options.hidden ? run_hidden(s, score) : run_all(s, score);
+    ps_score_free(score);
+    if (!s->h5) return err;
+    if (!err) return ps_h5_commit(s->h5);
+    ps_h5_abandon(s->h5);
+    return err;
+}
+
+int ps_cmd_score(int argc, char **argv)
+{
+    state s = {0};
+    ps_job job = {0};
+    ps_opt_group groups[] = {{"Input and output", rows, sizeof rows / sizeof rows[0], &s.options},
+                             ps_run_group(&job.run),
+                             ps_base_group(&job.run)};
+    static const char *const names[] = {"MODEL"};
+    const ps_job_command command = {.name = "score",
+                                    .groups = groups,
+                                    .n_groups = 3,
+                                    .positionals = {names, 0, 1},
+                                    .check = check,
+                                    .prepare = prepare,
+                                    .work = work,
+                                    .state = &s};
+    const int status = ps_job_main(&command, &job, argc, argv);
+    for (size_t i = 0; i < s.n; i++) {
+        ps_tokens_release(&s.sequences[i]);
+    }
+    ps_mem_free(s.sequences);
+    ps_mem_free(s.lengths);
+    ps_mem_free(s.results);
+    return status;
+}

@@ -1,0 +1,435 @@
+#include "tool/job.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cores.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "tool/report.h"
+#include "tool/version.h"
+
+enum { SLOTS_DEFAULT = 16, SLOTS_PER_RANK = 4, TOKENIZER_WHERE_BYTES = 64 };
+
+static const int64_t CONTEXT_ENDLESS = INT64_C(1) << 48;
+
+/* ---- before MPI ---- */
+
+static ps_err parse(const ps_job_command *c, ps_job *job, int argc, char **argv)
+{
+    PS_TRY(ps_opt_parse(c->groups, c->n_groups, &c->positionals, argc, argv, &job->parsed));
+    if (job->run.quiet && job->run.verbose) {
+        ps_opt_release(&job->parsed);
+        return PS_FAIL(PS_ERR_USAGE, "--quiet and --verbose contradict each other");
+    }
+    if (job->parsed.help || !c->check) return PS_OK;
+    return c->check(c->state, job);
+}
+
+static void set_log(const ps_job *job, int rank)
+{
+    ps_log_set(job->run.quiet ? PS_LOG_ERROR : job->run.verbose ? PS_LOG_DEBUG : PS_LOG_INFO, rank);
+}
+
+static int print_help(const ps_job_command *c, int rank)
+{
+    ps_text text = {0};
+    ps_text_appendf(&text, "usage: pipestep %s", c->name);
+    for (int i = 0; i < c->positionals.n_names; i++) {
+        ps_text_appendf(&text, i < c->positionals.n_required ? " %s" : " [%s]",
+                        c->positionals.names[i]);
+    }
+    ps_text_append_str(&text, " [options]\n\n");
+    ps_opt_help(c->groups, c->n_groups, &text);
+    const ps_output output = {0};
+    const ps_err err = rank == 0 ? ps_output_write(&output, text.data, text.len) : PS_OK;
+    ps_text_release(&text);
+    return ps_err_exit_status(err);
+}
+
+static int fail_before_start(ps_err err, int rank)
+{
+    if (rank == 0) ps_log(PS_LOG_ERROR, "%s", ps_err_message());
+    return ps_err_exit_status(err);
+}
+
+/* ---- start ---- */
+
+/* The ranks must have been started alike: version and options, the model's path aside. */
+static ps_err check_same_start(const ps_job_command *c, ps_job *job)
+{
+    ps_text options = {0};
+    ps_opt_dump(c->groups, c->n_groups, &job->parsed, &options);
+    ps_err err = ps_comm_check_same(job->comm, "version", ps_version());
+    if (!err) err = ps_comm_check_same(job->comm, "command", c->name);
+    if (!err) err = ps_comm_check_same(job->comm, "set of options", ps_text_str(&options));
+    ps_text_release(&options);
+    return err;
+}
+
+static ps_err begin(const ps_job_command *c, ps_job *job, ps_err parsed)
+{
+    char message[PS_ERR_MESSAGE_BYTES];
+    snprintf(message, sizeof message, "%s", ps_err_message());
+    const double timeout_s = job->run.start_timeout_s > 0.0 ? job->run.start_timeout_s : 600.0;
+    PS_TRY(ps_comm_open(timeout_s, &job->comm));
+    job->rank = ps_comm_rank(job->comm);
+    job->size = ps_comm_size(job->comm);
+    set_log(job, job->rank);
+    if (parsed) parsed = PS_FAIL(parsed, "%s", message);
+    PS_TRY(ps_comm_agree(job->comm, parsed));
+    job->watch = ps_watch_open(job->comm, job->run.stall_timeout_s);
+    return check_same_start(c, job);
+}
+
+ps_err ps_job_model_path(const ps_job *job, char **out)
+{
+    *out = NULL;
+    if (job->parsed.n_positionals > 0) {
+        *out = ps_mem_copy_text(job->parsed.positionals[0]);
+        return PS_OK;
+    }
+    char program[4096];
+    const ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    program[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(program, '/');
+    if (slash) *slash = '\0';
+    static const char *const places[] = {"../configs/tunes/tunes.h5", "../share/pipestep/tunes.h5"};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        ps_text path = {0};
+        ps_text_appendf(&path, "%s/%s", program, places[i]);
+        if (access(ps_text_str(&path), R_OK) == 0) {
+            *out = ps_text_take(&path);
+            return PS_OK;
+        }
+        ps_text_release(&path);
+    }
+    return PS_FAIL(PS_ERR_USAGE, "no MODEL was given, and the model that ships is not beside %s",
+                   program);
+}
+
+static ps_err open_tokenizer(ps_job *job)
+{
+    if (job->ckpt.tokenizer.len == 0) return PS_OK;
+    PS_TRY(ps_tokenizer_open(job->ckpt.tokenizer.data, job->ckpt.tokenizer.len, job->ckpt.path,
+                             &job->tokenizer));
+    if (ps_tokenizer_size(job->tokenizer) > job->ckpt.spec.vocab_size)
+        return PS_FAIL(
+            PS_ERR_FORMAT, "%s: the tokenizer has %d tokens, the model's vocab_size is %d",
+            job->ckpt.path, ps_tokenizer_size(job->tokenizer), job->ckpt.spec.vocab_size);
+    return PS_OK;
+}
+
+/* Rank 0 opens the model and tells the others what is in it. */
+static ps_err load_index(ps_job *job)
+{
+    char *path;
+    ps_err err = ps_job_model_path(job, &path);
+    if (!err && job->rank == 0) err = ps_ckpt_open(path, &job->ckpt);
+    if (!err && job->rank == 0) err = open_tokenizer(job);
+    err = ps_comm_agree(job->comm, err);
+    ps_text index = {0};
+    if (!err) {
+        if (job->rank == 0) ps_ckpt_pack(&job->ckpt, &index);
+        err = ps_comm_broadcast(job->comm, &index);
+    }
+    if (!err) {
+        ps_err mine = PS_OK;
+        if (job->rank != 0) mine = ps_ckpt_unpack(ps_text_str(&index), index.len, path, &job->ckpt);
+        err = ps_comm_agree(job->comm, mine);
+    }
+    ps_text_release(&index);
+    ps_mem_free(path);
+    return err;
+}
+
+/* ---- limits, threads, plan ---- */
+
+ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_needs *needs,
+                     int n_ranks, ps_limits *out)
+{
+    const bool endless = ps_spec_is_endless(spec);
+    int64_t context = needs->longest;
+    if (endless && context > CONTEXT_ENDLESS) context = CONTEXT_ENDLESS;
+    if (!endless && spec->context > 0 && context > spec->context) context = spec->context;
+    if (run->context > 0) context = run->context;
+    if (!endless && context > INT32_MAX)
+        return PS_FAIL(PS_ERR_USAGE, "the model has layers without a window and names no context: "
+                                     "give --ctx");
+    if (!endless && spec->context > 0 && context > spec->context)
+        ps_log(PS_LOG_WARNING, "--ctx %lld is beyond the %lld positions the model was trained for",
+               (long long)context, (long long)spec->context);
+    const int most =
+        SLOTS_PER_RANK * n_ranks > SLOTS_DEFAULT ? SLOTS_PER_RANK * n_ranks : SLOTS_DEFAULT;
+    int64_t slots = needs->n_sequences < most ? needs->n_sequences : most;
+    if (run->slots > 0) slots = run->slots;
+    if (slots < 1) slots = 1;
+    if (context < 1) context = 1;
+    const int64_t chunk = context < run->chunk ? context : run->chunk;
+    *out = (ps_limits){.rows_max = (int)(chunk + slots),
+                       .chunk_rows = (int)chunk,
+                       .n_slots = (int)slots,
+                       .context = context};
+    return PS_OK;
+}
+
+ps_err ps_job_engine_params(ps_job *job, bool shared, ps_engine_params *out)
+{
+    const ps_cores *cores = &job->cores;
+    int n_sharing = 1, index = 0;
+    PS_TRY(ps_cores_find(&job->cores));
+    if (shared) PS_TRY(ps_comm_share_cores(job->comm, cores->cpuset_hash, &n_sharing, &index));
+    const int share = cores->count / n_sharing > 1 ? cores->count / n_sharing : 1;
+    const int threads = job->run.threads > 0 ? job->run.threads : share;
+    const bool own_cores = threads * n_sharing <= cores->count;
+    if (threads > cores->count)
+        ps_log(PS_LOG_WARNING, "%d threads on the %d cores that this rank may use", threads,
+               cores->count);
+    ps_wait wait = own_cores ? PS_WAIT_LATENCY : PS_WAIT_SHARED;
+    if (job->run.wait != PS_WAIT_AUTO) wait = (ps_wait)job->run.wait;
+    *out = (ps_engine_params){
+        .isa = job->run.isa, .n_threads = threads, .wait = wait, .gemm = (ps_gemm)job->run.gemm};
+    if (job->run.bind && own_cores) out->processors = cores->processor + index * threads;
+    return PS_OK;
+}
+
+static ps_err check_memory(const ps_job *job)
+{
+    const char *source;
+    const size_t limit = ps_mem_limit(&source);
+    // Ranks of one host share its memory; a limit of the process is each rank's own.
+    const bool shared = strcmp(source, "machine") == 0 || strcmp(source, "cgroup") == 0;
+    const size_t share = shared ? limit / (size_t)ps_comm_local_size(job->comm) : limit;
+    return ps_plan_check_memory(&job->plan, job->rank, job->rank + 1, share, source);
+}
+
+static ps_err make_plan(ps_job *job, int n_threads)
+{
+    const ps_plan_params params = {.ckpt = &job->ckpt,
+                                   .n_stages = job->size,
+                                   .split = job->run.split,
+                                   .limits = job->limits,
+                                   .gemm = (ps_gemm)job->run.gemm,
+                                   .n_threads = n_threads,
+                                   .in_flight = job->run.in_flight};
+    PS_TRY(ps_plan_make(&params, &job->plan));
+    if (job->rank == 0 && ps_log_shows(PS_LOG_DEBUG)) {
+        ps_text text = {0};
+        ps_plan_describe(&job->plan, &text);
+        fputs(ps_text_str(&text), stderr);
+        ps_text_release(&text);
+    }
+    return check_memory(job);
+}
+
+/* What rank 0 found out about the work becomes everybody's limits. */
+static ps_err share_limits(const ps_job_command *c, ps_job *job)
+{
+    ps_needs needs = {.n_sequences = 1, .longest = 1};
+    ps_err err = PS_OK;
+    if (job->rank == 0) {
+        // Reading the input may take as long as whoever writes it likes.
+        ps_watch_suspend(job->watch, true);
+        err = c->prepare(c->state, job, &needs);
+        if (!err) err = ps_job_limits(&job->run, &job->ckpt.spec, &needs, job->size, &job->limits);
+        ps_watch_suspend(job->watch, false);
+    }
+    PS_TRY(ps_comm_agree(job->comm, err));
+    ps_text limits = {0};
+    ps_text_append(&limits, &job->limits, sizeof job->limits);
+    err = ps_comm_broadcast(job->comm, &limits);
+    if (!err) memcpy(&job->limits, limits.data, sizeof job->limits);
+    ps_text_release(&limits);
+    return err;
+}
+
+static ps_err start(const ps_job_command *c, ps_job *job)
+{
+    PS_TRY(load_index(job));
+    PS_TRY(share_limits(c, job));
+    ps_engine_params engine;
+    PS_TRY(ps_comm_agree(job->comm, ps_job_engine_params(job, true, &engine)));
+    PS_TRY(ps_comm_agree(job->comm, ps_engine_open(&engine, &job->engine)));
+    PS_TRY(ps_comm_agree(job->comm, make_plan(job, ps_pool_threads(job->engine.pool))));
+    const ps_stage_params stage = {.comm = job->comm,
+                                   .watch = job->watch,
+                                   .ckpt = &job->ckpt,
+                                   .plan = &job->plan,
+                                   .engine = &job->engine,
+                                   .verify = (ps_verify)job->run.verify,
+                                   .wait = engine.wait};
+    return ps_pipeline_open(&stage, &job->pipeline);
+}
+
+/* ---- work and end ---- */
+
+static ps_err poll_pipeline(void *arg)
+{
+    const ps_job *job = arg;
+    return ps_pipeline_poll(job->pipeline);
+}
+
+/* Lets what is under way come round, so that STOP can follow it. */
+static ps_err drain(ps_job *job)
+{
+    while (ps_pipeline_in_flight(job->pipeline) > 0) {
+        ps_finished ignored;
+        PS_TRY(ps_pipeline_collect(job->pipeline, &ignored));
+        ps_pipeline_release(job->pipeline);
+    }
+    return PS_OK;
+}
+
+/* Rank 0's part. An error of its own (a full disk, a closed output, NaN) still ends the job in
+ * order. */
+static ps_err work(const ps_job_command *c, ps_job *job)
+{
+    if (job->rank != 0) return ps_pipeline_serve(job->pipeline);
+    job->output = (ps_output){.wait = poll_pipeline, .arg = job};
+    const ps_err err = c->work(c->state, job);
+    if (err == PS_ERR_LOST) return err;
+    char message[PS_ERR_MESSAGE_BYTES];
+    snprintf(message, sizeof message, "%s", ps_err_message());
+    job->reports = ps_mem_new((size_t)job->size, sizeof *job->reports);
+    PS_TRY(drain(job));
+    PS_TRY(ps_pipeline_stop(job->pipeline, job->reports));
+    return err ? PS_FAIL(err, "%s", message) : PS_OK;
+}
+
+static ps_err write_report(const ps_job *job)
+{
+    ps_text text = {0};
+    ps_report_describe(job, &text);
+    if (!job->run.quiet) {
+        char *save = NULL, *copy = ps_text_take(&text);
+        for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+            ps_log(PS_LOG_INFO, "%s", line);
+        }
+        ps_mem_free(copy);
+    }
+    ps_text_release(&text);
+    if (!job->run.report) return PS_OK;
+    ps_file_writer file;
+    ps_text json = {0};
+    ps_report_to_json(job, &json);
+    ps_err err = ps_file_writer_open(job->run.report, &file);
+    if (!err) {
+        ps_file_writer_write(&file, json.data, json.len);
+        err = ps_file_writer_commit(&file);
+    }
+    ps_text_release(&json);
+    return err;
+}
+
+static void release(ps_job *job)
+{
+    ps_pipeline_close(job->pipeline);
+    ps_engine_close(&job->engine);
+    ps_plan_release(&job->plan);
+    ps_tokenizer_free(job->tokenizer);
+    ps_ckpt_close(&job->ckpt);
+    ps_watch_close(job->watch);
+    ps_mem_free(job->reports);
+    ps_generate_counts_release(&job->counts);
+    ps_opt_release(&job->parsed);
+}
+
+/* A job that lost a rank cannot agree any more: whoever found out says so, and all leave. */
+static _Noreturn void leave(ps_job *job, ps_err err)
+{
+    if (!job->watch || !ps_watch_is_told(job->watch)) {
+        ps_log(PS_LOG_ERROR, "%s", ps_err_message());
+        if (job->watch && job->rank != 0) ps_watch_tell_all(job->watch, err, ps_err_message());
+    }
+    ps_comm_abort(job->comm, ps_err_exit_status(err));
+}
+
+static int finish(ps_job *job, ps_err err)
+{
+    if (err && job->rank == 0) {
+        if (err == PS_ERR_CLOSED) {
+            ps_log(PS_LOG_DEBUG, "%s", ps_err_message());
+        } else {
+            ps_log(PS_LOG_ERROR, "%s", ps_err_message());
+        }
+    }
+    ps_comm *comm = job->comm;
+    release(job);
+    if (comm) ps_comm_close(comm);
+    return ps_err_exit_status(err);
+}
+
+/* Parses, starts MPI, agrees. Returns false when the program is to end with *status. */
+static bool open_job(const ps_job_command *c, ps_job *job, int argc, char **argv, ps_err *err,
+                     int *status)
+{
+    int launcher_rank;
+    const bool launched = ps_comm_launched(&launcher_rank);
+    signal(SIGPIPE, SIG_IGN);
+    const ps_err parsed = parse(c, job, argc, argv);
+    if (!parsed && job->parsed.help) {
+        *status = print_help(c, launcher_rank);
+        ps_opt_release(&job->parsed);
+        return false;
+    }
+    if (parsed && !launched) {
+        *status = fail_before_start(parsed, 0);
+        return false;
+    }
+    *err = begin(c, job, parsed);
+    if (*err && !job->comm) {
+        *status = fail_before_start(*err, launcher_rank);
+        ps_opt_release(&job->parsed);
+        return false;
+    }
+    return true;
+}
+
+int ps_job_main(const ps_job_command *c, ps_job *job, int argc, char **argv)
+{
+    ps_err err;
+    int status;
+    if (!open_job(c, job, argc, argv, &err, &status)) return status;
+    if (!err && job->needs_one_rank && job->size > 1)
+        err = PS_FAIL(PS_ERR_USAGE, "this needs all layers on one rank: start it without mpirun");
+    if (!err) err = start(c, job);
+    if (!err) {
+        err = work(c, job);
+        if (err == PS_ERR_LOST) leave(job, err);
+        err = ps_comm_agree(job->comm, err);
+    }
+    if (err == PS_ERR_LOST) leave(job, err);
+    if (!err && job->rank == 0) err = write_report(job);
+    return finish(job, err);
+}
+
+int ps_job_main_alone(const ps_job_command *c, ps_job *job, int argc, char **argv)
+{
+    ps_err err;
+    int status;
+    if (!open_job(c, job, argc, argv, &err, &status)) return status;
+    if (!err) {
+        if (job->rank == 0) {
+            ps_watch_suspend(job->watch, true);
+            err = c->work(c->state, job);
+            ps_watch_suspend(job->watch, false);
+        }
+        // The others wait as long as the work takes.
+        err = ps_comm_wait_agree(job->comm, err);
+    }
+    return finish(job, err);
+}
+
+ps_err ps_job_encode(const ps_job *job, const char *text, size_t n, ps_tokens *out)
+{
+    if (!job->tokenizer)
+        return PS_FAIL(PS_ERR_USAGE, "%s: has no tokenizer: give token ids (--tokens)",
+                       job->ckpt.path);
+    if (job->ckpt.spec.add_bos && !ps_tokenizer_has_post_processor_tokens(job->tokenizer))
+        ps_tokens_append(out, job->ckpt.spec.bos_id);
+    return ps_tokenizer_encode(job->tokenizer, text, n, true, out);
+}

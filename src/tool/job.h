@@ -1,0 +1,77 @@
+/* A job: what every command that runs a model does before and after its own work.
+ *
+ *   parse -> MPI -> agree on options -> model on rank 0, index to all -> the command's needs ->
+ * limits and plan -> engine, weights, caches -> rank 0 works, the others serve -> stop -> report ->
+ * leave together
+ *
+ * A command gives two functions that run on rank 0: prepare (reads its input, says what it needs)
+ * and work (drives the pipeline). Errors on one rank end all of them, with one message and one exit
+ * status.
+ */
+#ifndef PS_TOOL_JOB_H
+#define PS_TOOL_JOB_H
+
+#include "base/cores.h"
+#include "pipe/pipeline.h"
+#include "serve/generate.h"
+#include "serve/tokenizer.h"
+#include "tool/options.h"
+#include "tool/output.h"
+
+/* What the work asks of slots and caches. */
+typedef struct ps_needs {
+    int64_t n_sequences; // that can run side by side
+    int64_t longest;     // positions of the longest; INT64_MAX: no end
+} ps_needs;
+
+typedef struct ps_job {
+    ps_run_options run;
+    ps_opt_parsed parsed;
+    int rank, size;
+    ps_comm *comm;
+    ps_watch *watch;
+    ps_cores cores;
+    ps_engine engine;
+    ps_ckpt ckpt;
+    ps_tokenizer *tokenizer; // rank 0; NULL when the model has none
+    ps_limits limits;
+    ps_plan plan;
+    ps_pipeline *pipeline;
+    ps_output output;          // standard output, rank 0
+    ps_generate_counts counts; // filled by work, for the report
+    ps_stage_report *reports;  // [size], rank 0, after the work
+    bool needs_one_rank;       // refuse more
+} ps_job;
+
+typedef struct ps_job_command {
+    const char *name;
+    ps_opt_group *groups; // the base group is among them, over job->run
+    int n_groups;
+    ps_opt_positionals positionals;            // the first is MODEL, optional: the model that ships
+    ps_err (*check)(void *state, ps_job *job); // options, on every rank; may be NULL
+    ps_err (*prepare)(void *state, ps_job *job, ps_needs *needs); // rank 0
+    ps_err (*work)(void *state, ps_job *job);                     // rank 0
+    void *state;
+} ps_job_command;
+
+/* Runs it all; returns the exit status. */
+int ps_job_main(const ps_job_command *command, ps_job *job, int argc, char **argv);
+
+/* The same for commands that need no pipeline: rank 0 runs `work`, the others wait. */
+int ps_job_main_alone(const ps_job_command *command, ps_job *job, int argc, char **argv);
+
+/* Path of the model: the first positional, or the model that ships. Owned by the caller. */
+ps_err ps_job_model_path(const ps_job *job, char **out) PS_MUST_CHECK;
+
+/* Limits for these needs under these options. */
+ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_needs *needs,
+                     int n_ranks, ps_limits *out) PS_MUST_CHECK;
+
+/* Threads of this rank, from options and affinity. Collective if `shared`: the ranks of a host then
+ * divide its cores. */
+ps_err ps_job_engine_params(ps_job *job, bool shared, ps_engine_params *out) PS_MUST_CHECK;
+
+/* Ids of a prompt text: with what the post-processor or add_bos puts around it. */
+ps_err ps_job_encode(const ps_job *job, const char *text, size_t n, ps_tokens *out) PS_MUST_CHECK;
+
+#endif

@@ -1,0 +1,111 @@
+/* The program: a table of commands. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "pipe/comm.h"
+#include "tool/commands.h"
+#include "tool/output.h"
+#include "tool/version.h"
+
+static const ps_command commands[] = {
+    {"generate", "continues a prompt, streaming the new text", ps_cmd_generate},
+    {"score", "log-probabilities and perplexity of given sequences", ps_cmd_score},
+    {"tokenize", "text on standard input to token ids", ps_cmd_tokenize},
+    {"detokenize", "token ids on standard input to text", ps_cmd_detokenize},
+    {"plan", "split, memory and messages of a run, without running it", ps_cmd_plan},
+    {"inspect", "what is in a model file", ps_cmd_inspect},
+    {"convert", "a Hugging Face directory to a model file", ps_cmd_convert},
+};
+
+enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+
+static const char after_list[] =
+    "\npipestep help COMMAND, or pipestep COMMAND --help, shows a command's options. Without MODEL "
+    "the\n"
+    "tune model that ships is used. All commands run alone or under mpirun or srun, with any "
+    "number\n"
+    "of ranks.\n\n"
+    "Exit status: 0 done; 1 failed; 2 wrong usage or configuration; 3 a rank was lost or stalled;\n"
+    "4 the reader of standard output went away. Standard output carries the product alone, "
+    "everything\n"
+    "else goes to standard error.\n";
+
+static int write_once(const ps_text *text)
+{
+    int rank;
+    ps_comm_launched(&rank);
+    const ps_output output = {0};
+    const ps_err err = rank == 0 ? ps_output_write(&output, text->data, text->len) : PS_OK;
+    if (err && err != PS_ERR_CLOSED) ps_log(PS_LOG_ERROR, "%s", ps_err_message());
+    return ps_err_exit_status(err);
+}
+
+static int show_help(void)
+{
+    ps_text text = {0};
+    ps_text_append_str(&text, "usage: pipestep COMMAND [MODEL] [options]\n\n");
+    for (int i = 0; i < N_COMMANDS; i++) {
+        ps_text_appendf(&text, "  %-11s %s\n", commands[i].name, commands[i].summary);
+    }
+    ps_text_appendf(&text, "  %-11s %s\n", "help", "this text, or a command's options");
+    ps_text_append_str(&text, after_list);
+    const int status = write_once(&text);
+    ps_text_release(&text);
+    return status;
+}
+
+static int show_version(void)
+{
+    ps_text text = {0};
+    ps_version_describe(&text);
+    const int status = write_once(&text);
+    ps_text_release(&text);
+    return status;
+}
+
+static const ps_command *find(const char *name)
+{
+    for (int i = 0; i < N_COMMANDS; i++) {
+        if (strcmp(commands[i].name, name) == 0) return &commands[i];
+    }
+    return NULL;
+}
+
+static int unknown_command(const char *name)
+{
+    int rank, best = -1, distance = 4;
+    for (int i = 0; i < N_COMMANDS; i++) {
+        const int d = ps_text_distance(name, commands[i].name);
+        if (d >= distance) continue;
+        distance = d;
+        best = i;
+    }
+    ps_comm_launched(&rank);
+    if (rank == 0 && best >= 0)
+        ps_log(PS_LOG_ERROR, "unknown command %s; did you mean %s?", name, commands[best].name);
+    if (rank == 0 && best < 0)
+        ps_log(PS_LOG_ERROR, "unknown command %s; pipestep help lists them", name);
+    return ps_err_exit_status(PS_ERR_USAGE);
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    if (argc < 2) {
+        show_help();
+        return ps_err_exit_status(PS_ERR_USAGE);
+    }
+    if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0) return show_version();
+    const bool help =
+        strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0;
+    if (help && argc < 3) return show_help();
+    const ps_command *command = find(help ? argv[2] : name);
+    if (!command) return unknown_command(help ? argv[2] : name);
+    if (!help) return command->run(argc - 2, argv + 2);
+    char option[] = "--help";
+    char *arguments[] = {option, NULL};
+    return command->run(1, arguments);
+}

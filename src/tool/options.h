@@ -1,0 +1,61 @@
+/* Option groups that several commands share: how a job runs, and how tokens are drawn.
+ *
+ * One table each drives command line, configuration file, help and dump (base/opt.h).
+ */
+#ifndef PS_TOOL_OPTIONS_H
+#define PS_TOOL_OPTIONS_H
+
+#include "base/opt.h"
+#include "base/pool.h"
+#include "math/engine.h"
+#include "model/weights.h"
+#include "serve/request.h"
+
+enum { PS_WAIT_AUTO = PS_WAIT_COUNT };
+
+/* How a job runs. */
+typedef struct ps_run_options {
+    const char *config;
+    bool help;
+    int threads; // 0: from the affinity
+    const char *isa;
+    int gemm; // ps_gemm
+    int slots, chunk, in_flight;
+    int64_t context;
+    const char *split;
+    int verify; // ps_verify
+    int wait;   // ps_wait or PS_WAIT_AUTO
+    bool bind;
+    double stall_timeout_s, start_timeout_s;
+    const char *report;
+    bool quiet, verbose, progress;
+} ps_run_options;
+
+/* How tokens are drawn. */
+typedef struct ps_sampling_options {
+    double temperature;
+    int top_k;
+    double top_p, min_p, typical_p;
+    double repetition_penalty, presence_penalty, frequency_penalty;
+    int repeat_last_n;
+    ps_opt_list logit_bias; // "id:bias"
+    ps_opt_list ban;        // ids
+    ps_opt_list stop;
+    const char *order;
+    uint64_t seed;
+    int n_samples, n_logprobs, min_tokens;
+    bool ignore_eos;
+} ps_sampling_options;
+
+/* The groups, over the caller's structs. Every command has the base group; commands that run a
+ * model have the run group too. */
+ps_opt_group ps_base_group(ps_run_options *target);
+ps_opt_group ps_run_group(ps_run_options *target);
+ps_opt_group ps_sampling_group(ps_sampling_options *target);
+
+/* Fills the sampling part of a request. Without --seed or any other option that asks for randomness
+ * the choice is greedy; with one, and without --temperature, the temperature is 1. */
+ps_err ps_sampling_to_request(const ps_sampling_options *options, const ps_opt_parsed *parsed,
+                              ps_request *out) PS_MUST_CHECK;
+
+#endif

@@ -1,0 +1,40 @@
+#include "tool/output.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+enum { WAIT_MS = 20 };
+
+/* Waits until a write of up to PIPE_BUF bytes would not block. */
+static ps_err wait_writable(const ps_output *output)
+{
+    for (;;) {
+        struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};
+        const int ready = poll(&p, 1, WAIT_MS);
+        // Errors and hang-ups show in the write that follows.
+        if (ready > 0 || (ready < 0 && errno != EINTR)) return PS_OK;
+        if (output->wait) PS_TRY(output->wait(output->arg));
+    }
+}
+
+ps_err ps_output_write(const ps_output *output, const char *bytes, size_t n)
+{
+    while (n > 0) {
+        const size_t piece = n < PIPE_BUF ? n : PIPE_BUF;
+        PS_TRY(wait_writable(output));
+        PS_TRY(ps_file_write_all(STDOUT_FILENO, bytes, piece, "standard output"));
+        bytes += piece;
+        n -= piece;
+    }
+    return PS_OK;
+}
+
+int ps_output_is_terminal(void)
+{
+    return isatty(STDOUT_FILENO);
+}

@@ -1,0 +1,170 @@
+#include "tool/report.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "math/kernels.h"
+#include "tool/version.h"
+
+static double seconds(int64_t ns)
+{
+    return (double)ns * 1e-9;
+}
+
+static double mib(uint64_t bytes)
+{
+    return (double)bytes / 1048576.0;
+}
+
+static double ratio(double a, double b)
+{
+    return b > 0.0 ? a / b : 0.0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+typedef struct summary {
+    double first_token_s, decode_s, token_p50_ms, token_p99_ms;
+    double prompt_rate, decode_rate, bubble, read_gb_s;
+    double wall_s;
+} summary;
+
+static void find_percentiles(const ps_generate_counts *c, summary *s)
+{
+    if (c->n_token_ms == 0) return;
+    float *sorted = ps_mem_new(c->n_token_ms, sizeof *sorted);
+    memcpy(sorted, c->token_ms, c->n_token_ms * sizeof *sorted);
+    qsort(sorted, c->n_token_ms, sizeof *sorted, by_value);
+    s->token_p50_ms = (double)sorted[(c->n_token_ms - 1) / 2];
+    s->token_p99_ms = (double)sorted[(c->n_token_ms - 1) * 99 / 100];
+    ps_mem_free(sorted);
+}
+
+static summary summarize(const ps_job *job)
+{
+    const ps_generate_counts *c = &job->counts;
+    summary s = {0};
+    if (c->first_token_ns) {
+        s.first_token_s = seconds(c->first_token_ns - c->begun_ns);
+        s.decode_s = seconds(c->last_token_ns - c->first_token_ns);
+        s.prompt_rate = ratio((double)c->prompt_tokens, s.first_token_s);
+        if (c->new_tokens > 1) s.decode_rate = ratio((double)(c->new_tokens - 1), s.decode_s);
+        find_percentiles(c, &s);
+    }
+    double busy = 0.0, bytes = 0.0;
+    for (int r = 0; r < job->size; r++) {
+        busy += seconds(job->reports[r].busy_ns);
+        bytes += (double)(job->reports[r].weight_bytes + job->reports[r].cache_bytes);
+        if (seconds(job->reports[r].wall_ns) > s.wall_s)
+            s.wall_s = seconds(job->reports[r].wall_ns);
+    }
+    s.bubble = s.wall_s > 0.0 ? 1.0 - busy / ((double)job->size * s.wall_s) : 0.0;
+    s.read_gb_s = ratio(bytes * 1e-9, s.wall_s);
+    return s;
+}
+
+void ps_report_describe(const ps_job *job, ps_text *out)
+{
+    const ps_generate_counts *c = &job->counts;
+    const summary s = summarize(job);
+    ps_text_appendf(out, "%llu prompt and %llu new tokens in %.2f s",
+                    (unsigned long long)c->prompt_tokens, (unsigned long long)c->new_tokens,
+                    s.wall_s);
+    if (c->first_token_ns)
+        ps_text_appendf(out,
+                        "; first token after %.3f s, prompt %.1f tokens/s, then %.1f tokens/s "
+                        "(a token p50 %.2f ms, p99 %.2f ms)",
+                        s.first_token_s, s.prompt_rate, s.decode_rate, s.token_p50_ms,
+                        s.token_p99_ms);
+    ps_text_appendf(out, "; bubble %.1f %%, %.2f GB/s of weights and caches read\n",
+                    100.0 * s.bubble, s.read_gb_s);
+    ps_text_append_str(
+        out, "rank host             layers threads  busy   wait   send   GB/s  sent/parcel"
+             "  peak MiB  base MiB  plan MiB\n");
+    for (int i = 0; i < job->size; i++) {
+        const ps_stage_report *r = &job->reports[i];
+        const double wall = seconds(r->wall_ns);
+        char layers[32] = "none";
+        if (r->end_layer > r->first_layer)
+            snprintf(layers, sizeof layers, "%d..%d", r->first_layer, r->end_layer - 1);
+        ps_text_appendf(
+            out,
+            "%4d %-14.14s %8s %7d %4.0f %% %4.0f %% %4.0f %% %6.2f %8llu B %9.1f %9.1f %9.1f\n",
+            r->rank, r->host, layers, r->n_threads, 100.0 * ratio(seconds(r->busy_ns), wall),
+            100.0 * ratio(seconds(r->wait_ns), wall), 100.0 * ratio(seconds(r->send_ns), wall),
+            ratio((double)(r->weight_bytes + r->cache_bytes) * 1e-9, seconds(r->busy_ns)),
+            (unsigned long long)(r->parcels ? r->sent_bytes / r->parcels : 0),
+            mib(r->peak_resident_bytes), mib(r->base_resident_bytes),
+            mib(ps_plan_all_bytes(&job->plan.stages[i])));
+    }
+}
+
+static void append_number(ps_text *out, const char *key, double value)
+{
+    ps_text_appendf(out, "\"%s\": ", key);
+    ps_json_append_real(out, value);
+    ps_text_append_str(out, ", ");
+}
+
+static void append_stage(const ps_stage_report *r, ps_text *out)
+{
+    ps_text_appendf(out, "  {\"rank\": %d, \"host\": ", r->rank);
+    ps_json_append_text(out, r->host, strlen(r->host));
+    ps_text_appendf(
+        out,
+        ", \"first_layer\": %d, \"end_layer\": %d, \"threads\": %d, \"isa\": \"%s\", "
+        "\"parcels\": %llu, \"rows\": %llu, \"sent_bytes\": %llu, \"weight_bytes\": %llu, "
+        "\"cache_bytes\": %llu, \"peak_resident_bytes\": %llu, \"base_resident_bytes\": "
+        "%llu, ",
+        r->first_layer, r->end_layer, r->n_threads, r->isa, (unsigned long long)r->parcels,
+        (unsigned long long)r->rows, (unsigned long long)r->sent_bytes,
+        (unsigned long long)r->weight_bytes, (unsigned long long)r->cache_bytes,
+        (unsigned long long)r->peak_resident_bytes, (unsigned long long)r->base_resident_bytes);
+    append_number(out, "wall_s", seconds(r->wall_ns));
+    append_number(out, "busy_s", seconds(r->busy_ns));
+    append_number(out, "wait_s", seconds(r->wait_ns));
+    ps_text_append_str(out, "\"send_s\": ");
+    ps_json_append_real(out, seconds(r->send_ns));
+    ps_text_append_str(out, "}");
+}
+
+void ps_report_to_json(const ps_job *job, ps_text *out)
+{
+    const ps_generate_counts *c = &job->counts;
+    const summary s = summarize(job);
+    char utc[PS_CLOCK_UTC_BYTES];
+    ps_clock_utc_text(ps_clock_unix_s(), utc);
+    ps_text_appendf(out, "{\"program\": \"pipestep\", \"version\": \"%s\", \"ended\": \"%s\",\n",
+                    ps_version(), utc);
+    ps_text_append_str(out, " \"model\": ");
+    ps_json_append_text(out, job->ckpt.path, strlen(job->ckpt.path));
+    ps_text_appendf(out, ", \"model_identity\": \"%016llx\", \"gemm\": \"%s\",\n \"plan\": ",
+                    (unsigned long long)job->ckpt.identity,
+                    job->engine.gemm == PS_GEMM_BLAS ? "blas" : "panel");
+    ps_plan_to_json(&job->plan, out);
+    ps_text_appendf(out,
+                    ",\n \"requests\": %llu, \"prompt_tokens\": %llu, \"new_tokens\": %llu,\n ",
+                    (unsigned long long)c->requests, (unsigned long long)c->prompt_tokens,
+                    (unsigned long long)c->new_tokens);
+    append_number(out, "wall_s", s.wall_s);
+    append_number(out, "first_token_s", s.first_token_s);
+    append_number(out, "prompt_tokens_per_s", s.prompt_rate);
+    append_number(out, "new_tokens_per_s", s.decode_rate);
+    append_number(out, "token_p50_ms", s.token_p50_ms);
+    append_number(out, "token_p99_ms", s.token_p99_ms);
+    append_number(out, "bubble", s.bubble);
+    append_number(out, "read_gb_per_s", s.read_gb_s);
+    ps_text_append_str(out, "\n \"stages\": [\n");
+    for (int i = 0; i < job->size; i++) {
+        append_stage(&job->reports[i], out);
+        ps_text_append_str(out, i + 1 < job->size ? ",\n" : "\n");
+    }
+    ps_text_append_str(out, " ]}\n");
+}
