@@ -93,6 +93,115 @@ $(B)/revision: FORCE
 
 -include $(wildcard $(B)/obj/*/*.d $(B)/obj/*/*/*.d)
 
+.PHONY: demo
+## demo: the shipped model plays a tune on 4 ranks: build/demo/tune.abc and a MIDI (SEED=, NP=)
+demo:
+	@launch/deps.sh demo
+	@$(MAKE) --no-print-directory all
+	@launch/demo.sh
+
+.PHONY: install
+## install: program, model and launch scripts under PREFIX (DESTDIR for packagers)
+install: all
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/pipestep'
+	install -m 755 $(B)/pipestep '$(DESTDIR)$(PREFIX)/bin/pipestep'
+	install -m 644 configs/tunes/tunes.h5 README.md '$(DESTDIR)$(PREFIX)/share/pipestep'
+	install -m 644 configs/tunes/README.md '$(DESTDIR)$(PREFIX)/share/pipestep/tunes.md'
+	cp -R launch '$(DESTDIR)$(PREFIX)/share/pipestep/launch'
+	install -d '$(DESTDIR)$(PREFIX)/share/pipestep/configs'
+	install -m 644 configs/*.conf '$(DESTDIR)$(PREFIX)/share/pipestep/configs'
+
+# ---- tests ----
+
+UNIT_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/unit/*/test_*.c))
+MPI_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/mpi/test_*.c))
+TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
+SUPPORT := $(patsubst tests/support/%.c,$(B)/tests/obj/%.o,$(wildcard tests/support/*.c))
+CHECK_LIBS = $(shell $(PKG_CONFIG) --libs check)
+TEST_FLAGS = $(filter-out -Wpedantic -Wundef,$(BASE_FLAGS)) -Itests $(shell $(PKG_CONFIG) --cflags check)
+
+$(B)/tests/obj/%.o: tests/support/%.c
+	@mkdir -p $(@D)
+	@echo "  compile $<"
+	$(Q)$(MPICC) $(TEST_FLAGS) $(CFLAGS) -c $< -o $@
+
+$(B)/tests/%: tests/%.c $(SUPPORT) $(LIB)
+	@mkdir -p $(@D)
+	@echo "  test    $<"
+	$(Q)$(MPICC) $(TEST_FLAGS) $(CFLAGS) -MF $@.d $(LDFLAGS) $(LINK_$(notdir $*)) -o $@ $< $(SUPPORT) $(LIB) $(CHECK_LIBS) $(LIBS) -lutil
+
+-include $(wildcard $(B)/tests/*/*.d $(B)/tests/*/*/*.d)
+
+# The law of no allocation after the start: our own calls are counted, those inside libraries are not.
+LINK_test_no_allocation := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=mmap
+
+.PHONY: test unit mpi cli golden
+## test: installs or names what is missing, builds, runs all tests; closes with "N passed, N failed"
+test:
+	@launch/deps.sh test
+	@$(MAKE) --no-print-directory test-programs
+	@tests/run.sh $(B) unit mpi cli golden
+
+.PHONY: test-programs
+test-programs: all $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS)
+
+## unit: unit tests alone (T=pattern selects)
+unit: $(UNIT_TESTS)
+	@tests/run.sh $(B) unit
+
+## mpi: tests of the pipeline on NP="1 2 3 4" ranks
+mpi: $(MPI_TESTS)
+	@NP="$(NP)" tests/run.sh $(B) mpi
+
+## cli: the program as its users type it
+cli: all $(TOOLS)
+	@tests/run.sh $(B) cli
+
+## golden: every reference under PS_GOLDEN (default tests/golden), a row a case; GOLDEN_NP ranks
+golden: all $(TOOLS)
+	@tests/run.sh $(B) golden
+
+# ---- benchmarks ----
+
+BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*/bench_*.c))
+
+$(B)/bench/%: bench/%.c bench/harness.c bench/harness.h $(LIB)
+	@mkdir -p $(@D)
+	@echo "  bench   $<"
+	$(Q)$(MPICC) $(BASE_FLAGS) -Ibench $(CFLAGS) -MF $@.d $(LDFLAGS) -o $@ $< bench/harness.c $(LIB) $(LIBS)
+
+.PHONY: bench
+## bench: this machine's limits, kernels, hop and decode steps beside them; CSV under build/bench
+bench: all $(BENCHES)
+	@bench/run.sh $(B)
+
+# ---- order ----
+
+FORMATTED = $(shell git ls-files '*.c' '*.h')
+
+.PHONY: format format-check floors lint
+## format: lays the sources out with clang-format 14
+format:
+	clang-format -i $(FORMATTED)
+
+## format-check: says what make format would change
+format-check:
+	clang-format --dry-run -Werror $(FORMATTED)
+
+## floors: who may include whom, and the other rules that a script can check
+floors:
+	@tests/checks/floors.sh
+
+## lint: clang-tidy over the sources, shellcheck over the scripts
+lint:
+	@tests/checks/lint.sh
+
+.PHONY: asan
+## asan: all tests under the address and undefined-behaviour sanitizers
+asan:
+	@$(MAKE) --no-print-directory MODE=asan test-programs
+	@tests/checks/asan.sh
+
 .PHONY: clean
 ## clean: removes build/
 clean:

@@ -1,11 +1,15 @@
-/* A run is published by raising `generation`; each worker takes items from `next` until none is
- * left and then lowers `working`. The caller returns when `working` is zero, so no worker can still
- * look at an old run when the next one is published: that is the only invariant, and why a plain
- * counter is enough.
+/* A run is published by giving `state` the next number, open and joined by nobody. A worker that
+ * sees it joins (a compare-and-swap that fails once the run is closed), takes items from `next`
+ * until none is left, and raises `finished`. The caller works too; when no item is left it closes
+ * the run and waits for those who joined. A worker that the system has put aside before it could
+ * join is not waited for: on a busy machine that would cost a time slice for every run.
  *
- * Sleeping: a worker raises `sleepers` and looks at `generation` again under the mutex; the caller
- * raises `generation` and then looks at `sleepers`. Both orders are sequentially consistent, so one
- * of the two sees the other. */
+ * The caller returns only when finished == joined, so nobody can still look at an old run when the
+ * next one is published: that is the invariant.
+ *
+ * Sleeping: a worker raises `sleepers` and looks at `state` again under the mutex; the caller
+ * changes `state` and then looks at `sleepers`. Both orders are sequentially consistent, so one of
+ * the two sees the other. */
 #include "base/pool.h"
 
 #include <assert.h>
@@ -28,10 +32,18 @@ typedef struct worker {
     int thread, processor;
 } worker;
 
+/* state: number of the run << 32 | closed << 31 | workers that joined it */
+static const uint64_t CLOSED = UINT64_C(1) << 31;
+
+static uint32_t run_of(uint64_t state)
+{
+    return (uint32_t)(state >> 32);
+}
+
 struct ps_pool {
-    _Alignas(64) atomic_uint generation;
+    _Alignas(64) _Atomic uint64_t state;
     _Alignas(64) atomic_int next;
-    _Alignas(64) atomic_int working;
+    _Alignas(64) _Atomic uint64_t finished;
     _Alignas(64) atomic_int sleepers;
     _Alignas(64) int n_items;
     ps_pool_work *work;
@@ -74,32 +86,48 @@ static void take_items(ps_pool *pool, int thread)
     }
 }
 
-static void sleep_until_changed(ps_pool *pool, unsigned seen)
+static void sleep_until_changed(ps_pool *pool, uint32_t seen)
 {
     pthread_mutex_lock(&pool->mutex);
     atomic_fetch_add(&pool->sleepers, 1);
-    while (atomic_load(&pool->generation) == seen) {
+    while (run_of(atomic_load(&pool->state)) == seen) {
         pthread_cond_wait(&pool->wake, &pool->mutex);
     }
     atomic_fetch_sub(&pool->sleepers, 1);
     pthread_mutex_unlock(&pool->mutex);
 }
 
-/* Waits for a run newer than `seen` and returns its number. */
-static unsigned wait_for_run(ps_pool *pool, unsigned seen)
+static bool is_new(ps_pool *pool, uint32_t seen)
+{
+    return run_of(atomic_load_explicit(&pool->state, memory_order_acquire)) != seen;
+}
+
+static void wait_for_run(ps_pool *pool, uint32_t seen)
 {
     for (int i = 0; i < pool->spins; i++) {
-        const unsigned now = atomic_load_explicit(&pool->generation, memory_order_acquire);
-        if (now != seen) return now;
+        if (is_new(pool, seen)) return;
         relax();
     }
     for (int i = 0; i < YIELDS; i++) {
-        const unsigned now = atomic_load_explicit(&pool->generation, memory_order_acquire);
-        if (now != seen) return now;
+        if (is_new(pool, seen)) return;
         sched_yield();
     }
     sleep_until_changed(pool, seen);
-    return atomic_load_explicit(&pool->generation, memory_order_acquire);
+}
+
+/* Joins the present run if it is still open; *seen becomes its number either way. */
+static bool join_run(ps_pool *pool, uint32_t *seen)
+{
+    uint64_t state = atomic_load_explicit(&pool->state, memory_order_acquire);
+    while (!(state & CLOSED)) {
+        if (!atomic_compare_exchange_weak_explicit(&pool->state, &state, state + 1,
+                                                   memory_order_acq_rel, memory_order_acquire))
+            continue;
+        *seen = run_of(state);
+        return true;
+    }
+    *seen = run_of(state);
+    return false;
 }
 
 static void *worker_main(void *arg)
@@ -109,18 +137,21 @@ static void *worker_main(void *arg)
     // Denormals on and rounding to nearest: the arithmetic is the same in every thread.
     fesetenv(FE_DFL_ENV);
     if (self->processor >= 0) ps_cores_bind_thread(self->processor);
-    unsigned seen = 0;
+    uint32_t seen = 0;
     for (;;) {
-        seen = wait_for_run(pool, seen);
+        wait_for_run(pool, seen);
+        if (!join_run(pool, &seen)) continue;
         if (atomic_load_explicit(&pool->closing, memory_order_acquire)) return NULL;
         take_items(pool, self->thread);
-        atomic_fetch_sub_explicit(&pool->working, 1, memory_order_release);
+        atomic_fetch_add_explicit(&pool->finished, 1, memory_order_release);
     }
 }
 
+/* Opens the next run, and wakes whoever sleeps. */
 static void publish(ps_pool *pool)
 {
-    atomic_fetch_add(&pool->generation, 1);
+    const uint32_t run = run_of(atomic_load_explicit(&pool->state, memory_order_relaxed));
+    atomic_store(&pool->state, (uint64_t)(run + 1) << 32);
     if (atomic_load(&pool->sleepers) == 0) return;
     pthread_mutex_lock(&pool->mutex);
     pthread_cond_broadcast(&pool->wake);
@@ -136,6 +167,7 @@ ps_err ps_pool_open(int n_threads, const int *processors, ps_wait wait, ps_pool 
     PS_TRY(ps_region_take(sizeof(ps_pool), "thread pool", &region));
     ps_pool *pool = region.base;
     pool->n_threads = 1;
+    atomic_init(&pool->state, CLOSED);
     pool->spins = wait == PS_WAIT_LATENCY ? LATENCY_SPINS : SHARED_SPINS;
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->wake, NULL);
@@ -197,10 +229,12 @@ void ps_pool_run(ps_pool *pool, int n_items, ps_pool_work *work, void *arg)
     pool->arg = arg;
     pool->n_items = n_items;
     atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->working, pool->n_threads - 1, memory_order_relaxed);
+    atomic_store_explicit(&pool->finished, 0, memory_order_relaxed);
     publish(pool);
     take_items(pool, 0);
-    for (int spin = 1; atomic_load_explicit(&pool->working, memory_order_acquire) > 0; spin++) {
+    const uint64_t joined = atomic_fetch_or(&pool->state, CLOSED) & (CLOSED - 1);
+    for (int spin = 1; atomic_load_explicit(&pool->finished, memory_order_acquire) < joined;
+         spin++) {
         relax();
         if (spin % POKE_EVERY_SPINS == 0) poke_if_due(pool);
         if (spin > pool->spins) sched_yield();

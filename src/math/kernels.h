@@ -61,6 +61,12 @@ typedef struct ps_kernels {
     void (*fold)(float *acc, const float *part, float keep, float take, int n);
     void (*scale)(float *x, float factor, int n); // x *= factor
     float (*exp)(float x);                        // the same exponential as in softmax
+    /* The machine's limits, for benchmarks: a plain read of n bytes (a multiple of 512), and
+     * `turns` turns of independent multiply-adds of flops_per_multiply operations. The results keep
+     * the work alive. */
+    float (*read)(const void *bytes, size_t n);
+    float (*multiply)(int turns);
+    double flops_per_multiply;
 } ps_kernels;
 
 #endif

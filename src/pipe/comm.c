@@ -102,7 +102,7 @@ bool ps_comm_launched(int *rank)
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const char *value = getenv(names[i]);
         if (!value) continue;
-        *rank = atoi(value);
+        *rank = (int)strtol(value, NULL, 10);
         return true;
     }
     *rank = 0;

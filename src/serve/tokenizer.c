@@ -144,13 +144,14 @@ static ps_err check_header(const json_t *root, const char *where)
     return check_padding(root, where);
 }
 
-static bool is_special_content(const ps_tok_added *a, const char *text, size_t n)
+/* The contents of all special tokens. */
+static void collect_special(const ps_tok_added *a, ps_tok_vocab *special)
 {
+    ps_tok_vocab_init(special, a->n, (size_t)a->n);
     for (int i = 0; i < a->n; i++) {
         const ps_tok_added_token *token = &a->token[i];
-        if (token->special && token->n == n && memcmp(token->content, text, n) == 0) return true;
+        if (token->special) ps_tok_vocab_add(special, i, token->content, token->n);
     }
-    return false;
 }
 
 /* Decoding skips a token if the string it shows is the content of a special one. That is not the
@@ -161,17 +162,18 @@ static void set_flags(ps_tokenizer *t)
     t->size = t->vocab.size;
     if (a->n > 0 && a->token[a->n - 1].id >= t->size) t->size = a->token[a->n - 1].id + 1;
     t->flags = ps_mem_new((size_t)t->size, sizeof *t->flags);
+    ps_tok_vocab special;
+    collect_special(a, &special);
     for (int i = 0; i < a->n; i++) {
         const ps_tok_added_token *token = &a->token[i];
         unsigned char *flags = &t->flags[token->id];
-        const bool same =
-            token->n == token->n_shown && memcmp(token->content, token->shown, token->n) == 0;
         *flags = PS_TOK_IS_ADDED;
         if (token->special) *flags |= PS_TOK_IS_SPECIAL;
-        if (same ? token->special : is_special_content(a, token->shown, token->n_shown)) {
+        if (ps_tok_vocab_find(&special, token->shown, token->n_shown) >= 0) {
             *flags |= PS_TOK_IS_SKIPPED;
         }
     }
+    ps_tok_vocab_release(&special);
 }
 
 static ps_err check_post_ids(const ps_tokenizer *t)

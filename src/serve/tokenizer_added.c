@@ -8,7 +8,6 @@
 #include "serve/tokenizer_parts.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/json.h"
 #include "base/mem.h"

@@ -4,9 +4,12 @@
  *   classes of characters  16   utf8proc 2.8 has 15: the same stand-ins serve
  *   normalization forms, combining marks   9    younger characters are left as they are
  *   punctuation                            8    younger punctuation is none
+ *   small letters                          17   utf8proc has 15: a table of the rest
  * The tables of this file make up the differences, so that ids agree on every character. They were
  * made by comparing all code points; tests/unit/serve/test_tokenizer_chars.c looks at samples. */
 #include "serve/tokenizer_parts.h"
+
+#include <utf8proc.h>
 
 typedef struct range {
     uint32_t first, last;
@@ -59,6 +62,16 @@ static const range young_decompositions[] = {
     {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9},
 };
 
+/* Capital letters younger than Unicode 15: the first of a range, and its small letter. */
+static const struct {
+    uint32_t first, last, small;
+} young_capitals[] = {
+    {0x1C89, 0x1C89, 0x1C8A},    {0xA7CB, 0xA7CB, 0x264},  {0xA7CC, 0xA7CC, 0xA7CD},
+    {0xA7CE, 0xA7CE, 0xA7CF},    {0xA7D2, 0xA7D2, 0xA7D3}, {0xA7D4, 0xA7D4, 0xA7D5},
+    {0xA7DA, 0xA7DA, 0xA7DB},    {0xA7DC, 0xA7DC, 0x19B},  {0x10D50, 0x10D65, 0x10D70},
+    {0x16EA0, 0x16EB8, 0x16EBB},
+};
+
 static bool is_in(const range *table, size_t n, uint32_t c)
 {
     size_t low = 0, high = n;
@@ -88,6 +101,15 @@ bool ps_tok_is_young_mark(uint32_t c)
 bool ps_tok_has_young_decomposition(uint32_t c)
 {
     return IS_IN(young_decompositions, c);
+}
+
+uint32_t ps_tok_small_letter(uint32_t c)
+{
+    for (size_t i = 0; c >= 0x1C89 && i < sizeof young_capitals / sizeof *young_capitals; i++) {
+        if (c < young_capitals[i].first || c > young_capitals[i].last) continue;
+        return young_capitals[i].small + (c - young_capitals[i].first);
+    }
+    return (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
 }
 
 /* Characters that Unicode 15 and 16 brought, each range with an older character to stand in for it:

@@ -11,7 +11,6 @@
  * whole word first; such words are not cut. */
 #include "serve/tokenizer_parts.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 

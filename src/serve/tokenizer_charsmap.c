@@ -119,23 +119,40 @@ static bool look_up(const ps_tok_charsmap *m, const char *key, size_t n, const c
     return false;
 }
 
-static void apply_to_cluster(const ps_tok_charsmap *m, const char *text, size_t n, ps_text *out)
+/* A walk over a text; `kept` is what is written of its first `origin` bytes. */
+typedef struct walk {
+    const ps_tok_charsmap *map;
+    const char *text;
+    size_t origin, kept;
+    ps_text *out;
+} walk;
+
+/* The library forgets about a replacement by nothing at the very start, so that the next character
+ * counts as the first. */
+static void append_for(walk *w, size_t at, const char *bytes, size_t n)
 {
-    const char *found;
+    ps_text_append(w->out, bytes, n);
+    if (at < w->origin || (w->origin > 0 && w->kept == 0)) w->kept = w->out->len;
+}
+
+static void apply_to_cluster(walk *w, size_t start, size_t end)
+{
+    const char *text = w->text, *found;
     size_t found_bytes;
-    if (n <= MAX_CLUSTER_BYTES && look_up(m, text, n, &found, &found_bytes)) {
-        ps_text_append(out, found, found_bytes);
+    if (end - start <= MAX_CLUSTER_BYTES &&
+        look_up(w->map, text + start, end - start, &found, &found_bytes)) {
+        append_for(w, start, found, found_bytes);
         return;
     }
-    for (size_t i = 0; i < n;) {
+    for (size_t at = start; at < end;) {
         uint32_t c;
-        const size_t length = ps_utf8_decode(text + i, n - i, &c);
-        if (look_up(m, text + i, length, &found, &found_bytes)) {
-            ps_text_append(out, found, found_bytes);
+        const size_t length = ps_utf8_decode(text + at, end - at, &c);
+        if (look_up(w->map, text + at, length, &found, &found_bytes)) {
+            append_for(w, at, found, found_bytes);
         } else {
-            ps_text_append(out, text + i, length);
+            append_for(w, at, text + at, length);
         }
-        i += length;
+        at += length;
     }
 }
 
@@ -150,26 +167,23 @@ static bool is_break(uint32_t before, uint32_t after, utf8proc_int32_t *state)
                                             state);
 }
 
-/* The library forgets about a replacement by nothing at the very start, so that the next character
- * counts as the first. */
 void ps_tok_charsmap_apply(const ps_tok_charsmap *m, const char *text, size_t n, size_t *origin,
                            ps_text *out)
 {
+    walk w = {.map = m, .text = text, .origin = *origin, .out = out};
     utf8proc_int32_t state = 0;
     uint32_t before = 0;
-    size_t start = 0, kept = 0;
+    size_t start = 0;
     for (size_t at = 0; at < n;) {
         uint32_t c;
         const size_t length = ps_utf8_decode(text + at, n - at, &c);
         if (at > 0 && is_break(before, c, &state)) {
-            apply_to_cluster(m, text + start, at - start, out);
-            if (start < *origin || (*origin > 0 && kept == 0)) kept = out->len;
+            apply_to_cluster(&w, start, at);
             start = at;
         }
         before = c;
         at += length;
     }
-    if (n > 0) apply_to_cluster(m, text + start, n - start, out);
-    if (start < *origin || (*origin > 0 && kept == 0)) kept = out->len;
-    *origin = kept;
+    apply_to_cluster(&w, start, n);
+    *origin = w.kept;
 }

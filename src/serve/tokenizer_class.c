@@ -14,7 +14,6 @@
 #include <ctype.h>
 #include <pcre2.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Names as Oniguruma compares them: lower case, without blanks, '-' and '_'. `space` and `word`

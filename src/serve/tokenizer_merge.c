@@ -8,7 +8,6 @@
 #include "serve/tokenizer_parts.h"
 
 #include <assert.h>
-#include <string.h>
 
 #include "base/mem.h"
 

@@ -6,10 +6,6 @@
  * the rule that what a step writes for a character has the origin of that character. */
 #include "serve/tokenizer_parts.h"
 
-#include <assert.h>
-#include <string.h>
-#include <utf8proc.h>
-
 #include "base/json.h"
 #include "base/mem.h"
 
@@ -139,7 +135,7 @@ static void lowercase(ps_tok_work *w, ps_text *out)
         if (c == 0x130) {
             ps_text_append_str(out, "i\xCC\x87");
         } else {
-            append_char(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)c));
+            append_char(out, ps_tok_small_letter(c));
         }
         keep_origin(w, at, out, &origin);
     }
@@ -270,14 +266,10 @@ static ps_err apply(const ps_tok_normalizer *nz, ps_tok_work *w, ps_text *out)
     case PRECOMPILED:
         ps_tok_charsmap_apply(&nz->charsmap, w->text, w->n, &w->origin, out);
         return PS_OK;
-    case BYTE_LEVEL:
+    default: // BYTE_LEVEL
         write_byte_chars(w, out);
         return PS_OK;
-    case TYPE_COUNT:
-        break;
     }
-    assert(!"a normalizer without a type");
-    return PS_OK;
 }
 
 ps_err ps_tok_normalize(const ps_tok_normalizers *ns, ps_tok_work *w)

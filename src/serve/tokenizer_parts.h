@@ -10,9 +10,10 @@
  *   tokenizer_bpe.c        BPE as data;      tokenizer_merge.c  its merging of a word
  *   tokenizer_unigram.c    Unigram
  *   tokenizer_post.c       post-processors
- *   tokenizer_decode.c     decoders, whole texts and streams alike
+ *   tokenizer_decode.c     decoders, for whole texts and streams alike;   tokenizer_machine.c  each
  * and below them: tokenizer_vocab.c (string <-> id), tokenizer_trie.c (longest prefixes),
- * tokenizer_pattern.c and tokenizer_regex.c (literals and regular expressions), tokenizer_chars.c
+ * tokenizer_pattern.c (literals and regular expressions), tokenizer_regex.c and tokenizer_class.c
+ * (their translation for PCRE2), tokenizer_chars.c
  * (classes of characters, the byte alphabet), tokenizer_ages.c (editions of Unicode).
  *
  * Text between the parts is always valid UTF-8, except where it says "raw bytes".
@@ -54,6 +55,7 @@ uint32_t ps_tok_stand_in(uint32_t c);
 bool ps_tok_is_young_punctuation(uint32_t c);
 bool ps_tok_is_young_mark(uint32_t c);
 bool ps_tok_has_young_decomposition(uint32_t c);
+uint32_t ps_tok_small_letter(uint32_t c); // one for one; c itself if it has none
 
 /* The code point in front of text[at]; at >= 1. */
 uint32_t ps_tok_char_before(const char *text, size_t at);

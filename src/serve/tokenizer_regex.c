@@ -97,11 +97,6 @@ static void translate_brace(translator *t)
     if (repeats || optional) wrap_atom(t);
 }
 
-static void translate_quantifier(translator *t)
-{
-    ps_text_append_char(t->out, t->in.text[t->in.at++]);
-}
-
 /* (?imx-imx) and (?imx-imx: at t->in.at, which stands on the first letter. */
 static ps_err translate_flags(translator *t)
 {
@@ -193,7 +188,7 @@ static void append_boundary(translator *t, bool is_boundary)
 /* Escapes that mean the same in both languages and are not a character or a class. */
 static bool is_common_escape(char c)
 {
-    return strchr("AzZGKRXNkg123456789", c) != NULL && c != '\0';
+    return strchr("AzZGKRNkg123456789", c) != NULL && c != '\0';
 }
 
 static ps_err translate_escape(translator *t)
@@ -240,7 +235,7 @@ static ps_err translate_one(translator *t)
     case '*':
     case '+':
     case '?':
-        translate_quantifier(t);
+        ps_text_append_char(t->out, t->in.text[t->in.at++]);
         return PS_OK;
     case '|':
         t->has_atom = false;

@@ -6,7 +6,6 @@
  * text of its own: a regular expression does not see what stands around it. */
 #include "serve/tokenizer_parts.h"
 
-#include <assert.h>
 #include <string.h>
 
 #include "base/json.h"

@@ -8,7 +8,6 @@
  * of 256 instead. Number 0 is the root and nobody's child, so it says "no such child". */
 #include "serve/tokenizer_parts.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -12,12 +12,14 @@
 
 static const ps_command commands[] = {
     {"generate", "continues a prompt, streaming the new text", ps_cmd_generate},
+    {"batch", "runs a JSONL file of requests side by side", ps_cmd_batch},
     {"score", "log-probabilities and perplexity of given sequences", ps_cmd_score},
     {"tokenize", "text on standard input to token ids", ps_cmd_tokenize},
     {"detokenize", "token ids on standard input to text", ps_cmd_detokenize},
     {"plan", "split, memory and messages of a run, without running it", ps_cmd_plan},
     {"inspect", "what is in a model file", ps_cmd_inspect},
     {"convert", "a Hugging Face directory to a model file", ps_cmd_convert},
+    {"bench", "measures this machine, or writes a random model", ps_cmd_bench},
 };
 
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 #define RUN(field)  offsetof(ps_run_options, field)
@@ -175,8 +176,8 @@ static bool wants_randomness(const ps_opt_parsed *parsed)
 static uint64_t random_seed(void)
 {
     uint64_t seed = 0;
-    if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = 1;
-    return seed;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = (uint64_t)ps_clock_now_ns();
+    return seed >> 11; // 53 bits, which every reader of JSON keeps
 }
 
 ps_err ps_sampling_to_request(const ps_sampling_options *o, const ps_opt_parsed *parsed,

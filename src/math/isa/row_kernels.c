@@ -102,6 +102,45 @@ static float exp_one(float x)
     return lanes[0];
 }
 
+/* Eight vectors a turn, summed so that nothing can be left out. */
+static float read_bytes(const void *bytes, size_t n)
+{
+    const float *p = bytes;
+    v16 sums[8];
+    for (int i = 0; i < 8; i++) {
+        sums[i] = v_zero();
+    }
+    for (size_t at = 0; at + 128 <= n / sizeof *p; at += 128) {
+        for (int i = 0; i < 8; i++) {
+            sums[i] = v_add(sums[i], v_load(p + at + 16 * i));
+        }
+    }
+    for (int i = 1; i < 8; i++) {
+        sums[0] = v_add(sums[0], sums[i]);
+    }
+    return v_sum(sums[0]);
+}
+
+enum { CHAINS = 12 };
+
+static float multiply(int turns)
+{
+    v16 acc[CHAINS];
+    for (int i = 0; i < CHAINS; i++) {
+        acc[i] = v_set((float)i);
+    }
+    const v16 a = v_set(0.999f), b = v_set(0.001f);
+    for (int t = 0; t < turns; t++) {
+        for (int i = 0; i < CHAINS; i++) {
+            acc[i] = v_fma(acc[i], a, b);
+        }
+    }
+    for (int i = 1; i < CHAINS; i++) {
+        acc[0] = v_add(acc[0], acc[i]);
+    }
+    return v_sum(acc[0]);
+}
+
 #define STRING_(name) #name
 #define STRING(name)  STRING_(name)
 
@@ -116,4 +155,7 @@ const ps_kernels PS_ISA(ps_kernels) = {
     .fold = fold,
     .scale = scale,
     .exp = exp_one,
+    .read = read_bytes,
+    .multiply = multiply,
+    .flops_per_multiply = 2.0 * 16.0 * CHAINS,
 };

@@ -1,0 +1,249 @@
+/* pipestep batch: a JSONL file of requests, side by side; results in the order of the input. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/progress.h"
+#include "math/rng.h"
+#include "tool/batch_request.h"
+#include "tool/commands.h"
+#include "tool/input.h"
+#include "tool/job.h"
+#include "tool/result.h"
+
+enum { RESULTS_AHEAD_MAX = 4096 };
+
+typedef struct options {
+    const char *in, *out;
+    uint64_t seed;
+} options;
+
+typedef struct line {
+    const char *text;
+    size_t n;
+    int number;   // in the file, from 1
+    json_t *id;   // while its request runs; owned
+    char *result; // finished, waiting for those before it; owned
+} line;
+
+typedef struct state {
+    options options;
+    ps_job *job;
+    ps_text input;
+    line *lines; // [n]
+    size_t n, capacity;
+    size_t n_added, n_written, n_failed;
+    int fd; // of the output
+    ps_generate *generate;
+    ps_progress progress;
+} state;
+
+#define AT(field) offsetof(options, field)
+
+static const ps_opt option_rows[] = {
+    {"in", 'i', PS_OPT_TEXT, AT(in), 0, 0, NULL, NULL, "FILE",
+     "requests, a JSON object a line; - is standard input"},
+    {"out", 'o', PS_OPT_TEXT, AT(out), 0, 0, NULL, NULL, "FILE",
+     "results, a JSON object a line, in the order of the requests; - is standard output"},
+    {"seed", 0, PS_OPT_U64, AT(seed), 0, 0, "0", NULL, "S",
+     "seed of the run: a request without a seed gets one from it and its line"},
+};
+
+static ps_err check(void *arg, ps_job *job)
+{
+    (void)job;
+    const options *o = &((const state *)arg)->options;
+    if (!o->in) return PS_FAIL(PS_ERR_USAGE, "--in FILE is missing");
+    if (!o->out) return PS_FAIL(PS_ERR_USAGE, "--out FILE is missing");
+    return PS_OK;
+}
+
+static void find_lines(state *s)
+{
+    const char *text;
+    size_t at = 0, n;
+    for (int number = 1; ps_input_next_line(&s->input, &at, &text, &n); number++) {
+        // An empty line is no request and gets no result.
+        if (strspn(text, " \t\r") >= n) continue;
+        s->lines = ps_mem_grow(s->lines, &s->capacity, s->n + 1, sizeof *s->lines);
+        s->lines[s->n++] = (line){.text = text, .n = n, .number = number};
+    }
+}
+
+static ps_err parse(state *s, size_t number, json_t **id, ps_request *out)
+{
+    const line *l = &s->lines[number];
+    // 53 bits, which every reader of JSON keeps.
+    const uint64_t seed = ps_rng_derive(s->options.seed, number) >> 11;
+    return ps_batch_request_parse(s->job, l->text, l->n, seed, id, out);
+}
+
+/* How long the longest request that can run will become. Requests are read again when their turn
+ * comes, so that a long batch does not lie in memory as tokens. */
+static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
+{
+    state *s = arg;
+    s->job = job;
+    PS_TRY(ps_file_read(s->options.in, PS_INPUT_BYTES_MAX, &s->input));
+    find_lines(s);
+    needs->n_sequences = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        ps_request request;
+        json_t *id;
+        const ps_err err = parse(s, i, &id, &request);
+        json_decref(id);
+        if (err) continue;
+        const int64_t length = (int64_t)request.prompt.n + request.max_tokens;
+        if (length > needs->longest) needs->longest = length;
+        needs->n_sequences += request.n_samples;
+        ps_request_release(&request);
+    }
+    return PS_OK;
+}
+
+static ps_err open_output(state *s)
+{
+    s->fd = STDOUT_FILENO;
+    if (strcmp(s->options.out, "-") == 0) return PS_OK;
+    s->fd = open(s->options.out, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (s->fd < 0)
+        return PS_FAIL(PS_ERR_IO, "%s: cannot be created: %s", s->options.out, strerror(errno));
+    return PS_OK;
+}
+
+static ps_err write_line(const state *s, const char *text)
+{
+    if (s->fd == STDOUT_FILENO) return ps_output_write(&s->job->output, text, strlen(text));
+    return ps_file_write_all(s->fd, text, strlen(text), s->options.out);
+}
+
+/* Writes what is finished and not behind something unfinished. */
+static ps_err flush_results(state *s)
+{
+    while (s->n_written < s->n && s->lines[s->n_written].result) {
+        line *l = &s->lines[s->n_written++];
+        const ps_err err = write_line(s, l->result);
+        ps_mem_free(l->result);
+        l->result = NULL;
+        PS_TRY(err);
+    }
+    ps_progress_update(&s->progress, s->n_written);
+    return PS_OK;
+}
+
+static ps_err finish_line(state *s, size_t number, ps_text *result)
+{
+    line *l = &s->lines[number];
+    l->result = ps_text_take(result);
+    json_decref(l->id);
+    l->id = NULL;
+    return flush_results(s);
+}
+
+static ps_err on_done(void *arg, uint64_t number, const ps_request *request,
+                      const ps_completion *completions, int n)
+{
+    state *s = arg;
+    ps_text result = {0};
+    ps_result_to_json(s->lines[number].id, request, completions, n, s->job->tokenizer, &result);
+    return finish_line(s, number, &result);
+}
+
+static ps_err fail_line(state *s, size_t number, ps_err err)
+{
+    ps_text result = {0};
+    s->n_failed++;
+    ps_result_error_to_json(s->lines[number].id, s->lines[number].number, err, ps_err_message(),
+                            &result);
+    return finish_line(s, number, &result);
+}
+
+/* Starts the next request; one that cannot run gets its error as its result. */
+static ps_err add_next(state *s)
+{
+    const size_t number = s->n_added++;
+    ps_request request = {0};
+    ps_err err = parse(s, number, &s->lines[number].id, &request);
+    if (!err) err = ps_generate_check(&request, &s->job->ckpt.spec, &s->job->limits);
+    if (!err) return ps_generate_add(s->generate, number, &request);
+    const ps_err written = fail_line(s, number, err);
+    ps_request_release(&request);
+    return written;
+}
+
+static bool wants_more(const state *s)
+{
+    return s->n_added < s->n && s->n_added - s->n_written < RESULTS_AHEAD_MAX &&
+           ps_generate_waiting(s->generate) < s->job->limits.n_slots;
+}
+
+static ps_err run(state *s)
+{
+    ps_err err = PS_OK;
+    while (!err && (s->n_added < s->n || ps_generate_busy(s->generate))) {
+        while (!err && wants_more(s)) {
+            err = add_next(s);
+        }
+        if (!err) err = ps_generate_step(s->generate);
+    }
+    return err;
+}
+
+static ps_err work(void *arg, ps_job *job)
+{
+    state *s = arg;
+    PS_TRY(open_output(s));
+    const ps_generate_params params = {.pipeline = job->pipeline,
+                                       .spec = &job->ckpt.spec,
+                                       .tokenizer = job->tokenizer,
+                                       .limits = job->limits,
+                                       .in_flight = job->plan.in_flight,
+                                       .callbacks = {NULL, on_done, s}};
+    s->generate = ps_generate_new(&params);
+    ps_progress_begin(&s->progress, "batch", s->n, "requests", !job->run.progress);
+    ps_err err = run(s);
+    ps_progress_end(&s->progress);
+    ps_generate_count(s->generate, &job->counts);
+    ps_generate_free(s->generate);
+    if (s->fd != STDOUT_FILENO) {
+        if (!err && fsync(s->fd) != 0 && errno != EINVAL)
+            err = PS_FAIL(PS_ERR_IO, "%s: cannot be written: %s", s->options.out, strerror(errno));
+        if (close(s->fd) != 0 && !err)
+            err = PS_FAIL(PS_ERR_IO, "%s: cannot be written: %s", s->options.out, strerror(errno));
+    }
+    if (!err && s->n_failed > 0)
+        ps_log(PS_LOG_WARNING, "%zu of %zu requests could not run: their results say why",
+               s->n_failed, s->n);
+    return err;
+}
+
+int ps_cmd_batch(int argc, char **argv)
+{
+    state s = {0};
+    ps_job job = {0};
+    ps_opt_group groups[] = {
+        {"Input and output", option_rows, sizeof option_rows / sizeof option_rows[0], &s.options},
+        ps_run_group(&job.run),
+        ps_base_group(&job.run)};
+    static const char *const names[] = {"MODEL"};
+    const ps_job_command command = {.name = "batch",
+                                    .groups = groups,
+                                    .n_groups = 3,
+                                    .positionals = {names, 0, 1},
+                                    .check = check,
+                                    .prepare = prepare,
+                                    .work = work,
+                                    .state = &s};
+    const int status = ps_job_main(&command, &job, argc, argv);
+    for (size_t i = 0; i < s.n; i++) {
+        json_decref(s.lines[i].id);
+        ps_mem_free(s.lines[i].result);
+    }
+    ps_mem_free(s.lines);
+    ps_text_release(&s.input);
+    return status;
+}

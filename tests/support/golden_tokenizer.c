@@ -1,0 +1,230 @@
+/* Reference cases of a tokenizer, line by line. */
+#include "support/golden_tokenizer.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "serve/tokenizer.h"
+
+enum { SHOWN_FAILURES = 5, FILE_LIMIT = 1 << 28 };
+
+typedef struct golden {
+    const ps_tokenizer *tokenizer;
+    const char *file;
+    int line;
+    int *n_cases, *n_failed;
+    int n_shown;
+    ps_text *failures;
+} golden;
+
+/* Counts one comparison of `what`; wanted and found are shown when it failed. */
+static void count(golden *g, bool good, const char *what, const char *wanted, const char *found)
+{
+    ++*g->n_cases;
+    if (good) return;
+    ++*g->n_failed;
+    if (g->n_shown++ >= SHOWN_FAILURES) return;
+    ps_text_appendf(g->failures, "%s:%d: %s\n  wanted %.300s\n  found  %.300s\n", g->file, g->line,
+                    what, wanted, found);
+}
+
+static void append_ids(ps_text *out, const int32_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        ps_text_appendf(out, i ? " %d" : "%d", ids[i]);
+    }
+}
+
+static void read_ids(const json_t *array, ps_tokens *out)
+{
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        ps_tokens_append(out, (int32_t)json_integer_value(json_array_get(array, i)));
+    }
+}
+
+static ps_err compare_encoding(golden *g, const json_t *text, bool special, const json_t *wanted)
+{
+    ps_tokens found = {0}, ids = {0};
+    read_ids(wanted, &ids);
+    const ps_err err = ps_tokenizer_encode(g->tokenizer, json_string_value(text),
+                                           json_string_length(text), special, &found);
+    if (!err) {
+        ps_text a = {0}, b = {0};
+        append_ids(&a, ids.ids, ids.n);
+        append_ids(&b, found.ids, found.n);
+        count(g, strcmp(ps_text_str(&a), ps_text_str(&b)) == 0,
+              special ? "ids with special tokens" : "ids", ps_text_str(&a), ps_text_str(&b));
+        ps_text_release(&b);
+        ps_text_release(&a);
+    }
+    ps_tokens_release(&ids);
+    ps_tokens_release(&found);
+    return err;
+}
+
+static void compare_text(golden *g, const char *what, const json_t *wanted, const ps_text *found)
+{
+    const size_t n = json_string_length(wanted);
+    const bool good =
+        found->len == n && memcmp(ps_text_str(found), json_string_value(wanted), n) == 0;
+    count(g, good, what, json_string_value(wanted), ps_text_str(found));
+}
+
+static ps_err compare_decoding(golden *g, const json_t *array, bool skip_special,
+                               const json_t *wanted)
+{
+    ps_tokens ids = {0};
+    ps_text found = {0};
+    read_ids(array, &ids);
+    const ps_err err = ps_tokenizer_decode(g->tokenizer, ids.ids, ids.n, skip_special, &found);
+    if (!err)
+        compare_text(g, skip_special ? "text without special tokens" : "text", wanted, &found);
+    ps_text_release(&found);
+    ps_tokens_release(&ids);
+    return err;
+}
+
+/* The value under a key, or what stands for it when it is missing. */
+static const json_t *value_or(const json_t *object, const char *key, const json_t *otherwise)
+{
+    const json_t *value = json_object_get(object, key);
+    return value ? value : otherwise;
+}
+
+static ps_err check_case(golden *g, const json_t *line)
+{
+    const json_t *text = json_object_get(line, "text"), *ids = json_object_get(line, "ids");
+    const json_t *ids_special = value_or(line, "ids_special", ids);
+    const json_t *decoded = value_or(line, "decoded", text);
+    const json_t *skipped = value_or(line, "decoded_skip_special", decoded);
+    PS_TRY(compare_encoding(g, text, false, ids));
+    PS_TRY(compare_encoding(g, text, true, ids_special));
+    PS_TRY(compare_decoding(g, ids, false, decoded));
+    return compare_decoding(g, ids_special, true, skipped);
+}
+
+static ps_err check_decoding(golden *g, const json_t *line)
+{
+    const json_t *ids = json_object_get(line, "ids");
+    PS_TRY(compare_decoding(g, ids, false, json_object_get(line, "decoded")));
+    return compare_decoding(g, ids, true, json_object_get(line, "decoded_skip_special"));
+}
+
+static ps_err stream(golden *g, ps_detokenizer *d, const json_t *line)
+{
+    const json_t *ids = json_object_get(line, "ids"), *emitted = json_object_get(line, "emitted");
+    ps_text found = {0};
+    ps_err err = PS_OK;
+    for (size_t i = 0; i < json_array_size(ids) && !err; i++) {
+        ps_text_clear(&found);
+        err = ps_detokenizer_push(d, (int32_t)json_integer_value(json_array_get(ids, i)), &found);
+        if (!err) compare_text(g, "emitted text", json_array_get(emitted, i), &found);
+    }
+    ps_text_clear(&found);
+    if (!err) err = ps_detokenizer_finish(d, &found);
+    if (!err) compare_text(g, "tail", json_object_get(line, "tail"), &found);
+    ps_text_release(&found);
+    return err;
+}
+
+static ps_err check_stream(golden *g, const json_t *line)
+{
+    ps_detokenizer *d = ps_detokenizer_new(g->tokenizer, false);
+    const ps_err err = stream(g, d, line);
+    ps_detokenizer_free(d);
+    return err;
+}
+
+static ps_err check_lines(golden *g, const char *text, size_t n,
+                          ps_err (*check)(golden *, const json_t *))
+{
+    ps_err err = PS_OK;
+    g->line = 0;
+    for (const char *end = text + n; text < end && !err;) {
+        const char *newline = memchr(text, '\n', (size_t)(end - text));
+        const char *stop = newline ? newline : end;
+        json_t *line;
+        g->line++;
+        err = ps_json_parse(text, (size_t)(stop - text), g->file, &line);
+        if (!err) err = check(g, line);
+        json_decref(line);
+        text = stop + 1;
+    }
+    return err;
+}
+
+static ps_err check_file(golden *g, const char *dir, const char *name,
+                         ps_err (*check)(golden *, const json_t *))
+{
+    ps_text path = {0}, text = {0};
+    ps_text_appendf(&path, "%s/%s", dir, name);
+    g->file = ps_text_str(&path);
+    ps_err err = ps_file_read(path.data, FILE_LIMIT, &text);
+    if (!err) err = check_lines(g, ps_text_str(&text), text.len, check);
+    ps_text_release(&text);
+    ps_text_release(&path);
+    return err;
+}
+
+ps_err golden_tokenizer_check(const char *dir, int *n_cases, int *n_failed, ps_text *first_failures)
+{
+    ps_text path = {0}, json = {0};
+    ps_tokenizer *t = NULL;
+    ps_text_appendf(&path, "%s/tokenizer.json", dir);
+    ps_err err = ps_file_read(path.data, FILE_LIMIT, &json);
+    if (!err) err = ps_tokenizer_open(ps_text_str(&json), json.len, path.data, &t);
+    golden g = {
+        .tokenizer = t, .n_cases = n_cases, .n_failed = n_failed, .failures = first_failures};
+    if (!err) err = check_file(&g, dir, "cases.jsonl", check_case);
+    if (!err) err = check_file(&g, dir, "decode.jsonl", check_decoding);
+    if (!err) err = check_file(&g, dir, "stream.jsonl", check_stream);
+    ps_tokenizer_free(t);
+    ps_text_release(&json);
+    ps_text_release(&path);
+    return err;
+}
+
+static int compare_names(const void *left, const void *right)
+{
+    return strcmp(*(char *const *)left, *(char *const *)right);
+}
+
+ps_err golden_tokenizer_list(const char *root, char ***names, int *n)
+{
+    size_t capacity = 0;
+    *names = NULL;
+    *n = 0;
+    DIR *dir = opendir(root);
+    if (!dir) return PS_FAIL(PS_ERR_IO, "%s: no such directory", root);
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        ps_text path = {0};
+        ps_text_appendf(&path, "%s/%s/tokenizer.json", root, entry->d_name);
+        if (entry->d_name[0] != '.' && access(path.data, R_OK) == 0) {
+            *names = ps_mem_grow(*names, &capacity, (size_t)*n + 1, sizeof **names);
+            (*names)[(*n)++] = ps_mem_copy_text(entry->d_name);
+        }
+        ps_text_release(&path);
+    }
+    closedir(dir);
+    if (*n > 0) qsort(*names, (size_t)*n, sizeof **names, compare_names);
+    return PS_OK;
+}
+
+void golden_tokenizer_free_list(char **names, int n)
+{
+    for (int i = 0; i < n; i++) {
+        ps_mem_free(names[i]);
+    }
+    ps_mem_free(names);
+}
+
+const char *golden_root(void)
+{
+    const char *root = getenv("PS_GOLDEN");
+    return root && root[0] ? root : "tests/golden";
+}
