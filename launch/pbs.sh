@@ -21,7 +21,7 @@ cd "${PBS_O_WORKDIR:-.}" || exit 1
 # ---- settings ----
 program=pipestep                  # a name in PATH, or a path that is the same on all nodes
 model=model.h5                    # likewise
-output=pipestep-${PBS_JOBID:-0}.txt # what goes to standard output
+output=pipestep-${PBS_JOBID:-0}.txt  # what goes to standard output
 command=(generate "$model" --prompt-file prompt.txt -n 512 --seed 7)
 #command=(batch "$model" --in requests.jsonl --out results.jsonl)
 threads=${OMP_NUM_THREADS:-}      # threads of a rank; PBS sets it from ompthreads

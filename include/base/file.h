@@ -19,6 +19,11 @@
  * of more than `limit` bytes, is an error. */
 ps_err ps_file_read(const char *path, size_t limit, ps_text *out) PS_MUST_CHECK;
 
+/* Up to n bytes of a regular file from `offset` on (zeros behind its end) and its length, without
+ * mapping it. */
+ps_err ps_file_peek(const char *path, uint64_t offset, void *out, size_t n,
+                    uint64_t *bytes) PS_MUST_CHECK;
+
 /* A regular file mapped for reading, shared through the page cache. */
 typedef struct ps_file_map {
     const unsigned char *data; // borrowed until ps_file_unmap; NULL for an empty file

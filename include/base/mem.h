@@ -48,7 +48,9 @@ void ps_mem_on_exhausted(void (*callback)(void));
 
 void ps_mem_free(void *p);
 
-/* A big zeroed block of whole pages, in huge pages where the kernel offers them on advice. */
+/* A big zeroed block of whole pages, in huge pages where the kernel offers them on advice. All
+ * pages are taken at once: the resident memory of a process is what it asked for, from the start.
+ */
 typedef struct ps_region {
     void *base;    // 4096-aligned; NULL when bytes is 0
     size_t bytes;  // as asked for

@@ -1,7 +1,8 @@
 /* The tokenizer of a model, from its Hugging Face tokenizer.json: text to token ids and back.
  *
- *   text -> added tokens cut out -> normalizers -> pre-tokenizers -> BPE or Unigram ->
- * post-processor ids  -> strings of the tokens -> decoders -> text
+ *   text -> added tokens cut out -> normalizers -> pre-tokenizers -> BPE or Unigram -> post
+ *
+ *   ids -> strings of the tokens -> decoders -> text
  *
  * Results are those of the tokenizers library (0.23), id for id. Understood are
  *   normalizers    NFC NFD NFKC NFKD Lowercase StripAccents Strip Replace Prepend Nmt Precompiled
@@ -15,7 +16,8 @@
  * (another type, BPE dropout, truncation, padding to a length) is PS_ERR_UNSUPPORTED and named.
  *
  * Regular expressions are written for Oniguruma; they are translated for PCRE2 and run under limits
- * on matching, memory and depth. One that passes a limit on some text is PS_ERR_LIMIT.
+ * on matching, memory and depth. One that passes a limit on some text is PS_ERR_LIMIT; one with a
+ * lookbehind of variable length is refused.
  *
  * A tokenizer does not change after ps_tokenizer_open: any number of threads may read it.
  *

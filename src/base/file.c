@@ -133,6 +133,19 @@ ps_err ps_file_identify(const char *path, ps_file_identity *out)
     return PS_OK;
 }
 
+ps_err ps_file_peek(const char *path, uint64_t offset, void *out, size_t n, uint64_t *bytes)
+{
+    struct stat status;
+    int fd;
+    PS_TRY(open_regular(path, &fd, &status));
+    *bytes = (uint64_t)status.st_size;
+    memset(out, 0, n);
+    const uint64_t left = *bytes > offset ? *bytes - offset : 0;
+    const ps_err err = ps_file_read_at(fd, path, offset, out, left < n ? (size_t)left : n);
+    close(fd);
+    return err;
+}
+
 ps_err ps_file_write_all(int fd, const void *bytes, size_t n, const char *what)
 {
     const char *from = bytes;

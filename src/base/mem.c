@@ -10,6 +10,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 static void (*exhausted_callback)(void);
 
 bool ps_mem_mul(size_t a, size_t b, size_t *out)
@@ -79,6 +83,17 @@ void ps_mem_free(void *p)
     free(p);
 }
 
+/* Takes the pages now: what was planned is then really there, and no step of the work waits for the
+ * kernel to find and clear a page. Kernels before 5.14 do not know the advice; the pages are
+ * touched instead. */
+static void populate(char *base, size_t bytes)
+{
+    if (madvise(base, bytes, MADV_POPULATE_WRITE) == 0) return;
+    for (size_t i = 0; i < bytes; i += 4096) {
+        ((volatile char *)base)[i] = 0;
+    }
+}
+
 ps_err ps_region_take(size_t bytes, const char *what, ps_region *out)
 {
     *out = (ps_region){0};
@@ -95,6 +110,7 @@ ps_err ps_region_take(size_t bytes, const char *what, ps_region *out)
                        (double)bytes / 1048576.0);
     }
     if (bytes >= huge) madvise(base, mapped, MADV_HUGEPAGE);
+    populate(base, mapped);
     *out = (ps_region){.base = base, .bytes = bytes, .mapped = mapped};
     return PS_OK;
 }

@@ -289,18 +289,18 @@ void ps_ckpt_pack(const ps_ckpt *ckpt, ps_text *out)
  * is not looked for: then the checksums of the tensors tell. */
 static ps_err check_manifest(const packed_head *head, const char *path)
 {
-    ps_file_map map;
-    PS_TRY(ps_file_map_open(path, &map));
-    ps_err err = PS_OK;
-    if (map.bytes != head->file_bytes) {
-        err = PS_FAIL(PS_ERR_FORMAT, "%s: has %zu bytes here, on rank 0 it has %llu", path,
-                      map.bytes, (unsigned long long)head->file_bytes);
-    } else if (head->manifest_offset != PS_H5_NOT_MAPPABLE &&
-               ps_ckpt_hash(map.data + head->manifest_offset, head->manifest_bytes) !=
-                   head->identity) {
+    const bool findable = head->manifest_offset != PS_H5_NOT_MAPPABLE;
+    const size_t n = findable ? (size_t)head->manifest_bytes : 0;
+    char *manifest = ps_mem_new(n, 1);
+    uint64_t bytes;
+    ps_err err = ps_file_peek(path, findable ? head->manifest_offset : 0, manifest, n, &bytes);
+    if (!err && bytes != head->file_bytes) {
+        err = PS_FAIL(PS_ERR_FORMAT, "%s: has %llu bytes here, on rank 0 it has %llu", path,
+                      (unsigned long long)bytes, (unsigned long long)head->file_bytes);
+    } else if (!err && findable && ps_ckpt_hash(manifest, n) != head->identity) {
         err = PS_FAIL(PS_ERR_FORMAT, "%s: another model than the one on rank 0", path);
     }
-    ps_file_map_close(&map);
+    ps_mem_free(manifest);
     return err;
 }
 
@@ -311,7 +311,8 @@ ps_err ps_ckpt_unpack(const char *bytes, size_t n, const char *path, ps_ckpt *ou
     if (n < sizeof head) return PS_FAIL(PS_ERR_LOST, "the model index from rank 0 is cut short");
     memcpy(&head, bytes, sizeof head);
     const size_t table = (size_t)head.n_tensors * sizeof *out->tensors;
-    if (head.n_tensors > PS_SPEC_LAYERS_MAX * PS_ROLE_COUNT + PS_ROLE_COUNT ||
+    if (head.manifest_bytes > PS_CKPT_TEXT_BYTES_MAX ||
+        head.n_tensors > PS_SPEC_LAYERS_MAX * PS_ROLE_COUNT + PS_ROLE_COUNT ||
         n != sizeof head + table + head.spec_bytes)
         return PS_FAIL(PS_ERR_LOST, "the model index from rank 0 has a wrong length");
     PS_TRY(check_manifest(&head, path));

@@ -29,11 +29,10 @@ ps_err ps_h5_open(const char *path, ps_h5_file **out)
     *out = NULL;
     ps_h5_quiet();
     // Our own look first: HDF5's messages for missing files, directories and FIFOs are poor.
-    ps_file_map probe;
-    PS_TRY(ps_file_map_open(path, &probe));
-    const uint64_t bytes = probe.bytes;
-    const bool magic = bytes >= 8 && memcmp(probe.data, "\211HDF\r\n\032\n", 8) == 0;
-    ps_file_map_close(&probe);
+    uint64_t bytes;
+    char head[8];
+    PS_TRY(ps_file_peek(path, 0, head, sizeof head, &bytes));
+    const bool magic = memcmp(head, "\211HDF\r\n\032\n", 8) == 0;
     if (bytes == 0) return PS_FAIL(PS_ERR_FORMAT, "%s: the file is empty", path);
     if (!magic) return PS_FAIL(PS_ERR_FORMAT, "%s: not an HDF5 file", path);
     hid_t id;

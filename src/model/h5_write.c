@@ -47,8 +47,8 @@ ps_err ps_h5_create(const char *path, ps_h5_writer **out)
     return PS_OK;
 }
 
-/* Makes the groups on the way to `name`, as far as they are not there: by hand, since those that HDF5 makes
- * by itself carry the time of day. */
+/* Makes the groups on the way to `name`, as far as they are not there: by hand, since those that
+ * HDF5 makes by itself carry the time of day. */
 static ps_err make_groups(ps_h5_writer *w, const char *name)
 {
     const hid_t properties = H5Pcreate(H5P_GROUP_CREATE);

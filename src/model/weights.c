@@ -10,7 +10,11 @@
 #include "math/real.h"
 #include "model/h5.h"
 
-enum { MAP_FROM_BYTES = 65536, MAP_ALIGN = 64 };
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
+enum { MAP_FROM_BYTES = 65536, MAP_ALIGN = 64, PAGE_BYTES = 4096 };
 
 typedef struct layout {
     const ps_ckpt *ckpt;
@@ -178,18 +182,23 @@ ps_weights_size ps_weights_measure(const ps_ckpt *ckpt, const ps_part *part, int
     return (ps_weights_size){l.mapped_bytes, l.arena.used};
 }
 
-/* Tells the kernel which parts of the file this stage will read, so that it reads ahead of the
- * first use. A refusal costs time, not correctness. */
-static void advise(const ps_weights *w)
+typedef struct fetch {
+    const ps_weights *weights;
+} fetch;
+
+/* Maps a tensor's pages, reading them from the file where they are not in memory yet. */
+static void fetch_tensor(void *arg, int item, int thread)
 {
-    const size_t page = 4096;
-    for (int i = 0; i < w->ckpt->n_tensors; i++) {
-        const ps_ckpt_tensor *t = &w->ckpt->tensors[i];
-        if (!ps_part_owns(&w->part, t->need.layer) || !is_mapped(t)) continue;
-        const size_t start = t->offset - t->offset % page;
-        madvise((void *)(uintptr_t)(w->map.data + start), t->offset + t->bytes - start,
-                MADV_WILLNEED);
-    }
+    (void)thread;
+    const ps_weights *w = ((const fetch *)arg)->weights;
+    const ps_ckpt_tensor *t = &w->ckpt->tensors[item];
+    if (!ps_part_owns(&w->part, t->need.layer) || !is_mapped(t)) return;
+    const size_t start = t->offset - t->offset % PAGE_BYTES;
+    void *at = (void *)(uintptr_t)(w->map.data + start);
+    const size_t n = t->offset + t->bytes - start;
+    // A refusal (kernels before 5.14 do not know the first advice) costs time at first use, nothing
+    // else.
+    if (madvise(at, n, MADV_POPULATE_READ) != 0) madvise(at, n, MADV_WILLNEED);
 }
 
 ps_err ps_weights_open(const ps_ckpt *ckpt, const ps_part *part, int64_t span,
@@ -214,7 +223,10 @@ ps_err ps_weights_open(const ps_ckpt *ckpt, const ps_part *part, int64_t span,
         out->mapped_bytes = l.mapped_bytes;
         ps_h5_close(l.h5);
     }
-    if (!err) advise(out);
+    if (!err) {
+        fetch f = {out};
+        ps_pool_run(engine->pool, ckpt->n_tensors, fetch_tensor, &f);
+    }
     if (err) ps_weights_close(out);
     return err;
 }

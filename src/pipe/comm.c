@@ -167,7 +167,9 @@ void ps_comm_close(ps_comm *c)
     const bool watched = watchdog_start(&dog, "MPI_Finalize", c->timeout_s);
     MPI_Cancel(&c->note_receive);
     MPI_Wait(&c->note_receive, MPI_STATUS_IGNORE);
-    MPI_Waitall(c->size, c->note_sends, MPI_STATUSES_IGNORE);
+    for (int r = 0; r < c->size; r++) {
+        MPI_Wait(&c->note_sends[r], MPI_STATUS_IGNORE);
+    }
     MPI_Comm_free(&c->notes);
     MPI_Comm_free(&c->world);
     MPI_Finalize();

@@ -10,6 +10,8 @@
 #include "serve/tokenizer_parts.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -22,6 +24,34 @@ enum {
 _Static_assert(PS_TOK_RING > PS_TOK_MAX_PIECE_BYTES,
                "a token's end must not meet its start in the ring");
 
+/* A score as the library has it. It reads numbers with two roundings, of the digits and of their
+ * product with a power of ten (serde_json without float_roundtrip), so that 17 digits can come out
+ * one unit off. Where two segmentations have the same sum, which occurs, that decides. The digits
+ * in the file are the shortest that give the number, so they can be had back from it. */
+static double score_as_read(double exact)
+{
+    char text[40];
+    int n_digits = 14;
+    do {
+        snprintf(text, sizeof text, "%.*e", n_digits++, fabs(exact));
+    } while (n_digits < 17 && strtod(text, NULL) != fabs(exact));
+    uint64_t digits = 0;
+    int n_decimals = 0;
+    const char *at = text;
+    for (; *at != 'e' && *at != '\0'; at++) {
+        if (*at == '.') continue;
+        digits = 10 * digits + (uint64_t)(*at - '0');
+        n_decimals += at > text;
+    }
+    if (*at != 'e') return exact; // NaN and infinity, which JSON does not have
+    const long exponent = strtol(at + 1, NULL, 10) - n_decimals;
+    char power_text[32];
+    snprintf(power_text, sizeof power_text, "1e%ld", labs(exponent));
+    const double power = strtod(power_text, NULL);
+    const double magnitude = exponent < 0 ? (double)digits / power : (double)digits * power;
+    return isfinite(power) ? copysign(magnitude, exact) : exact;
+}
+
 static ps_err read_scores(ps_tok_unigram *u, const json_t *list, const char *where)
 {
     ps_tok_key *keys = ps_mem_new((size_t)u->vocab->size, sizeof *keys);
@@ -30,7 +60,7 @@ static ps_err read_scores(ps_tok_unigram *u, const json_t *list, const char *whe
     ps_err err = PS_OK;
     for (int32_t id = 0; id < u->vocab->size && !err; id++) {
         const json_t *score = json_array_get(json_array_get(list, (size_t)id), 1);
-        u->score[id] = json_number_value(score);
+        u->score[id] = score_as_read(json_number_value(score));
         if (u->score[id] < lowest) lowest = u->score[id];
         ps_tok_key key = {.value = id};
         ps_tok_vocab_text(u->vocab, id, &key.bytes, &key.n);

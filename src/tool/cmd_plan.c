@@ -1,5 +1,6 @@
 /* pipestep plan: the dry run. Says per stage what a run would take, and refuses what cannot fit. */
-#include "base/log.h"
+#include <string.h>
+
 #include "tool/commands.h"
 #include "tool/job.h"
 
@@ -62,8 +63,18 @@ static ps_err work(void *arg, ps_job *job)
     return err;
 }
 
+/* "-np 4" is how launchers spell it, and so does this command. */
+static void accept_np(int argc, char **argv)
+{
+    static char np[] = "--np";
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "-np") == 0) argv[i] = np;
+    }
+}
+
 int ps_cmd_plan(int argc, char **argv)
 {
+    accept_np(argc, argv);
     state s = {0};
     ps_job job = {0};
     ps_opt_group groups[] = {{"Plan", rows, sizeof rows / sizeof rows[0], &s},

@@ -98,7 +98,9 @@ ps_err ps_job_model_path(const ps_job *job, char **out)
     program[n > 0 ? n : 0] = '\0';
     char *slash = strrchr(program, '/');
     if (slash) *slash = '\0';
-    static const char *const places[] = {"../configs/tunes/tunes.h5", "../share/pipestep/tunes.h5"};
+    static const char *const places[] = {"../configs/tunes/tunes.h5",    // build/pipestep
+                                         "../../configs/tunes/tunes.h5", // build/MODE/pipestep
+                                         "../share/pipestep/tunes.h5"};  // installed
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         ps_text path = {0};
         ps_text_appendf(&path, "%s/%s", program, places[i]);

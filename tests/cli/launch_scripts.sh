@@ -24,7 +24,11 @@ fails() {
     output=$("$@" 2>&1 >/dev/null)
     found=$?
     [ $found -eq "$status" ] || complain "exit status $found, not $status: $* ($output)"
-    [ "$(wc -l <<<"$output")" -eq 1 ] && grep -qF -- "$text" <<<"$output" || complain "no line '$text': $output"
+    case $output in
+    *$'\n'*) complain "more than a line: $output" ;;
+    *"$text"*) ;;
+    *) complain "no '$text' in: $output" ;;
+    esac
 }
 
 # ---- on this machine ----
@@ -48,7 +52,7 @@ fails 2 "is not a program" env PIPESTEP=/nowhere "$TOP/launch/local.sh" generate
 line=$(MPIEXEC=$stubs/mpirun "$TOP/launch/local.sh" --dry-run -np 1 generate m.h5 -t 1)
 grep -qE -- '(--map-by slot:PE=1 --bind-to core|--bind-to none --oversubscribe) -np 1 .*generate m.h5 -t 1' <<<"$line" ||
     complain "local.sh -np 1 -t 1: $line"
-line=$(MPIEXEC=$stubs/mpirun "$TOP/launch/local.sh" --dry-run -np 2 generate m.h5 --threads 100000)
+line=$(MPIEXEC=$stubs/mpirun "$TOP/launch/local.sh" --dry-run -np 2 generate m.h5 --threads 1000)
 grep -q -- '--bind-to none --oversubscribe -np 2' <<<"$line" || complain "local.sh with more threads than cores: $line"
 line=$(STUB_MPI='HYDRA build details:' MPIEXEC=$stubs/mpirun "$TOP/launch/local.sh" --dry-run --no-bind -np 2 plan m.h5)
 grep -qE -- 'mpirun --bind-to none -np 2' <<<"$line" || complain "local.sh with MPICH: $line"
@@ -74,7 +78,6 @@ runs() {
 }
 
 printf 'X:1\nR:jig\n' >prompt.txt
-sed -i 's/"pad":0//' /dev/null
 command="$PIPESTEP generate $model --prompt-file prompt.txt -n 24 --seed 7 --ids -t 1"
 ids=(-e 's/--seed 7)/--seed 7 --ids -t 1)/')
 
@@ -99,28 +102,47 @@ fails 2 'the model none.h5 cannot be read' env PATH="$stubs:$PATH" sbatch mine-s
 edit slurm.sbatch -e 's|^program=.*|program=no-such-program|'
 fails 2 'there is no program no-such-program' env PATH="$stubs:$PATH" sbatch mine-slurm.sbatch
 
-edit pbs.sh -e 's/--seed 7)/--seed 7 --ids)/'
-command=${command% -t 1}
-bound='--map-by ppr:2:node:PE=8 --bind-to core'
-runs 'pbs.sh' pipestep-77.txt \
-    "mpirun -np 4 --hostfile $SCRATCH/nodes -x PATH $bound $command --threads 8 " qsub mine-pbs.sh
+# Two threads a rank instead of eight, so that the ranks fit this machine better.
+few=(-e 's/--seed 7)/--seed 7 --ids)/' -e 's/ompthreads=8/ompthreads=2/')
+command="${command% -t 1} --threads 2"
+bound='--map-by ppr:2:node:PE=2 --bind-to core'
+edit pbs.sh "${few[@]}"
+runs 'pbs.sh' pipestep-77.txt "mpirun -np 4 --hostfile $SCRATCH/nodes -x PATH $bound $command " qsub mine-pbs.sh
 runs 'pbs.sh with tm' pipestep-77.txt \
-    "mpirun -np 4 $bound $command --threads 8 " env STUB_COMPONENTS=mca:plm:tm:version qsub mine-pbs.sh
+    "mpirun -np 4 $bound $command " env STUB_COMPONENTS=mca:plm:tm:version qsub mine-pbs.sh
 runs 'pbs.sh with MPICH' pipestep-77.txt \
-    "mpirun -f $SCRATCH/nodes -np 4 -ppn 2 -bind-to core:8 $command --threads 8 " env STUB_MPI=HYDRA qsub mine-pbs.sh
-edit pbs.sh -e 's/^bind=yes/bind=no/' -e 's/--seed 7)/--seed 7 --ids)/'
+    "mpirun -f $SCRATCH/nodes -np 4 -ppn 2 -bind-to core:2 $command " env STUB_MPI=HYDRA qsub mine-pbs.sh
+edit pbs.sh "${few[@]}" -e 's/^bind=yes/bind=no/'
 runs 'pbs.sh unbound' pipestep-77.txt \
-    "mpirun -np 4 --hostfile $SCRATCH/nodes -x PATH --map-by ppr:2:node --bind-to none $command --threads 8 " qsub mine-pbs.sh
+    "mpirun -np 4 --hostfile $SCRATCH/nodes -x PATH --map-by ppr:2:node --bind-to none $command " qsub mine-pbs.sh
 fails 2 'not in a PBS job' bash mine-pbs.sh
 edit pbs.sh -e 's/ompthreads=8/ompthreads=9/'
 fails 2 '2 ranks of 9 threads are too many for the 16 cores' env PATH="$stubs:$PATH" qsub mine-pbs.sh
 edit pbs.sh -e 's/:ompthreads=8//'
-fails 2 'give ompthreads' env PATH="$stubs:$PATH" qsub mine-pbs.sh
+fails 2 'give ompthreads' env PATH="$stubs:$PATH" OMP_NUM_THREADS='' qsub mine-pbs.sh
 printf 'a\na\nb\n' >uneven
 fails 2 '3 ranks are not spread evenly over 2 nodes' \
     env PATH="$stubs:$PATH" PBS_NODEFILE=uneven OMP_NUM_THREADS=1 bash mine-pbs.sh
 
-edit lsf.bsub -e 's/--seed 7)/--seed 7 --ids)/'
-bsub() { env PATH="$stubs:$PATH" "$@" bsub <mine-lsf.bsub; }
+few=(-e 's/--seed 7)/--seed 7 --ids)/' -e 's/^threads=8/threads=2/' -e 's/-n 32/-n 8/' -e 's/ptile=16/ptile=4/')
+submit='bsub <mine-lsf.bsub'
+edit lsf.bsub "${few[@]}"
 runs 'lsf.bsub' pipestep-77.txt \
-    "mpirun -np 4 --host node1:2,node2:2 -x PATH $bound $command --threads 8 " bsub
+    "mpirun -np 4 --host node1:2,node2:2 -x PATH $bound $command " bash -c "$submit"
+runs 'lsf.bsub with LSF in Open MPI' pipestep-77.txt \
+    "mpirun -np 4 $bound $command " env STUB_COMPONENTS=mca:plm:lsf:version bash -c "$submit"
+runs 'lsf.bsub with MPICH' pipestep-77.txt \
+    "mpirun -hosts node1:2,node2:2 -np 4 -ppn 2 -bind-to core:2 $command " env STUB_MPI=HYDRA bash -c "$submit"
+fails 2 'not in an LSF job' bash mine-lsf.bsub
+fails 2 'unequal shares' env PATH="$stubs:$PATH" LSB_MCPU_HOSTS='a 4 b 2' bash mine-lsf.bsub
+edit lsf.bsub -e 's/^threads=8/threads=3/'
+fails 2 '3 threads a rank do not divide the 16 cores on node1' env PATH="$stubs:$PATH" bash -c "$submit"
+edit lsf.bsub -e 's/^threads=8/threads=x/'
+fails 2 "threads is a number from 1 on, not 'x'" env PATH="$stubs:$PATH" bash -c "$submit"
+
+for script in local.sh slurm.sbatch pbs.sh lsf.bsub; do
+    help=$(bash "$TOP/launch/$script" --help) || complain "$script --help: exit status $?"
+    grep -q '^Runs pipestep on' <<<"$help" || complain "$script --help: $help"
+    grep -q '^#' <<<"$help" && complain "$script --help shows comments as such: $help"
+done
+exit $bad

@@ -268,6 +268,17 @@ START_TEST(unigram_falls_back_to_bytes)
 }
 END_TEST
 
+/* Two segmentations have sums that differ in the last bit, or not at all; ids by the library. */
+START_TEST(unigram_scores_are_read_with_the_rounding_of_the_library)
+{
+    expect_model_ids(UNIGRAM("[\"<unk>\", 0.0], [\".\", -5.161379614071651], [\"/\", "
+                             "-7.715508004123354], [\"../../\", -14.180196661782603], [\"_\", "
+                             "-1.5133657847710822]",
+                             ", \"unk_id\": 0"),
+                     "_../../../", "4 1 1 2 3");
+}
+END_TEST
+
 static const char *const pieces[] = {"a", "b", "c", "ab", "bc", "ca", "abc", "aa", "bb", "cab"};
 static const double scores[] = {-3.1, -2.9, -3.3, -4.0, -4.4, -4.2, -5.5, -5.1, -5.0, -6.1};
 
@@ -337,6 +348,7 @@ int main(void)
     tcase_add_test(tcase, unigram_finds_the_greatest_sum);
     tcase_add_test(tcase, unigram_without_an_unknown_token_refuses_unknown_characters);
     tcase_add_test(tcase, unigram_falls_back_to_bytes);
+    tcase_add_test(tcase, unigram_scores_are_read_with_the_rounding_of_the_library);
     tcase_add_loop_test(tcase, no_segmentation_is_better_than_the_one_found, 0, 60);
     Suite *suite = suite_create("serve/tokenizer_models");
     suite_add_tcase(suite, tcase);
