@@ -113,6 +113,7 @@ install: all
 
 # ---- tests ----
 
+.SECONDARY:
 UNIT_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/unit/*/test_*.c))
 MPI_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/mpi/test_*.c))
 TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))

@@ -17,8 +17,8 @@ pattern=${T:-.}
 passed=0
 failed=0
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=tests/support/launcher.sh
-. "$here/support/launcher.sh"
+# shellcheck source=launch/launcher.sh
+. "$here/../launch/launcher.sh"
 
 # note NAME OUTPUT STATUS: adds a Check program's "Checks: N, Failures: F, Errors: E".
 note() {

@@ -247,7 +247,7 @@ static void begin(block_state *b)
     const size_t first_row =
         (size_t)b->run->first_row + (size_t)(b->first_position - b->run->first_position);
     for (int r = 0; r < b->rows; r++) {
-        const size_t head = (size_t)(b->kv_head * b->group + r / b->n_queries);
+        const size_t head = (size_t)b->kv_head * (size_t)b->group + (size_t)(r / b->n_queries);
         const size_t row = first_row + (size_t)(r % b->n_queries);
         memcpy(b->q + (size_t)r * k, job->q + row * job->q_stride + head * k, k * sizeof(float));
         b->maximum[r] = -INFINITY;
@@ -263,7 +263,7 @@ static void finish(const block_state *b)
     const size_t first_row =
         (size_t)b->run->first_row + (size_t)(b->first_position - b->run->first_position);
     for (int r = 0; r < b->rows; r++) {
-        const size_t head = (size_t)(b->kv_head * b->group + r / b->n_queries);
+        const size_t head = (size_t)b->kv_head * (size_t)b->group + (size_t)(r / b->n_queries);
         const size_t row = first_row + (size_t)(r % b->n_queries);
         float *out = job->out + row * job->out_stride + head * k;
         memcpy(out, b->acc + (size_t)r * b->head_stride, k * sizeof(float));

@@ -75,18 +75,32 @@ static uint16_t narrow_bf16(float value)
     return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
+/* Values as they lie in a file need not be aligned. */
+static uint16_t load_16(const void *in, size_t i)
+{
+    uint16_t bits;
+    memcpy(&bits, (const char *)in + i * sizeof bits, sizeof bits);
+    return bits;
+}
+
+static uint32_t load_32(const void *in, size_t i)
+{
+    uint32_t bits;
+    memcpy(&bits, (const char *)in + i * sizeof bits, sizeof bits);
+    return bits;
+}
+
 void ps_dtype_widen(ps_dtype dtype, const void *in, size_t n, float *out)
 {
-    const uint16_t *half = in;
     switch (dtype) {
     case PS_F16:
         for (size_t i = 0; i < n; i++) {
-            out[i] = widen_f16(half[i]);
+            out[i] = widen_f16(load_16(in, i));
         }
         break;
     case PS_BF16:
         for (size_t i = 0; i < n; i++) {
-            out[i] = from_bits((uint32_t)half[i] << 16);
+            out[i] = from_bits((uint32_t)load_16(in, i) << 16);
         }
         break;
     default:
@@ -114,28 +128,28 @@ void ps_dtype_narrow(ps_dtype dtype, const float *in, size_t n, void *out)
 }
 
 /* True if any of n 16-bit values has all bits of `exponent` set; written to be vectorised. */
-static bool any_special_16(const uint16_t *in, size_t n, uint16_t exponent)
+static bool any_special_16(const void *in, size_t n, uint16_t exponent)
 {
     unsigned found = 0;
     for (size_t i = 0; i < n; i++) {
-        found |= (in[i] & exponent) == exponent;
+        found |= (load_16(in, i) & exponent) == exponent;
     }
     return found;
 }
 
-static bool any_special_32(const uint32_t *in, size_t n)
+static bool any_special_32(const void *in, size_t n)
 {
     unsigned found = 0;
     for (size_t i = 0; i < n; i++) {
-        found |= (in[i] & 0x7F800000u) == 0x7F800000u;
+        found |= (load_32(in, i) & 0x7F800000u) == 0x7F800000u;
     }
     return found;
 }
 
 static bool any_special(ps_dtype dtype, const char *in, size_t n)
 {
-    if (dtype == PS_F32) return any_special_32((const uint32_t *)(const void *)in, n);
-    return any_special_16((const uint16_t *)(const void *)in, n, dtype == PS_F16 ? 0x7C00 : 0x7F80);
+    if (dtype == PS_F32) return any_special_32(in, n);
+    return any_special_16(in, n, dtype == PS_F16 ? 0x7C00 : 0x7F80);
 }
 
 size_t ps_dtype_first_not_finite(ps_dtype dtype, const void *in, size_t n)

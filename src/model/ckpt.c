@@ -147,6 +147,24 @@ static ps_err check_dataset(ps_h5_file *file, const char *path, const char *name
     return PS_OK;
 }
 
+/* What the manifest says of a tensor's size against what the spec wants. */
+static ps_err check_size(const char *path, const json_t *entry, const char *name,
+                         const ps_ckpt_tensor *tensor)
+{
+    const ps_tensor_need *need = &tensor->need;
+    json_t *shape, *bytes;
+    PS_TRY(ps_json_get(entry, "shape", JSON_ARRAY, path, &shape));
+    PS_TRY(ps_json_get(entry, "bytes", JSON_INTEGER, path, &bytes));
+    const bool same = json_array_size(shape) == (need->panel ? 2 : 1) &&
+                      json_integer_value(json_array_get(shape, 0)) == need->n &&
+                      (!need->panel || json_integer_value(json_array_get(shape, 1)) == need->k);
+    const uint64_t wanted = ps_ckpt_bytes(need, tensor->dtype);
+    if (same && json_integer_value(bytes) == (json_int_t)wanted) return PS_OK;
+    return PS_FAIL(PS_ERR_SHAPE,
+                   "%s: the manifest gives tensor %s another size than [%d,%d] and %llu bytes",
+                   path, name, need->n, need->k, (unsigned long long)wanted);
+}
+
 static ps_err read_tensor(ps_h5_file *file, const char *path, const json_t *entry, const char *name,
                           ps_ckpt_tensor *tensor)
 {
@@ -161,6 +179,7 @@ static ps_err read_tensor(ps_h5_file *file, const char *path, const json_t *entr
     if (strcmp(layout, tensor->need.panel ? "panel16" : "vector") != 0)
         return PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s has layout %s, wanted %s", path, name, layout,
                        tensor->need.panel ? "panel16" : "vector");
+    PS_TRY(check_size(path, entry, name, tensor));
     char *end;
     tensor->hash = strtoull(hash, &end, 16);
     if (strlen(hash) != PS_CKPT_HASH_BYTES - 1 || *end != '\0')
@@ -313,7 +332,7 @@ ps_err ps_ckpt_unpack(const char *bytes, size_t n, const char *path, ps_ckpt *ou
     const size_t table = (size_t)head.n_tensors * sizeof *out->tensors;
     if (head.manifest_bytes > PS_CKPT_TEXT_BYTES_MAX ||
         head.n_tensors > PS_SPEC_LAYERS_MAX * PS_ROLE_COUNT + PS_ROLE_COUNT ||
-        n != sizeof head + table + head.spec_bytes)
+        table > n - sizeof head || head.spec_bytes != n - sizeof head - table)
         return PS_FAIL(PS_ERR_LOST, "the model index from rank 0 has a wrong length");
     PS_TRY(check_manifest(&head, path));
     PS_TRY(ps_spec_from_json(bytes + sizeof head + table, head.spec_bytes, path, &out->spec));

@@ -15,6 +15,7 @@ struct ps_h5_file {
 static ps_err open_library_file(const char *path, hid_t *out)
 {
     const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    ps_h5_lock_nothing(access);
     *out = access < 0 ? -1 : H5Fopen(path, H5F_ACC_RDONLY, access);
     ps_err err = PS_OK;
     if (*out < 0) {

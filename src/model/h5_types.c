@@ -63,22 +63,52 @@ hid_t ps_h5_make_type(ps_h5_type type)
 static herr_t keep_innermost(unsigned n, const H5E_error2_t *error, void *data)
 {
     char *text = data;
-    if (n == 0 && error->desc) snprintf(text, 256, "%s", error->desc);
+    if (n == 0 && error->desc) snprintf(text, 512, "%s", error->desc);
     return 0;
+}
+
+/* HDF5 wraps the system's reason into times, buffers and counts: "... error message = 'No space
+ * left on device', buf = 0x..." */
+static void keep_system_reason(char *reason)
+{
+    static const char before[] = "error message = '";
+    char *begin = strstr(reason, before);
+    if (!begin) return;
+    begin += sizeof before - 1;
+    const size_t n = strcspn(begin, "'");
+    memmove(reason, begin, n);
+    reason[n] = '\0';
 }
 
 ps_err ps_h5_fail(ps_err code, const char *path, const char *what)
 {
-    char reason[256] = "";
+    char reason[512] = "";
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, reason);
+    keep_system_reason(reason);
     return PS_FAIL(code, "%s: %s%s%s%s", path, what, reason[0] ? " (HDF5: " : "", reason,
                    reason[0] ? ")" : "");
 }
 
 void ps_h5_quiet(void)
 {
+    // A file that could not be closed (disk full) keeps a handle to freed memory, and the library's
+    // own clean-up at exit would walk into it (1.10.8). Only the first call, before any other, has
+    // an effect; later ones say no.
+    (void)H5dont_atexit();
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
+
+#if H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 12, 0))
+void ps_h5_lock_nothing(hid_t access)
+{
+    H5Pset_file_locking(access, false, true);
+}
+#else
+void ps_h5_lock_nothing(hid_t access)
+{
+    (void)access; // older libraries have only the environment variable HDF5_USE_FILE_LOCKING
+}
+#endif
 
 void ps_h5_library_version(char *out)
 {

@@ -15,4 +15,8 @@ ps_err ps_h5_fail(ps_err code, const char *path, const char *what);
 /* HDF5's own printing off; its messages go into ours. Called before every use of the library. */
 void ps_h5_quiet(void);
 
+/* Opens files without the library's own locks: some file systems of clusters have none, and a lock
+ * of anybody's would keep readers out. */
+void ps_h5_lock_nothing(hid_t access);
+
 #endif

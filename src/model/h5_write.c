@@ -17,6 +17,7 @@ static hid_t make_access(void)
 {
     const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     if (access < 0) return access;
+    ps_h5_lock_nothing(access);
     // V18..V110: readable after a crash once flushed; the newest bounds leave a write mark behind.
     if (H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110) < 0 ||
         H5Pset_alignment(access, ALIGN_FROM_BYTES, ALIGN_BYTES) < 0) {
@@ -39,6 +40,7 @@ ps_err ps_h5_create(const char *path, ps_h5_writer **out)
     H5Pclose(creation);
     H5Pclose(access);
     if (err) {
+        unlink(temporary); // a full disk takes the name, but not the first block
         ps_mem_free(temporary);
         return err;
     }

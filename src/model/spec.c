@@ -58,6 +58,7 @@ static ps_err check_layer(const ps_spec *spec, const ps_layer_spec *layer, const
     PS_TRY(check_range(where, "window", layer->window, 0, INT32_MAX));
     PS_TRY(check_range(where, "rope of a layer", layer->rope, -1, spec->n_ropes - 1));
     PS_TRY(check_range(where, "number of biases", layer->n_biases, 0, PS_BIAS_MAX));
+    int n_rel_pos = 0;
     for (int b = 0; b < layer->n_biases; b++) {
         const ps_bias_spec *bias = &layer->biases[b];
         switch (bias->kind) {
@@ -67,13 +68,15 @@ static ps_err check_layer(const ps_spec *spec, const ps_layer_spec *layer, const
         case PS_BIAS_REL_POS:
             PS_TRY(check_range(where, "rel_pos dim", bias->dim, 2, PS_SPEC_WIDTH_MAX));
             PS_TRY(check_positive(where, "rel_pos theta", bias->theta));
+            n_rel_pos++;
             break;
         default:
             return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: bias %s cannot come from a file", where,
                            ps_bias_kind_name(bias->kind));
         }
     }
-    return PS_OK;
+    // A layer has one set of tensors for it.
+    return check_range(where, "number of rel_pos biases", n_rel_pos, 0, 1);
 }
 
 static ps_err check_tokens(const ps_spec *spec, const char *where)

@@ -1,6 +1,7 @@
 /* The spec as JSON and back. Written by hand so that equal specs give equal bytes; read through the
  * checked getters. Layers that repeat are written one by one: the file stays plain to read, and a
  * thousand layers are a few tens of kilobytes. */
+#include <math.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -152,8 +153,31 @@ static bool is_known_key(const char *key)
     return false;
 }
 
+/* Only the first n_known of `known` may stand in the object. */
+static ps_err check_keys(const json_t *object, const char *const *known, int n_known,
+                         const char *what, const char *where)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        bool found = false;
+        for (int i = 0; i < n_known && !found; i++) {
+            found = strcmp(known[i], key) == 0;
+        }
+        if (!found)
+            return PS_FAIL(PS_ERR_FORMAT, "%s: unknown key %s of a %s (made by a newer version?)",
+                           where, key, what);
+    }
+    return PS_OK;
+}
+
 static ps_err read_rope(const json_t *object, const char *where, ps_rope *rope)
 {
+    static const char *const keys[] = {"kind",       "dims",        "base",           "factor",
+                                       "low_factor", "high_factor", "original_length"};
+    static const int n_keys[PS_ROPE_KIND_COUNT] = {
+        [PS_ROPE_DEFAULT] = 3, [PS_ROPE_LINEAR] = 4, [PS_ROPE_LLAMA3] = 7};
     const char *kind;
     PS_TRY(ps_json_get_text(object, "kind", where, &kind));
     rope->kind = PS_ROPE_KIND_COUNT;
@@ -162,6 +186,7 @@ static ps_err read_rope(const json_t *object, const char *where, ps_rope *rope)
     }
     if (rope->kind == PS_ROPE_KIND_COUNT)
         return PS_FAIL(PS_ERR_FORMAT, "%s: unknown rope kind %s", where, kind);
+    PS_TRY(check_keys(object, keys, n_keys[rope->kind], "rope", where));
     PS_TRY(ps_json_get_int(object, "dims", 0, PS_SPEC_HEAD_DIM_MAX, where, &rope->dims));
     PS_TRY(ps_json_get_real(object, "base", where, &rope->base));
     PS_TRY(ps_json_opt_real(object, "factor", where, &rope->factor));
@@ -172,6 +197,10 @@ static ps_err read_rope(const json_t *object, const char *where, ps_rope *rope)
 
 static ps_err read_bias(const json_t *object, const char *where, ps_bias_spec *bias)
 {
+    static const char *const keys[PS_BIAS_KIND_COUNT][3] = {
+        [PS_BIAS_ALIBI] = {"kind", "max_exponent", "max_exponent"},
+        [PS_BIAS_REL_POS] = {"kind", "dim", "theta"},
+        [PS_BIAS_CUSTOM] = {"kind", "kind", "kind"}};
     const char *kind;
     PS_TRY(ps_json_get_text(object, "kind", where, &kind));
     bias->kind = PS_BIAS_KIND_COUNT;
@@ -180,6 +209,7 @@ static ps_err read_bias(const json_t *object, const char *where, ps_bias_spec *b
     }
     if (bias->kind == PS_BIAS_KIND_COUNT)
         return PS_FAIL(PS_ERR_FORMAT, "%s: unknown bias kind %s", where, kind);
+    PS_TRY(check_keys(object, keys[bias->kind], 3, "bias", where));
     PS_TRY(ps_json_opt_real(object, "max_exponent", where, &bias->max_exponent));
     PS_TRY(ps_json_opt_int(object, "dim", 0, PS_SPEC_WIDTH_MAX, where, &bias->dim));
     return ps_json_opt_real(object, "theta", where, &bias->theta);
@@ -187,8 +217,10 @@ static ps_err read_bias(const json_t *object, const char *where, ps_bias_spec *b
 
 static ps_err read_layer(const json_t *object, const char *where, ps_layer_spec *layer)
 {
+    static const char *const keys[] = {"window", "rope", "biases"};
     int window;
     json_t *biases;
+    PS_TRY(check_keys(object, keys, 3, "layer", where));
     PS_TRY(ps_json_get_int(object, "window", 0, INT32_MAX, where, &window));
     layer->window = window;
     PS_TRY(ps_json_get_int(object, "rope", -1, PS_SPEC_ROPES_MAX - 1, where, &layer->rope));
@@ -256,8 +288,9 @@ static ps_err read_root(const json_t *root, const char *where, ps_spec *spec)
     }
     double context;
     PS_TRY(ps_json_get_real(root, "context", where, &context));
-    if (!(context >= 0.0 && context <= 0x1p48))
-        return PS_FAIL(PS_ERR_FORMAT, "%s: context is %g, wanted 0..2^48", where, context);
+    if (!(context >= 0.0 && context <= 0x1p48 && context == trunc(context)))
+        return PS_FAIL(PS_ERR_FORMAT, "%s: context is %g, wanted an integer 0..2^48", where,
+                       context);
     spec->context = (int64_t)context;
     int bos_id;
     PS_TRY(ps_json_get_int(root, "bos_id", -1, INT32_MAX, where, &bos_id));

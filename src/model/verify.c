@@ -80,6 +80,8 @@ static ps_err check_unmappable(const ps_weights *w)
         ps_tensor_name(t->need.role, t->need.layer, name);
         err = ps_region_take(t->bytes, name, &buffer);
         if (!err) err = ps_h5_find(file, name, &info);
+        if (!err && info.bytes != t->bytes)
+            err = PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s changed its size", w->ckpt->path, name);
         if (!err) err = ps_h5_read(file, name, &info, buffer.base);
         if (!err && !is_good(t, buffer.base)) err = diagnose(w->ckpt, t, buffer.base);
         ps_region_release(&buffer);

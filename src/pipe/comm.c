@@ -111,6 +111,7 @@ bool ps_comm_launched(int *rank)
 
 static void start_notes(ps_comm *c)
 {
+    // NOLINTNEXTLINE(bugprone-sizeof-expression): the handle is a pointer in Open MPI
     c->note_sends = ps_mem_new((size_t)c->size, sizeof *c->note_sends);
     c->note_out = ps_mem_new((size_t)c->size, sizeof *c->note_out);
     for (int r = 0; r < c->size; r++) {

@@ -109,6 +109,7 @@ static void normalize_stretch(stretch *s, const char *text, size_t n, bool compa
         const utf8proc_ssize_t length = utf8proc_normalize_utf32(
             s->c, (utf8proc_ssize_t)s->n, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
         assert(length >= 0);
+        assert((size_t)length <= s->n);
         s->n = (size_t)length;
     }
     for (size_t i = 0; i < s->n; i++) {

@@ -189,7 +189,7 @@ static void on_hidden(void *arg, int layer, const float *x, size_t stride, int n
     char path[64];
     snprintf(path, sizeof path, "/%zu/hidden", h->sequence);
     if (!h->err)
-        h->err = ps_h5_overwrite_plane(s->h5, path, (uint64_t)(layer + 1), h->position,
+        h->err = ps_h5_overwrite_plane(s->h5, path, (uint64_t)layer + 1, h->position,
                                        (uint64_t)n_rows, h->rows);
     if (layer + 1 == spec->n_layers) h->position += (uint64_t)n_rows;
 }

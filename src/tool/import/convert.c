@@ -50,6 +50,7 @@ static ps_err read_generation_config(conversion *c)
         if (!err)
             err = ps_config_token_ids(&generation, "eos_token_id", PS_SPEC_EOS_MAX, c->spec.eos_ids,
                                       &c->spec.n_eos);
+        if (!err) err = ps_spec_check(&c->spec, path);
         ps_config_close(&generation);
     }
     ps_mem_free(path);
@@ -231,9 +232,7 @@ static ps_err convert_tensor(conversion *c, const ps_tensor_need *need)
     PS_TRY(need->panel ? write_panels(c, need, t, dtype) : write_vector(c, need, t, dtype));
     PS_TRY(ps_ckpt_end(c->writer));
     ps_safetensors_advise(t, PS_SAFETENSORS_DONE);
-    for (int i = 0; i < ps_safetensors_count(c->source); i++) {
-        if (ps_safetensors_at(c->source, i) == t) c->used[i] = true;
-    }
+    c->used[ps_safetensors_index(c->source, t)] = true;
     c->done_bytes += t->bytes;
     ps_progress_update(&c->progress, c->done_bytes);
     return PS_OK;

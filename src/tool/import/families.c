@@ -132,6 +132,9 @@ static ps_err read_rope(ps_config *c, ps_spec *s)
     PS_TRY(ps_config_real(c, "rope_theta", &rope.base));
     const json_t *flat = ps_config_take(c, "rope_scaling");
     const json_t *nested = ps_config_take(c, "rope_parameters");
+    if (flat && nested && !json_equal(flat, nested))
+        return PS_FAIL(PS_ERR_UNSUPPORTED,
+                       "%s: rope_scaling and rope_parameters are both there, and differ", c->path);
     double partial = 1.0;
     PS_TRY(ps_config_real(c, "partial_rotary_factor", &partial));
     if (json_is_object(nested))
@@ -171,6 +174,13 @@ static ps_err read_windows(ps_config *c, ps_spec *s, int window, int first_windo
     return PS_OK;
 }
 
+/* Both families' configurations have a window of 4096 where the key is absent; null means none. */
+static ps_err read_window(ps_config *c, int *window)
+{
+    *window = json_object_get(c->root, "sliding_window") ? 0 : 4096;
+    return ps_config_int(c, "sliding_window", 1, INT32_MAX, window);
+}
+
 /* ---- the families ---- */
 
 static ps_err read_llama(ps_config *c, ps_spec *s)
@@ -184,20 +194,20 @@ static ps_err read_llama(ps_config *c, ps_spec *s)
 
 static ps_err read_mistral(ps_config *c, ps_spec *s)
 {
-    int window = 0;
-    PS_TRY(ps_config_int(c, "sliding_window", 1, INT32_MAX, &window));
+    int window;
+    PS_TRY(read_window(c, &window));
     return read_windows(c, s, window, 0);
 }
 
 static ps_err read_qwen3(ps_config *c, ps_spec *s)
 {
     bool attention_bias = false, use_window = false;
-    int window = 0, max_window_layers = s->n_layers;
+    int window, max_window_layers = 28; // what the family's configuration has where it is absent
     s->qk_norm = true;
     PS_TRY(ps_config_bool(c, "attention_bias", &attention_bias));
     s->qkv_bias = s->o_bias = attention_bias;
     PS_TRY(ps_config_bool(c, "use_sliding_window", &use_window));
-    PS_TRY(ps_config_int(c, "sliding_window", 1, INT32_MAX, &window));
+    PS_TRY(read_window(c, &window));
     PS_TRY(ps_config_int(c, "max_window_layers", 0, INT32_MAX, &max_window_layers));
     return read_windows(c, s, use_window ? window : 0, max_window_layers);
 }

@@ -527,6 +527,12 @@ const ps_safetensors_tensor *ps_safetensors_at(const ps_safetensors *self, int i
     return &self->tensors[index];
 }
 
+int ps_safetensors_index(const ps_safetensors *self, const ps_safetensors_tensor *tensor)
+{
+    assert(tensor >= self->tensors && tensor < self->tensors + self->n_tensors);
+    return (int)(tensor - self->tensors);
+}
+
 const char *ps_safetensors_file(const ps_safetensors *self, const ps_safetensors_tensor *tensor)
 {
     assert(tensor->file >= 0 && tensor->file < self->n_shards);

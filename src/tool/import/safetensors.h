@@ -76,6 +76,9 @@ const ps_safetensors_tensor *ps_safetensors_at(const ps_safetensors *self, int i
 /* NULL when there is none of that name. Cost: a binary search. */
 const ps_safetensors_tensor *ps_safetensors_find(const ps_safetensors *self, const char *name);
 
+/* The number under which ps_safetensors_at gives this tensor. */
+int ps_safetensors_index(const ps_safetensors *self, const ps_safetensors_tensor *tensor);
+
 /* Path of the file that a tensor lies in, for messages. Borrowed until ps_safetensors_close. */
 const char *ps_safetensors_file(const ps_safetensors *self, const ps_safetensors_tensor *tensor);
 

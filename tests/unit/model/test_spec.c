@@ -1,0 +1,458 @@
+/* The spec as JSON and back, and every refusal with its text. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "model/spec.h"
+#include "support/dice.h"
+#include "support/scratch.h"
+
+/* A spec that uses everything, written as the program writes it. */
+static const char good[] =
+    "{\n \"family\": \"llama\",\n \"n_layers\": 2,\n \"d_model\": 48,\n \"n_heads\": 4,\n"
+    " \"n_kv_heads\": 2,\n \"head_dim\": 12,\n \"d_ff\": 100,\n \"vocab_size\": 300,\n"
+    " \"norm_eps\": 1e-05,\n \"attention_scale\": 0.28867513459481287,\n \"qkv_bias\": false,\n"
+    " \"o_bias\": true,\n \"mlp_bias\": false,\n \"qk_norm\": true,\n \"tied_head\": false,\n"
+    " \"add_bos\": true,\n \"context\": 4096,\n \"bos_id\": 7,\n \"eos_ids\": [8, 9],\n"
+    " \"ropes\": [{\"kind\": \"default\", \"dims\": 12, \"base\": 10000}, "
+    "{\"kind\": \"linear\", \"dims\": 6, \"base\": 500.5, \"factor\": 4}, "
+    "{\"kind\": \"llama3\", \"dims\": 12, \"base\": 500000, \"factor\": 8, \"low_factor\": 1, "
+    "\"high_factor\": 4, \"original_length\": 8192}],\n"
+    " \"layers\": [\n"
+    "  {\"window\": 64, \"rope\": 2, \"biases\": [{\"kind\": \"alibi\", \"max_exponent\": 8}, "
+    "{\"kind\": \"rel_pos\", \"dim\": 48, \"theta\": 10000}]},\n"
+    "  {\"window\": 0, \"rope\": -1, \"biases\": []}\n ]\n}\n";
+
+static ps_err read_text(const char *json, ps_spec *out)
+{
+    return ps_spec_from_json(json, strlen(json), "m.h5", out);
+}
+
+/* `good` with the first `from` replaced by `to`; owned by the caller. */
+static char *edited(const char *from, const char *to)
+{
+    const char *at = strstr(good, from);
+    ck_assert_msg(at != NULL, "\"%s\" is not in the spec", from);
+    ps_text text = {0};
+    ps_text_append(&text, good, (size_t)(at - good));
+    ps_text_append_str(&text, to);
+    ps_text_append_str(&text, at + strlen(from));
+    return ps_text_take(&text);
+}
+
+/* What the edited spec is refused with. */
+static void refuse(const char *from, const char *to, ps_err code, const char *message)
+{
+    char *json = edited(from, to);
+    ps_spec spec;
+    const ps_err err = read_text(json, &spec);
+    ck_assert_msg(err == code, "\"%s\" for \"%s\" gives %s, wanted %s", to, from, ps_err_name(err),
+                  ps_err_name(code));
+    assert_message(message);
+    ck_assert_ptr_null(spec.layers);
+    ps_mem_free(json);
+}
+
+START_TEST(what_is_read_is_written_again_byte_for_byte)
+{
+    ps_spec spec;
+    ps_text json = {0};
+    assert_ok(read_text(good, &spec));
+    ps_spec_to_json(&spec, &json);
+    ck_assert_str_eq(ps_text_str(&json), good);
+    ps_text_release(&json);
+    ps_spec_release(&spec);
+}
+END_TEST
+
+START_TEST(every_number_is_read)
+{
+    ps_spec s;
+    assert_ok(read_text(good, &s));
+    ck_assert_str_eq(s.family, "llama");
+    ck_assert(s.n_layers == 2 && s.d_model == 48 && s.n_heads == 4 && s.n_kv_heads == 2);
+    ck_assert(s.head_dim == 12 && s.d_ff == 100 && s.vocab_size == 300);
+    ck_assert(s.norm_eps == 1e-5 && s.attention_scale == 0.28867513459481287);
+    ck_assert(!s.qkv_bias && s.o_bias && !s.mlp_bias && s.qk_norm && !s.tied_head && s.add_bos);
+    ck_assert(s.context == 4096 && s.bos_id == 7 && s.n_eos == 2);
+    ck_assert(s.eos_ids[0] == 8 && s.eos_ids[1] == 9 && s.n_ropes == 3);
+    ck_assert(s.ropes[1].kind == PS_ROPE_LINEAR && s.ropes[1].dims == 6);
+    ck_assert(s.ropes[1].base == 500.5 && s.ropes[1].factor == 4.0);
+    ck_assert(s.ropes[2].kind == PS_ROPE_LLAMA3 && s.ropes[2].low_factor == 1.0);
+    ck_assert(s.ropes[2].high_factor == 4.0 && s.ropes[2].original_length == 8192.0);
+    ck_assert(s.layers[0].window == 64 && s.layers[0].rope == 2 && s.layers[0].n_biases == 2);
+    ck_assert(s.layers[0].biases[0].kind == PS_BIAS_ALIBI);
+    ck_assert(s.layers[0].biases[0].max_exponent == 8.0);
+    ck_assert(s.layers[0].biases[1].kind == PS_BIAS_REL_POS && s.layers[0].biases[1].dim == 48);
+    ck_assert(s.layers[1].window == 0 && s.layers[1].rope == -1 && s.layers[1].n_biases == 0);
+    ps_spec_release(&s);
+}
+END_TEST
+
+/* A positive double of any size, with all its bits at random. */
+static double any_positive(dice *d)
+{
+    return ldexp(dice_real(d, 1.0, 2.0), dice_throw(d, 600) - 300);
+}
+
+static void random_layer(dice *d, const ps_spec *s, ps_layer_spec *layer)
+{
+    layer->window = dice_throw(d, 2) ? dice_throw(d, INT32_MAX) : 0;
+    layer->rope = dice_throw(d, s->n_ropes + 1) - 1;
+    layer->n_biases = dice_throw(d, PS_BIAS_MAX + 1);
+    for (int b = 0; b < layer->n_biases; b++) {
+        const ps_bias_spec alibi = {.kind = PS_BIAS_ALIBI, .max_exponent = any_positive(d)};
+        const ps_bias_spec rel_pos = {
+            .kind = PS_BIAS_REL_POS, .dim = 2 + dice_throw(d, 1000), .theta = any_positive(d)};
+        layer->biases[b] = b == 0 && dice_throw(d, 2) ? rel_pos : alibi;
+    }
+}
+
+/* Fills what lies behind *s, padding included, with `filler` first. */
+static void random_spec(dice *d, int filler, ps_spec *s)
+{
+    memset(s, filler, sizeof *s);
+    snprintf(s->family, sizeof s->family, "\"f\\%d\xC3\xBC\n", dice_throw(d, 1000));
+    s->head_dim = 2 * (1 + dice_throw(d, PS_SPEC_HEAD_DIM_MAX / 2));
+    s->n_kv_heads = 1 + dice_throw(d, 30);
+    s->n_heads = s->n_kv_heads * (1 + dice_throw(d, 30));
+    s->d_model = 1 + dice_throw(d, PS_SPEC_WIDTH_MAX);
+    s->d_ff = 1 + dice_throw(d, PS_SPEC_WIDTH_MAX);
+    s->vocab_size = 1 + dice_throw(d, PS_SPEC_VOCAB_MAX);
+    s->norm_eps = dice_throw(d, 4) ? any_positive(d) : 0.0;
+    s->attention_scale = any_positive(d);
+    s->qkv_bias = dice_throw(d, 2);
+    s->o_bias = dice_throw(d, 2);
+    s->mlp_bias = dice_throw(d, 2);
+    s->qk_norm = dice_throw(d, 2);
+    s->tied_head = dice_throw(d, 2);
+    s->context = (int64_t)(dice_bits(d) % ((UINT64_C(1) << 48) + 1));
+    s->bos_id = dice_throw(d, s->vocab_size + 1) - 1;
+    s->add_bos = s->bos_id >= 0 && dice_throw(d, 2);
+    s->n_eos = dice_throw(d, PS_SPEC_EOS_MAX + 1);
+    for (int i = 0; i < s->n_eos; i++) {
+        s->eos_ids[i] = dice_throw(d, s->vocab_size);
+    }
+    s->n_ropes = dice_throw(d, PS_SPEC_ROPES_MAX + 1);
+    for (int r = 0; r < s->n_ropes; r++) {
+        s->ropes[r] = (ps_rope){.kind = (ps_rope_kind)(PS_ROPE_DEFAULT + dice_throw(d, 3)),
+                                .dims = 2 * (1 + dice_throw(d, s->head_dim / 2)),
+                                .base = any_positive(d)};
+        if (s->ropes[r].kind != PS_ROPE_DEFAULT) s->ropes[r].factor = any_positive(d);
+        if (s->ropes[r].kind != PS_ROPE_LLAMA3) continue;
+        s->ropes[r].low_factor = any_positive(d);
+        s->ropes[r].high_factor = s->ropes[r].low_factor * 1.25;
+        s->ropes[r].original_length = any_positive(d);
+    }
+    ps_spec_take_layers(s, 1 + dice_throw(d, 40));
+    for (int l = 0; l < s->n_layers; l++) {
+        random_layer(d, s, &s->layers[l]);
+    }
+}
+
+START_TEST(random_specs_survive_the_round_trip)
+{
+    for (int round = 0; round < 20; round++) {
+        dice d = {.seed = (uint64_t)(_i * 1000 + round)};
+        ps_spec wanted, found;
+        ps_text first = {0}, second = {0};
+        random_spec(&d, 0, &wanted);
+        assert_ok(ps_spec_check(&wanted, "spec"));
+        ps_spec_to_json(&wanted, &first);
+        assert_ok(ps_spec_from_json(first.data, first.len, "spec", &found));
+        ps_spec_to_json(&found, &second);
+        ck_assert_str_eq(first.data, second.data);
+        ck_assert_mem_eq(found.ropes, wanted.ropes, sizeof found.ropes);
+        ck_assert_mem_eq(found.layers, wanted.layers,
+                         (size_t)wanted.n_layers * sizeof *wanted.layers);
+        ck_assert(found.attention_scale == wanted.attention_scale);
+        ck_assert(found.norm_eps == wanted.norm_eps && found.context == wanted.context);
+        ck_assert_str_eq(found.family, wanted.family);
+        ps_text_release(&second);
+        ps_text_release(&first);
+        ps_spec_release(&found);
+        ps_spec_release(&wanted);
+    }
+}
+END_TEST
+
+START_TEST(equal_specs_give_equal_bytes)
+{
+    dice a = {.seed = (uint64_t)_i}, b = a;
+    ps_spec one, other;
+    ps_text one_json = {0}, other_json = {0};
+    random_spec(&a, 0, &one);
+    random_spec(&b, 0xA5, &other);
+    ps_spec_to_json(&one, &one_json);
+    ps_spec_to_json(&other, &other_json);
+    ck_assert_str_eq(one_json.data, other_json.data);
+    ps_text_release(&other_json);
+    ps_text_release(&one_json);
+    ps_spec_release(&other);
+    ps_spec_release(&one);
+}
+END_TEST
+
+/* ---- refusals ---- */
+
+START_TEST(unknown_keys_are_refused_everywhere)
+{
+    refuse("\"d_ff\"", "\"softcap\": 30, \"d_ff\"", PS_ERR_FORMAT,
+           "m.h5: unknown key softcap (made by a newer version?)");
+    refuse("\"window\": 64", "\"window\": 64, \"sinks\": 4", PS_ERR_FORMAT,
+           "m.h5: unknown key sinks of a layer (made by a newer version?)");
+    refuse("\"factor\": 4", "\"factor\": 4, \"beta\": 1", PS_ERR_FORMAT,
+           "m.h5: unknown key beta of a rope (made by a newer version?)");
+    refuse("\"theta\": 10000}", "\"theta\": 10000, \"clamp\": 1}", PS_ERR_FORMAT,
+           "m.h5: unknown key clamp of a bias (made by a newer version?)");
+}
+END_TEST
+
+START_TEST(keys_of_another_kind_are_refused)
+{
+    refuse("\"base\": 10000}", "\"base\": 10000, \"factor\": 4}", PS_ERR_FORMAT,
+           "m.h5: unknown key factor of a rope (made by a newer version?)");
+    refuse("\"factor\": 4}", "\"factor\": 4, \"low_factor\": 1}", PS_ERR_FORMAT,
+           "m.h5: unknown key low_factor of a rope (made by a newer version?)");
+    refuse("\"max_exponent\": 8}", "\"max_exponent\": 8, \"dim\": 4}", PS_ERR_FORMAT,
+           "m.h5: unknown key dim of a bias (made by a newer version?)");
+}
+END_TEST
+
+/* Every key of the root. */
+static const char *const root_keys[] = {
+    "family",     "n_layers", "d_model",         "n_heads",  "n_kv_heads", "head_dim", "d_ff",
+    "vocab_size", "norm_eps", "attention_scale", "qkv_bias", "o_bias",     "mlp_bias", "qk_norm",
+    "tied_head",  "add_bos",  "context",         "bos_id",   "eos_ids",    "ropes",    "layers"};
+
+enum { N_ROOT_KEYS = sizeof root_keys / sizeof root_keys[0] };
+
+/* A key whose value is null counts as missing. */
+START_TEST(a_missing_key_is_named)
+{
+    char with_quotes[64], message[64];
+    snprintf(with_quotes, sizeof with_quotes, "\"%s\":", root_keys[_i]);
+    snprintf(message, sizeof message, "m.h5: key %s is missing", root_keys[_i]);
+    const char *at = strstr(good, with_quotes), *value = at + strlen(with_quotes);
+    ps_text json = {0};
+    ps_text_append(&json, good, (size_t)(value - good));
+    ps_text_append_str(&json, " null");
+    // The value ends at the line's end, that of the last key with the document.
+    const bool last = strcmp(root_keys[_i], "layers") == 0;
+    ps_text_append_str(&json, last ? "}" : strchr(value, '\n') - 1);
+    ps_spec spec;
+    ck_assert_int_eq(read_text(json.data, &spec), PS_ERR_FORMAT);
+    assert_message(message);
+    ps_text_release(&json);
+}
+END_TEST
+
+static const struct {
+    const char *from, *to;
+    ps_err code;
+    const char *message;
+} refusals[] = {
+    // ranges of the whole model
+    {"\"n_layers\": 2", "\"n_layers\": 3", PS_ERR_FORMAT,
+     "m.h5: 2 eos_ids, 3 ropes, 2 layers for n_layers 3"},
+    {"\"n_layers\": 2", "\"n_layers\": -2", PS_ERR_FORMAT,
+     "m.h5: 2 eos_ids, 3 ropes, 2 layers for n_layers -2"},
+    {"\"n_layers\": 2", "\"n_layers\": 4294967298", PS_ERR_FORMAT,
+     "m.h5: n_layers is 4294967298, wanted -2147483648..2147483647"},
+    {"\"d_model\": 48", "\"d_model\": 0", PS_ERR_FORMAT, "m.h5: d_model is 0, wanted 1..1048576"},
+    {"\"d_model\": 48", "\"d_model\": 1048577", PS_ERR_FORMAT,
+     "m.h5: d_model is 1048577, wanted 1..1048576"},
+    {"\"d_model\": 48", "\"d_model\": \"48\"", PS_ERR_FORMAT,
+     "m.h5: d_model is a string, wanted an integer"},
+    {"\"d_ff\": 100", "\"d_ff\": -1", PS_ERR_FORMAT, "m.h5: d_ff is -1, wanted 1..1048576"},
+    {"\"d_ff\": 100", "\"d_ff\": 1.5", PS_ERR_FORMAT, "m.h5: d_ff is a number, wanted an integer"},
+    {"\"head_dim\": 12", "\"head_dim\": 1025", PS_ERR_FORMAT,
+     "m.h5: head_dim is 1025, wanted 1..1024"},
+    {"\"head_dim\": 12", "\"head_dim\": 0", PS_ERR_FORMAT, "m.h5: head_dim is 0, wanted 1..1024"},
+    {"\"n_heads\": 4", "\"n_heads\": 87382", PS_ERR_FORMAT,
+     "m.h5: n_heads is 87382, wanted 1..87381"},
+    {"\"n_heads\": 4", "\"n_heads\": 5", PS_ERR_FORMAT,
+     "m.h5: n_heads 5 is not a multiple of n_kv_heads 2"},
+    {"\"n_kv_heads\": 2", "\"n_kv_heads\": 5", PS_ERR_FORMAT, "m.h5: n_kv_heads is 5, wanted 1..4"},
+    {"\"n_kv_heads\": 2", "\"n_kv_heads\": 0", PS_ERR_FORMAT, "m.h5: n_kv_heads is 0, wanted 1..4"},
+    {"\"vocab_size\": 300", "\"vocab_size\": 16777217", PS_ERR_FORMAT,
+     "m.h5: vocab_size is 16777217, wanted 1..16777216"},
+    {"\"norm_eps\": 1e-05", "\"norm_eps\": -1e-05", PS_ERR_FORMAT,
+     "m.h5: norm_eps is -1e-05, wanted >= 0"},
+    {"\"attention_scale\": 0.28867513459481287", "\"attention_scale\": 0", PS_ERR_FORMAT,
+     "m.h5: attention_scale is 0, wanted a positive number"},
+    {"\"o_bias\": true", "\"o_bias\": 1", PS_ERR_FORMAT,
+     "m.h5: o_bias is an integer, wanted a boolean"},
+    {"\"context\": 4096", "\"context\": -1", PS_ERR_FORMAT,
+     "m.h5: context is -1, wanted an integer 0..2^48"},
+    {"\"context\": 4096", "\"context\": 1.5", PS_ERR_FORMAT,
+     "m.h5: context is 1.5, wanted an integer 0..2^48"},
+    {"\"context\": 4096", "\"context\": 1e15", PS_ERR_FORMAT,
+     "m.h5: context is 1e+15, wanted an integer 0..2^48"},
+    {"\"llama\"", "\"a_name_of_more_than_31_characters\"", PS_ERR_FORMAT,
+     "m.h5: family has more than 31 bytes"},
+    // tokens
+    {"\"bos_id\": 7", "\"bos_id\": 300", PS_ERR_FORMAT, "m.h5: bos_id is 300, wanted -1..299"},
+    {"\"bos_id\": 7", "\"bos_id\": -2", PS_ERR_FORMAT, "m.h5: bos_id is -2, wanted -1..2147483647"},
+    {"\"bos_id\": 7", "\"bos_id\": -1", PS_ERR_FORMAT,
+     "m.h5: add_bos is true, but there is no bos_id"},
+    {"[8, 9]", "[8, 300]", PS_ERR_FORMAT, "m.h5: eos_ids is 300, wanted 0..299"},
+    {"[8, 9]", "[8, -9]", PS_ERR_FORMAT, "m.h5: eos_ids[1] is not a token id"},
+    {"[8, 9]", "[8, \"9\"]", PS_ERR_FORMAT, "m.h5: eos_ids[1] is not a token id"},
+    {"[8, 9]", "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]", PS_ERR_FORMAT,
+     "m.h5: 17 eos_ids, 3 ropes, 2 layers for n_layers 2"},
+    // ropes
+    {"\"dims\": 12", "\"dims\": 14", PS_ERR_FORMAT, "m.h5: rope dims is 14, wanted 2..12"},
+    {"\"dims\": 12", "\"dims\": 11", PS_ERR_FORMAT, "m.h5: rope dims is 11, wanted an even number"},
+    {"\"dims\": 12", "\"dims\": 0", PS_ERR_FORMAT, "m.h5: rope dims is 0, wanted 2..12"},
+    {"\"base\": 10000", "\"base\": -1", PS_ERR_FORMAT,
+     "m.h5: rope base is -1, wanted a positive number"},
+    {"\"factor\": 4", "\"factor\": 0", PS_ERR_FORMAT,
+     "m.h5: rope factor is 0, wanted a positive number"},
+    {", \"factor\": 4", "", PS_ERR_FORMAT, "m.h5: rope factor is 0, wanted a positive number"},
+    {"\"low_factor\": 1", "\"low_factor\": 0", PS_ERR_FORMAT,
+     "m.h5: rope low_factor is 0, wanted a positive number"},
+    {"\"high_factor\": 4", "\"high_factor\": 1", PS_ERR_FORMAT,
+     "m.h5: rope high_factor 1 must be above low_factor 1"},
+    {"\"original_length\": 8192", "\"original_length\": -8192", PS_ERR_FORMAT,
+     "m.h5: rope original_length is -8192, wanted a positive number"},
+    {"\"default\"", "\"none\"", PS_ERR_FORMAT, "m.h5: unknown rope kind none"},
+    {"\"default\"", "\"yarn\"", PS_ERR_FORMAT, "m.h5: unknown rope kind yarn"},
+    {"{\"kind\": \"default\", ", "{", PS_ERR_FORMAT, "m.h5: key kind is missing"},
+    {"[{\"kind\": \"default\"", "[7, {\"kind\": \"default\"", PS_ERR_FORMAT,
+     "m.h5: key kind is missing"},
+    // layers
+    {"\"window\": 64", "\"window\": -1", PS_ERR_FORMAT, "m.h5: window is -1, wanted 0..2147483647"},
+    {"\"rope\": 2", "\"rope\": 3", PS_ERR_FORMAT, "m.h5: rope of a layer is 3, wanted -1..2"},
+    {"\"rope\": 2", "\"rope\": 4", PS_ERR_FORMAT, "m.h5: rope is 4, wanted -1..3"},
+    {"{\"window\": 0, \"rope\": -1, \"biases\": []}", "[]", PS_ERR_FORMAT,
+     "m.h5: key window is missing"},
+    {"\"biases\": []", "\"biases\": [0, 0, 0, 0, 0]", PS_ERR_FORMAT,
+     "m.h5: a layer has 5 biases, wanted at most 4"},
+    {"\"biases\": []", "\"biases\": {}", PS_ERR_FORMAT,
+     "m.h5: biases is an object, wanted an array"},
+    {"\"alibi\"", "\"kerple\"", PS_ERR_FORMAT, "m.h5: unknown bias kind kerple"},
+    {"{\"kind\": \"alibi\", \"max_exponent\": 8}", "{\"kind\": \"custom\"}", PS_ERR_UNSUPPORTED,
+     "m.h5: bias custom cannot come from a file"},
+    {"\"max_exponent\": 8", "\"max_exponent\": 0", PS_ERR_FORMAT,
+     "m.h5: alibi max_exponent is 0, wanted a positive number"},
+    {"\"dim\": 48", "\"dim\": 1", PS_ERR_FORMAT, "m.h5: rel_pos dim is 1, wanted 2..1048576"},
+    {"\"theta\": 10000", "\"theta\": 0", PS_ERR_FORMAT,
+     "m.h5: rel_pos theta is 0, wanted a positive number"},
+    // One set of tensors cannot serve two of them: the smaller dim would size the scratch memory.
+    {"{\"kind\": \"alibi\", \"max_exponent\": 8}",
+     "{\"kind\": \"rel_pos\", \"dim\": 2, \"theta\": 10000}", PS_ERR_FORMAT,
+     "m.h5: number of rel_pos biases is 2, wanted 0..1"},
+};
+
+START_TEST(what_is_out_of_range_is_refused_with_what_was_wanted)
+{
+    refuse(refusals[_i].from, refusals[_i].to, refusals[_i].code, refusals[_i].message);
+}
+END_TEST
+
+START_TEST(what_is_no_object_is_refused)
+{
+    ps_spec spec;
+    ck_assert_int_eq(read_text("[]", &spec), PS_ERR_FORMAT);
+    assert_message("m.h5: not a JSON object");
+    ck_assert_int_eq(read_text("", &spec), PS_ERR_FORMAT);
+    assert_mentions("m.h5: not valid JSON: line 1, column 0");
+    ck_assert_int_eq(ps_spec_from_json(NULL, 0, "m.h5", &spec), PS_ERR_FORMAT);
+    ck_assert_int_eq(read_text("{\"family\": \"a\", \"family\": \"b\"}", &spec), PS_ERR_FORMAT);
+    assert_mentions("duplicate object key");
+}
+END_TEST
+
+START_TEST(a_spec_that_is_cut_anywhere_is_refused)
+{
+    for (size_t n = 0; n + 2 < sizeof good; n++) {
+        ps_spec spec;
+        const ps_err err = ps_spec_from_json(good, n, "m.h5", &spec);
+        if (err != PS_ERR_FORMAT || strncmp(ps_err_message(), "m.h5: ", 6) != 0)
+            ck_abort_msg("cut to %zu bytes: %s", n, ps_err_message());
+    }
+}
+END_TEST
+
+/* Whatever is accepted is in range: a second check cannot fail. */
+START_TEST(replaced_bytes_are_refused_or_in_range)
+{
+    static const char likely[] = "0123456789-.eE{}[]\",: xn";
+    dice d = {.seed = (uint64_t)_i};
+    char *json = ps_mem_copy_text(good);
+    for (size_t i = 0; i + 1 < sizeof good; i++) {
+        const char kept = json[i];
+        json[i] = likely[dice_throw(&d, (int)sizeof likely - 1)];
+        ps_spec spec;
+        if (read_text(json, &spec) == PS_OK) {
+            if (ps_spec_check(&spec, "again") != PS_OK) ck_abort_msg("%s", ps_err_message());
+            ps_spec_release(&spec);
+        }
+        json[i] = kept;
+    }
+    ps_mem_free(json);
+}
+END_TEST
+
+/* ---- what a spec tells ---- */
+
+START_TEST(a_model_is_endless_when_every_layer_has_a_window)
+{
+    ps_spec spec;
+    assert_ok(read_text(good, &spec));
+    ck_assert(!ps_spec_is_endless(&spec));
+    spec.layers[1].window = 1;
+    ck_assert(ps_spec_is_endless(&spec));
+    ps_spec_release(&spec);
+}
+END_TEST
+
+START_TEST(providers_needs_add_up_over_a_layer)
+{
+    ps_spec spec;
+    assert_ok(read_text(good, &spec));
+    ck_assert_int_eq(ps_spec_layer_features(&spec, 0), 4 * 12); // rel_pos: q + v of each head
+    ck_assert_int_eq(ps_spec_layer_numbers(&spec, 0), 4);       // rel_pos: <u, k> for each head
+    ck_assert_int_eq(ps_spec_layer_features(&spec, 1), 0);
+    ck_assert_int_eq(ps_spec_layer_numbers(&spec, 1), 0);
+    ps_spec_release(&spec);
+}
+END_TEST
+
+START_TEST(only_the_listed_tokens_are_eos)
+{
+    ps_spec spec;
+    assert_ok(read_text(good, &spec));
+    ck_assert(ps_spec_is_eos(&spec, 8) && ps_spec_is_eos(&spec, 9));
+    ck_assert(!ps_spec_is_eos(&spec, 7) && !ps_spec_is_eos(&spec, 0) && !ps_spec_is_eos(&spec, -1));
+    spec.n_eos = 0;
+    ck_assert(!ps_spec_is_eos(&spec, 8));
+    ps_spec_release(&spec);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("model/spec");
+    TCase *json = scratch_case(suite, "json");
+    tcase_add_test(json, what_is_read_is_written_again_byte_for_byte);
+    tcase_add_test(json, every_number_is_read);
+    tcase_add_loop_test(json, random_specs_survive_the_round_trip, 0, 10);
+    tcase_add_loop_test(json, equal_specs_give_equal_bytes, 0, 10);
+    TCase *refused = scratch_case(suite, "refused");
+    tcase_add_test(refused, unknown_keys_are_refused_everywhere);
+    tcase_add_test(refused, keys_of_another_kind_are_refused);
+    tcase_add_loop_test(refused, a_missing_key_is_named, 0, N_ROOT_KEYS);
+    tcase_add_loop_test(refused, what_is_out_of_range_is_refused_with_what_was_wanted, 0,
+                        (int)(sizeof refusals / sizeof refusals[0]));
+    tcase_add_test(refused, what_is_no_object_is_refused);
+    tcase_add_test(refused, a_spec_that_is_cut_anywhere_is_refused);
+    tcase_add_loop_test(refused, replaced_bytes_are_refused_or_in_range, 0, 10);
+    TCase *tells = scratch_case(suite, "tells");
+    tcase_add_test(tells, a_model_is_endless_when_every_layer_has_a_window);
+    tcase_add_test(tells, providers_needs_add_up_over_a_layer);
+    tcase_add_test(tells, only_the_listed_tokens_are_eos);
+    return scratch_run(suite);
+}

@@ -1,0 +1,468 @@
+/* The weights of a stage: the source's numbers, in the file's own pages where that pays, and
+ * verified before they are believed. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "model/weights.h"
+#include "support/h5_raw.h"
+#include "support/scratch.h"
+#include "support/stage_runner.h"
+#include "support/tiny_model.h"
+
+enum { SPAN = 100 };
+
+typedef struct scene {
+    ps_engine engine;
+    ps_ckpt ckpt;
+    ps_weights weights;
+} scene;
+
+static const ps_part whole = {0, PS_SPEC_LAYERS_MAX, true};
+
+/* A part that ends behind the last layer ends with it. */
+static ps_err open_scene(scene *s, const char *path, ps_part part)
+{
+    const ps_engine_params params = {.n_threads = 2, .wait = PS_WAIT_SHARED};
+    *s = (scene){.weights = {.map = {.fd = -1}}};
+    assert_ok(ps_engine_open(&params, &s->engine));
+    assert_ok(ps_ckpt_open(path, &s->ckpt));
+    if (part.end_layer > s->ckpt.spec.n_layers) part.end_layer = s->ckpt.spec.n_layers;
+    return ps_weights_open(&s->ckpt, &part, SPAN, &s->engine, &s->weights);
+}
+
+static void close_scene(scene *s)
+{
+    ps_weights_close(&s->weights);
+    ps_ckpt_close(&s->ckpt);
+    ps_engine_close(&s->engine);
+}
+
+/* ---- values ---- */
+
+static void check_matrix(const tiny_model *m, const char *name, const ps_linear *w, int n, int k)
+{
+    float *wanted = tiny_model_values(m, name);
+    ck_assert_msg(w->n == n && w->k == k && w->dtype == m->dtype, "%s: wrong shape", name);
+    const size_t size = ps_dtype_bytes(w->dtype);
+    for (int row = 0; row < n; row++) {
+        for (int c = 0; c < k; c++) {
+            const size_t at = (size_t)(row / 16 * k + c) * 16 + (size_t)(row % 16);
+            float found;
+            ps_dtype_widen(w->dtype, (const char *)w->panels + at * size, 1, &found);
+            if (memcmp(&found, &wanted[(size_t)row * (size_t)k + (size_t)c], sizeof found) != 0)
+                ck_abort_msg("%s: [%d,%d] is %a", name, row, c, (double)found);
+        }
+    }
+    ps_mem_free(wanted);
+}
+
+/* A vector and, as products want it, zeros behind it up to a multiple of 16. NULL where the source
+ * has none. */
+static void check_vector(const tiny_model *m, const char *name, const float *found, int n)
+{
+    float *wanted = tiny_model_values(m, name);
+    ck_assert_msg((wanted != NULL) == (found != NULL), "%s: is there, or not", name);
+    if (!wanted) return;
+    for (int i = 0; i < (n + 15) / 16 * 16; i++) {
+        const float value = i < n ? wanted[i] : 0.0f;
+        if (memcmp(&found[i], &value, sizeof value) != 0)
+            ck_abort_msg("%s: [%d] is %a", name, i, (double)found[i]);
+    }
+    ps_mem_free(wanted);
+}
+
+static void check_layer(const tiny_model *m, int layer, const ps_layer_weights *w)
+{
+    const int d = m->width, q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
+    const struct {
+        const char *name, *bias;
+        const ps_linear *linear;
+        int n, k;
+    } products[] = {
+        {"self_attn.q_proj", "self_attn.q_proj.bias", &w->q, q, d},
+        {"self_attn.k_proj", "self_attn.k_proj.bias", &w->k, kv, d},
+        {"self_attn.v_proj", "self_attn.v_proj.bias", &w->v, kv, d},
+        {"self_attn.o_proj", "self_attn.o_proj.bias", &w->o, d, q},
+        {"mlp.gate_proj", "mlp.gate_proj.bias", &w->gate, m->ffn, d},
+        {"mlp.up_proj", "mlp.up_proj.bias", &w->up, m->ffn, d},
+        {"mlp.down_proj", "mlp.down_proj.bias", &w->down, d, m->ffn},
+    };
+    char name[100];
+    for (size_t i = 0; i < sizeof products / sizeof products[0]; i++) {
+        snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer, products[i].name);
+        check_matrix(m, name, products[i].linear, products[i].n, products[i].k);
+        snprintf(name, sizeof name, "model.layers.%d.%s", layer, products[i].bias);
+        check_vector(m, name, products[i].linear->bias, products[i].n);
+    }
+    const bool rel_pos = w->n_biases > 0;
+    const struct {
+        const char *name;
+        const float *vector;
+        int n;
+    } vectors[] = {
+        {"input_layernorm.weight", w->attention_norm, d},
+        {"post_attention_layernorm.weight", w->mlp_norm, d},
+        {"self_attn.q_norm.weight", w->q_norm, m->head_dim},
+        {"self_attn.k_norm.weight", w->k_norm, m->head_dim},
+        {"self_attn.pos_bias_u", rel_pos ? w->biases[0].u : NULL, q},
+        {"self_attn.pos_bias_v", rel_pos ? w->biases[0].v : NULL, q},
+    };
+    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
+        snprintf(name, sizeof name, "model.layers.%d.%s", layer, vectors[i].name);
+        check_vector(m, name, vectors[i].vector, vectors[i].n);
+    }
+    if (!rel_pos) return;
+    const int window = tiny_model_window(m, layer);
+    ck_assert_int_eq(w->biases[0].kind, PS_BIAS_REL_POS);
+    ck_assert_int_eq(w->biases[0].span, window > 0 && window < SPAN ? window : SPAN);
+}
+
+static void check_ends(const tiny_model *m, const ps_weights *w)
+{
+    check_matrix(m, "model.embed_tokens.weight", &w->embed, m->vocabulary, m->width);
+    check_matrix(m, m->tied_head ? "model.embed_tokens.weight" : "lm_head.weight", &w->head,
+                 m->vocabulary, m->width);
+    check_vector(m, "model.norm.weight", w->final_norm, m->width);
+    if (m->tied_head) ck_assert_ptr_eq(w->head.panels, w->embed.panels);
+}
+
+START_TEST(every_weight_is_the_sources)
+{
+    const tiny_model m = _i < TINY_FAMILY_COUNT ? tiny_model_default((tiny_family)_i)
+                                                : tiny_model_random((uint64_t)_i);
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    scene s;
+    assert_ok(open_scene(&s, "m.h5", whole));
+    check_ends(&m, &s.weights);
+    for (int layer = 0; layer < m.layers; layer++) {
+        check_layer(&m, layer, &s.weights.layers[layer]);
+    }
+    close_scene(&s);
+}
+END_TEST
+
+START_TEST(a_part_has_its_own_layers_only)
+{
+    const tiny_model m = tiny_model_default((tiny_family)_i);
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    scene s;
+    assert_ok(open_scene(&s, "m.h5", (ps_part){1, 3, false}));
+    check_layer(&m, 1, &s.weights.layers[0]);
+    check_layer(&m, 2, &s.weights.layers[1]);
+    ck_assert_ptr_null(s.weights.embed.panels);
+    ck_assert_ptr_null(s.weights.head.panels);
+    ck_assert_ptr_null(s.weights.final_norm);
+    close_scene(&s);
+    assert_ok(open_scene(&s, "m.h5", (ps_part){2, 2, true}));
+    check_ends(&m, &s.weights);
+    close_scene(&s);
+}
+END_TEST
+
+/* Matrices of 64 KiB and more: ffn and embedding. */
+static tiny_model large_model(void)
+{
+    tiny_model m = tiny_model_default(TINY_MISTRAL);
+    m.layers = 2;
+    m.width = 96;
+    m.ffn = 200;
+    return m;
+}
+
+static bool is_in_map(const ps_weights *w, const void *p)
+{
+    const unsigned char *at = p;
+    return at >= w->map.data && at < w->map.data + w->map.bytes;
+}
+
+START_TEST(big_matrices_are_used_where_they_lie_in_the_file)
+{
+    const tiny_model m = large_model();
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    scene s;
+    assert_ok(open_scene(&s, "m.h5", whole));
+    size_t mapped = 0;
+    for (int i = 0; i < s.ckpt.n_tensors; i++) {
+        if (s.ckpt.tensors[i].bytes >= 65536) mapped += s.ckpt.tensors[i].bytes;
+    }
+    ck_assert_uint_gt(mapped, 0);
+    ck_assert_uint_eq(s.weights.mapped_bytes, mapped);
+    ck_assert(is_in_map(&s.weights, s.weights.embed.panels));
+    ck_assert(is_in_map(&s.weights, s.weights.layers[1].down.panels));
+    ck_assert(!is_in_map(&s.weights, s.weights.layers[1].k.panels));
+    ck_assert(!is_in_map(&s.weights, s.weights.layers[1].mlp_norm));
+    check_ends(&m, &s.weights);
+    check_layer(&m, 1, &s.weights.layers[1]);
+    close_scene(&s);
+}
+END_TEST
+
+START_TEST(the_measure_is_what_is_taken)
+{
+    const tiny_model m = _i == 0 ? large_model() : tiny_model_random((uint64_t)_i);
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    scene s;
+    const ps_part parts[] = {{0, m.layers, true}, {0, m.layers / 2, false}, {0, 0, true}};
+    for (int i = 0; i < 3; i++) {
+        assert_ok(open_scene(&s, "m.h5", parts[i]));
+        const ps_weights_size size = ps_weights_measure(&s.ckpt, &parts[i], SPAN);
+        ck_assert_uint_eq(size.mapped_bytes, s.weights.mapped_bytes);
+        ck_assert_uint_eq(size.taken_bytes, s.weights.region.bytes);
+        close_scene(&s);
+    }
+}
+END_TEST
+
+START_TEST(bytes_of_layers_and_head_are_their_tensors)
+{
+    tiny_model m = tiny_model_default(TINY_RELPOS_LLAMA);
+    m.dtype = PS_F16;
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    ps_ckpt ckpt;
+    assert_ok(ps_ckpt_open("m.h5", &ckpt));
+    // q, k, v, o, gate, up, down in panels of 16 outputs, and the f32 vectors; w_pos is not read.
+    const size_t panels = 48 * 36 + 2 * 32 * 36 + 48 * 48 + 2 * 48 * 36 + 48 * 40;
+    ck_assert_uint_eq(ps_weights_layer_bytes(&ckpt, 1), panels * 2 + (2 * 36 + 2 * 48) * 4);
+    ck_assert_uint_eq(ps_weights_head_bytes(&ckpt), 272 * 36 * 2);
+    ps_ckpt_close(&ckpt);
+}
+END_TEST
+
+/* ---- repacked files ---- */
+
+static float *logits_of(const char *path, const tiny_model *m, int n)
+{
+    stage_runner r;
+    assert_ok(stage_runner_open(&(stage_runner_params){.path = path}, &r));
+    int32_t *tokens = ps_mem_new((size_t)n, sizeof *tokens);
+    float *logits = ps_mem_new((size_t)n * (size_t)m->vocabulary, sizeof *logits);
+    for (int i = 0; i < n; i++) {
+        tokens[i] = i * 37 % m->vocabulary;
+    }
+    stage_runner_run(&r, 0, 0, tokens, n, n, logits);
+    stage_runner_close(&r);
+    ps_mem_free(tokens);
+    return logits;
+}
+
+START_TEST(a_repacked_file_gives_the_same_bits)
+{
+    const tiny_model m = _i == 0 ? large_model() : tiny_model_random((uint64_t)_i);
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    h5_raw_repack("m.h5", "chunked.h5");
+    scene s;
+    assert_ok(open_scene(&s, "chunked.h5", whole));
+    ck_assert_uint_eq(s.weights.mapped_bytes, 0);
+    check_ends(&m, &s.weights);
+    for (int layer = 0; layer < m.layers; layer++) {
+        check_layer(&m, layer, &s.weights.layers[layer]);
+    }
+    assert_ok(ps_weights_verify(&s.weights, PS_VERIFY_ALWAYS, &s.engine));
+    close_scene(&s);
+    float *wanted = logits_of("m.h5", &m, 40), *found = logits_of("chunked.h5", &m, 40);
+    ck_assert_mem_eq(found, wanted, 40 * (size_t)m.vocabulary * sizeof *found);
+    ps_mem_free(found);
+    ps_mem_free(wanted);
+}
+END_TEST
+
+START_TEST(ranks_read_a_repacked_file_by_the_index_of_rank_0)
+{
+    const tiny_model m = large_model();
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    h5_raw_repack("m.h5", "chunked.h5");
+    scene s;
+    assert_ok(open_scene(&s, "chunked.h5", whole));
+    ps_ckpt other;
+    ps_text packed = {0};
+    ps_weights weights;
+    const ps_part part = {1, 2, false};
+    ps_ckpt_pack(&s.ckpt, &packed);
+    assert_ok(ps_ckpt_unpack(packed.data, packed.len, "chunked.h5", &other));
+    assert_ok(ps_weights_open(&other, &part, SPAN, &s.engine, &weights));
+    check_layer(&m, 1, &weights.layers[0]);
+    ps_weights_close(&weights);
+    ps_ckpt_close(&other);
+    ps_text_release(&packed);
+    close_scene(&s);
+}
+END_TEST
+
+/* ---- verification ---- */
+
+static void flip_bit(const char *path, uint64_t offset)
+{
+    const int fd = open(path, O_RDWR);
+    unsigned char byte;
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pread(fd, &byte, 1, (off_t)offset), 1);
+    byte ^= 1;
+    ck_assert_int_eq(pwrite(fd, &byte, 1, (off_t)offset), 1);
+    close(fd);
+}
+
+static ps_err verify(const char *path, ps_part part, ps_verify how)
+{
+    scene s;
+    ps_err err = open_scene(&s, path, part);
+    if (!err) err = ps_weights_verify(&s.weights, how, &s.engine);
+    close_scene(&s);
+    return err;
+}
+
+/* Offset of the middle of a tensor. */
+static uint64_t middle_of(const char *path, ps_role role, int layer)
+{
+    ps_ckpt ckpt;
+    assert_ok(ps_ckpt_open(path, &ckpt));
+    const ps_ckpt_tensor *t = ps_ckpt_find(&ckpt, role, layer);
+    const uint64_t offset = t->offset + t->bytes / 2;
+    ps_ckpt_close(&ckpt);
+    return offset;
+}
+
+static int count_records(void)
+{
+    const int here = open(".", O_RDONLY);
+    int n = 0;
+    if (chdir("cache/pipestep/verified") == 0) n = scratch_count();
+    ck_assert_int_eq(fchdir(here), 0);
+    close(here);
+    return n;
+}
+
+/* The record of verified files goes to the test's own directory. */
+static void use_own_cache(void)
+{
+    char cwd[512], path[600];
+    ck_assert_ptr_nonnull(getcwd(cwd, sizeof cwd));
+    snprintf(path, sizeof path, "%s/cache", cwd);
+    ck_assert_int_eq(setenv("XDG_CACHE_HOME", path, 1), 0);
+}
+
+START_TEST(a_sound_file_passes)
+{
+    use_own_cache();
+    const tiny_model m = tiny_model_default((tiny_family)_i);
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    assert_ok(verify("m.h5", whole, PS_VERIFY_NEVER));
+    assert_ok(verify("m.h5", whole, PS_VERIFY_ALWAYS));
+    ck_assert_int_eq(count_records(), 0);
+    assert_ok(verify("m.h5", whole, PS_VERIFY_ONCE));
+    ck_assert_int_eq(count_records(), 1);
+    assert_ok(verify("m.h5", whole, PS_VERIFY_ONCE));
+    ck_assert_int_eq(count_records(), 1);
+    assert_ok(verify("m.h5", (ps_part){0, 1, false}, PS_VERIFY_ONCE));
+    ck_assert_int_eq(count_records(), 2);
+}
+END_TEST
+
+START_TEST(damage_is_found_and_named)
+{
+    use_own_cache();
+    const tiny_model m = tiny_model_default(TINY_LLAMA);
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    assert_ok(verify("m.h5", whole, PS_VERIFY_ONCE));
+    flip_bit("m.h5", middle_of("m.h5", PS_ROLE_UP, 1));
+    // The record was for the file as it was.
+    ck_assert_int_eq(verify("m.h5", whole, PS_VERIFY_ONCE), PS_ERR_FORMAT);
+    assert_message("m.h5: tensor /layers/001/mlp/up is damaged: its checksum differs");
+    ck_assert_int_eq(verify("m.h5", whole, PS_VERIFY_ONCE), PS_ERR_FORMAT);
+    ck_assert_int_eq(verify("m.h5", whole, PS_VERIFY_ALWAYS), PS_ERR_FORMAT);
+    assert_ok(verify("m.h5", whole, PS_VERIFY_NEVER));
+    ck_assert_int_eq(count_records(), 1);
+}
+END_TEST
+
+START_TEST(the_first_damaged_tensor_is_named_whatever_the_threads)
+{
+    const tiny_model m = tiny_model_default(TINY_LLAMA);
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    for (int layer = 2; layer >= 0; layer--) {
+        char message[100];
+        flip_bit("m.h5", middle_of("m.h5", PS_ROLE_DOWN, layer));
+        snprintf(message, sizeof message,
+                 "m.h5: tensor /layers/%03d/mlp/down is damaged: its checksum differs", layer);
+        for (int again = 0; again < 20; again++) {
+            ck_assert_int_eq(verify("m.h5", whole, PS_VERIFY_ALWAYS), PS_ERR_FORMAT);
+            assert_message(message);
+        }
+    }
+}
+END_TEST
+
+START_TEST(damage_in_another_part_is_not_this_parts_concern)
+{
+    const tiny_model m = tiny_model_default(TINY_LLAMA);
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    flip_bit("m.h5", middle_of("m.h5", PS_ROLE_Q, 1));
+    assert_ok(verify("m.h5", (ps_part){0, 1, true}, PS_VERIFY_ALWAYS));
+    assert_ok(verify("m.h5", (ps_part){2, 3, false}, PS_VERIFY_ALWAYS));
+    ck_assert_int_eq(verify("m.h5", (ps_part){1, 2, false}, PS_VERIFY_ALWAYS), PS_ERR_FORMAT);
+}
+END_TEST
+
+START_TEST(without_a_place_for_records_every_start_verifies)
+{
+    const tiny_model m = tiny_model_default(TINY_LLAMA);
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    unsetenv("XDG_CACHE_HOME");
+    unsetenv("HOME");
+    assert_ok(verify("m.h5", whole, PS_VERIFY_ONCE));
+    setenv("XDG_CACHE_HOME", "not/absolute", 1);
+    assert_ok(verify("m.h5", whole, PS_VERIFY_ONCE));
+    use_own_cache();
+    scratch_write_text("cache", "a file where the directory should be");
+    assert_ok(verify("m.h5", whole, PS_VERIFY_ONCE));
+    ck_assert(!scratch_exists("not"));
+    flip_bit("m.h5", middle_of("m.h5", PS_ROLE_Q, 1));
+    ck_assert_int_eq(verify("m.h5", whole, PS_VERIFY_ONCE), PS_ERR_FORMAT);
+}
+END_TEST
+
+START_TEST(a_file_that_grew_since_it_was_opened_is_refused)
+{
+    const tiny_model m = tiny_model_default(TINY_LLAMA);
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    scene s;
+    assert_ok(open_scene(&s, "m.h5", whole));
+    ps_weights_close(&s.weights);
+    FILE *f = fopen("m.h5", "a");
+    fputs("more", f);
+    fclose(f);
+    const ps_part part = {0, 1, true};
+    ps_weights again;
+    ck_assert_int_eq(ps_weights_open(&s.ckpt, &part, SPAN, &s.engine, &again), PS_ERR_FORMAT);
+    char message[120];
+    snprintf(message, sizeof message, "m.h5: has %llu bytes, at the start it had %llu",
+             (unsigned long long)s.ckpt.file_bytes + 4, (unsigned long long)s.ckpt.file_bytes);
+    assert_message(message);
+    close_scene(&s);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("model/weights");
+    TCase *values = scratch_case(suite, "values");
+    tcase_add_loop_test(values, every_weight_is_the_sources, 0, 25);
+    tcase_add_loop_test(values, a_part_has_its_own_layers_only, 0, TINY_FAMILY_COUNT);
+    tcase_add_test(values, big_matrices_are_used_where_they_lie_in_the_file);
+    tcase_add_loop_test(values, the_measure_is_what_is_taken, 0, 8);
+    tcase_add_test(values, bytes_of_layers_and_head_are_their_tensors);
+    tcase_add_loop_test(values, a_repacked_file_gives_the_same_bits, 0, 6);
+    tcase_add_test(values, ranks_read_a_repacked_file_by_the_index_of_rank_0);
+    TCase *verified = scratch_case(suite, "verified");
+    tcase_add_loop_test(verified, a_sound_file_passes, 0, TINY_FAMILY_COUNT);
+    tcase_add_test(verified, damage_is_found_and_named);
+    tcase_add_test(verified, the_first_damaged_tensor_is_named_whatever_the_threads);
+    tcase_add_test(verified, damage_in_another_part_is_not_this_parts_concern);
+    tcase_add_test(verified, without_a_place_for_records_every_start_verifies);
+    tcase_add_test(verified, a_file_that_grew_since_it_was_opened_is_refused);
+    return scratch_run(suite);
+}
