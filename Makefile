@@ -10,6 +10,8 @@ V ?= 0
 PREFIX ?= /usr/local
 MPICC ?= mpicc
 PKG_CONFIG ?= pkg-config
+CLANG_FORMAT ?= clang-format
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 ifeq ($(origin CC),default)
 CC := gcc
 endif
@@ -30,9 +32,10 @@ OPT_debug := -O0 -g
 OPT_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 REVISION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
+PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null) -lpthread -lm
 BASE_FLAGS = -std=c17 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno $(OPT_$(MODE)) $(WARN) -Iinclude -Isrc \
-             $(shell $(PKG_CONFIG) --cflags $(PACKAGES)) -MMD -MP
-LIBS = $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lpthread -lm
+             $(PACKAGE_CFLAGS) -MMD -MP
 
 # Kernels are compiled once for each instruction set.
 ISAS := portable $(if $(filter x86_64,$(shell uname -m)),avx2 avx512)
@@ -66,7 +69,7 @@ $(LIB): $(LIB_OBJECTS)
 	@echo "  archive $@"
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-$(B)/obj/%.o: src/%.c | $(B)/flags
+$(B)/obj/%.o: src/%.c $(B)/flags
 	@mkdir -p $(@D)
 	@echo "  compile $<"
 	$(Q)$(MPICC) $(BASE_FLAGS) $(CFLAGS) -c $< -o $@
@@ -76,16 +79,18 @@ $(B)/obj/tool/version.o: BASE_FLAGS += -DPS_REVISION='"$(REVISION)"'
 $(B)/obj/tool/version.o: $(B)/revision
 
 define ISA_RULE
-$(B)/obj/math/isa-$(1)/%.o: src/math/isa/%.c | $(B)/flags
+$(B)/obj/math/isa-$(1)/%.o: src/math/isa/%.c $(B)/flags
 	@mkdir -p $$(@D)
 	@echo "  compile $$< ($(1))"
 	$$(Q)$$(MPICC) $$(BASE_FLAGS) $$(CFLAGS) $$(ISA_FLAGS_$(1)) -DPS_ISA_NAME=$(1) -c $$< -o $$@
 endef
 $(foreach i,$(ISAS),$(eval $(call ISA_RULE,$(i))))
 
-$(B)/flags:
+# Other flags than last time: everything is compiled again.
+$(B)/flags: FORCE
 	@mkdir -p $(B)
-	@touch $@
+	@echo '$(CC) $(MPICC) $(OPT_$(MODE)) $(WARN) $(CFLAGS)' | cmp -s - $@ || \
+	    echo '$(CC) $(MPICC) $(OPT_$(MODE)) $(WARN) $(CFLAGS)' > $@
 
 $(B)/revision: FORCE
 	@mkdir -p $(B)
@@ -97,17 +102,17 @@ $(B)/revision: FORCE
 ## demo: the shipped model plays a tune on 4 ranks: build/demo/tune.abc and a MIDI (SEED=, NP=)
 demo:
 	@launch/deps.sh demo
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@launch/demo.sh
 
 .PHONY: install
 ## install: program, model and launch scripts under PREFIX (DESTDIR for packagers)
 install: all
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/pipestep'
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/pipestep/launch'
 	install -m 755 $(B)/pipestep '$(DESTDIR)$(PREFIX)/bin/pipestep'
 	install -m 644 configs/tunes/tunes.h5 README.md '$(DESTDIR)$(PREFIX)/share/pipestep'
 	install -m 644 configs/tunes/README.md '$(DESTDIR)$(PREFIX)/share/pipestep/tunes.md'
-	cp -R launch '$(DESTDIR)$(PREFIX)/share/pipestep/launch'
+	cp -R launch/. '$(DESTDIR)$(PREFIX)/share/pipestep/launch'
 	install -d '$(DESTDIR)$(PREFIX)/share/pipestep/configs'
 	install -m 644 configs/*.conf '$(DESTDIR)$(PREFIX)/share/pipestep/configs'
 
@@ -140,7 +145,7 @@ LINK_test_no_allocation := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap
 ## test: installs or names what is missing, builds, runs all tests; closes with "N passed, N failed"
 test:
 	@launch/deps.sh test
-	@$(MAKE) --no-print-directory test-programs
+	@$(MAKE) --no-print-directory -j$(JOBS) test-programs
 	@tests/run.sh $(B) unit mpi cli golden
 
 .PHONY: test-programs
@@ -183,11 +188,11 @@ FORMATTED = $(shell git ls-files '*.c' '*.h')
 .PHONY: format format-check floors lint
 ## format: lays the sources out with clang-format 14
 format:
-	clang-format -i $(FORMATTED)
+	$(CLANG_FORMAT) -i $(FORMATTED)
 
 ## format-check: says what make format would change
 format-check:
-	clang-format --dry-run -Werror $(FORMATTED)
+	$(CLANG_FORMAT) --dry-run -Werror $(FORMATTED)
 
 ## floors: who may include whom, and the other rules that a script can check
 floors:
@@ -200,7 +205,7 @@ lint:
 .PHONY: asan
 ## asan: all tests under the address and undefined-behaviour sanitizers
 asan:
-	@$(MAKE) --no-print-directory MODE=asan test-programs
+	@$(MAKE) --no-print-directory -j$(JOBS) MODE=asan test-programs
 	@tests/checks/asan.sh
 
 .PHONY: clean

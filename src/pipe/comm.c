@@ -109,6 +109,18 @@ bool ps_comm_launched(int *rank)
     return false;
 }
 
+/* Ranks that the launcher started, by its own word; 0 when it says nothing. srun names its tasks even where
+ * another launcher runs inside, so it is asked last. */
+static int launched_size(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *value = getenv(names[i]);
+        if (value) return (int)strtol(value, NULL, 10);
+    }
+    return 0;
+}
+
 static void start_notes(ps_comm *c)
 {
     // NOLINTNEXTLINE(bugprone-sizeof-expression): the handle is a pointer in Open MPI
@@ -152,6 +164,11 @@ ps_err ps_comm_open(double timeout_s, ps_comm **out)
     if (watched) watchdog_stop(&dog);
     start_notes(c);
     ps_err err = find_hosts(c);
+    if (!err && c->size == 1 && launched_size() > 1)
+        err = PS_FAIL(PS_ERR_USAGE,
+                      "the launcher started %d ranks, but each of them is alone: it belongs to another MPI "
+                      "than this program",
+                      launched_size());
     if (!err && level < MPI_THREAD_FUNNELED)
         err = PS_FAIL(PS_ERR_UNSUPPORTED, "this MPI library does not allow threads (FUNNELED)");
     if (err) {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "pipe/comm.h"
 
 enum { WAIT_MS = 20 };
 
@@ -34,7 +35,9 @@ ps_err ps_output_write(const ps_output *output, const char *bytes, size_t n)
     return PS_OK;
 }
 
-int ps_output_is_terminal(void)
+bool ps_output_is_terminal(void)
 {
-    return isatty(STDOUT_FILENO);
+    int rank;
+    // mpirun gives its ranks a terminal of its own making, whatever its output goes to.
+    return !ps_comm_launched(&rank) && isatty(STDOUT_FILENO);
 }

@@ -7,6 +7,7 @@
 #ifndef PS_TOOL_OUTPUT_H
 #define PS_TOOL_OUTPUT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/err.h"
@@ -18,7 +19,7 @@ typedef struct ps_output {
 
 ps_err ps_output_write(const ps_output *output, const char *bytes, size_t n) PS_MUST_CHECK;
 
-/* True when standard output is a terminal. */
-int ps_output_is_terminal(void);
+/* True when somebody reads standard output on a terminal, as far as that can be known. */
+bool ps_output_is_terminal(void);
 
 #endif
