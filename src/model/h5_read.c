@@ -160,6 +160,10 @@ static ps_err find_offset(ps_h5_file *file, const char *name, hid_t dataset, ps_
         return PS_FAIL(PS_ERR_UNSUPPORTED,
                        "%s: %s is stored outside the file or with an unknown filter", file->path,
                        name);
+    // The library copies as much as the shape wants from a header that may hold less (1.10.8).
+    if (layout == H5D_COMPACT && H5Dget_storage_size(dataset) != out->bytes)
+        return PS_FAIL(PS_ERR_FORMAT, "%s: %s stores %llu bytes, its shape wants %zu", file->path,
+                       name, (unsigned long long)H5Dget_storage_size(dataset), out->bytes);
     out->offset = PS_H5_NOT_MAPPABLE;
     if (layout != H5D_CONTIGUOUS || out->bytes == 0) return PS_OK;
     const haddr_t at = H5Dget_offset(dataset);

@@ -290,6 +290,26 @@ START_TEST(values_that_cannot_be_mapped_are_read)
 }
 END_TEST
 
+/* The shape says more than the header holds: 777 bytes. */
+START_TEST(a_compact_dataset_of_another_size_than_its_shape_is_refused)
+{
+    char ones[777];
+    memset(ones, 1, sizeof ones);
+    const hsize_t dims[1] = {sizeof ones};
+    const uint64_t from = sizeof ones, to = 777777;
+    h5_raw_create("a.h5"); // in the oldest format, whose headers have no checksums
+    put_x(H5T_STD_U8LE, 1, dims, H5_RAW_COMPACT, ones);
+    size_t n;
+    char *file = scratch_read("a.h5", &n);
+    for (size_t at = 0; at + 8 <= n; at++) {
+        if (memcmp(file + at, &from, 8) == 0) memcpy(file + at, &to, 8);
+    }
+    scratch_write("a.h5", file, n);
+    ps_mem_free(file);
+    refuse_x(PS_ERR_FORMAT, "a.h5: /x stores 777 bytes, its shape wants 777777");
+}
+END_TEST
+
 START_TEST(a_repacked_file_reads_the_same)
 {
     write_mixed("a.h5");
@@ -380,6 +400,7 @@ int main(void)
     tcase_add_test(other, sizes_that_overflow_are_refused);
     tcase_add_test(other, a_dataset_that_was_never_written_is_refused);
     tcase_add_test(other, values_that_cannot_be_mapped_are_read);
+    tcase_add_test(other, a_compact_dataset_of_another_size_than_its_shape_is_refused);
     tcase_add_test(other, a_repacked_file_reads_the_same);
     tcase_add_test(other, attributes_of_other_kinds_are_refused);
     tcase_add_test(other, the_library_tells_its_version);
