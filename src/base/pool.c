@@ -233,10 +233,15 @@ void ps_pool_run(ps_pool *pool, int n_items, ps_pool_work *work, void *arg)
     publish(pool);
     take_items(pool, 0);
     const uint64_t joined = atomic_fetch_or(&pool->state, CLOSED) & (CLOSED - 1);
-    for (int spin = 1; atomic_load_explicit(&pool->finished, memory_order_acquire) < joined;
-         spin++) {
+    int spin = 0;
+    while (atomic_load_explicit(&pool->finished, memory_order_acquire) < joined) {
         relax();
-        if (spin % POKE_EVERY_SPINS == 0) poke_if_due(pool);
-        if (spin > pool->spins) sched_yield();
+        // A yield may cost a time slice where cores are shared, a look at the clock costs nothing.
+        if (spin == pool->spins) {
+            sched_yield();
+            poke_if_due(pool);
+        } else if (++spin % POKE_EVERY_SPINS == 0) {
+            poke_if_due(pool);
+        }
     }
 }

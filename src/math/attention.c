@@ -49,12 +49,14 @@ static int queries_per_block(int group)
     return BLOCK_ROWS / group > 1 ? BLOCK_ROWS / group : 1;
 }
 
+/* Grows with both arguments, as the header promises: a small group has more queries in a block, so
+ * the providers' part is that of the most queries. */
 static size_t thread_scratch_floats(int group, int head_dim)
 {
     const size_t rows = (size_t)rows_max(group);
     const size_t stride = ps_mem_round_up((size_t)head_dim, PS_PANEL_LANES);
-    const size_t all = rows * (stride + 2 * PS_SEGMENT + 2 * stride + 4) +
-                       ps_bias_scratch_floats(queries_per_block(group));
+    const size_t all =
+        rows * (stride + 2 * PS_SEGMENT + 2 * stride + 4) + ps_bias_scratch_floats(BLOCK_ROWS);
     return ps_mem_round_up(all, 16);
 }
 

@@ -8,7 +8,7 @@
 
 int ps_panel_count(int n)
 {
-    return (n + PS_PANEL_LANES - 1) / PS_PANEL_LANES;
+    return n / PS_PANEL_LANES + (n % PS_PANEL_LANES != 0); // n + 15 might overflow
 }
 
 size_t ps_panel_bytes(ps_dtype dtype, int k)

@@ -109,8 +109,8 @@ bool ps_comm_launched(int *rank)
     return false;
 }
 
-/* Ranks that the launcher started, by its own word; 0 when it says nothing. srun names its tasks even where
- * another launcher runs inside, so it is asked last. */
+/* Ranks that the launcher started, by its own word; 0 when it says nothing. srun names its tasks
+ * even where another launcher runs inside, so it is asked last. */
 static int launched_size(void)
 {
     static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
@@ -165,10 +165,11 @@ ps_err ps_comm_open(double timeout_s, ps_comm **out)
     start_notes(c);
     ps_err err = find_hosts(c);
     if (!err && c->size == 1 && launched_size() > 1)
-        err = PS_FAIL(PS_ERR_USAGE,
-                      "the launcher started %d ranks, but each of them is alone: it belongs to another MPI "
-                      "than this program",
-                      launched_size());
+        err = PS_FAIL(
+            PS_ERR_USAGE,
+            "the launcher started %d ranks, but each of them is alone: it belongs to another MPI "
+            "than this program",
+            launched_size());
     if (!err && level < MPI_THREAD_FUNNELED)
         err = PS_FAIL(PS_ERR_UNSUPPORTED, "this MPI library does not allow threads (FUNNELED)");
     if (err) {

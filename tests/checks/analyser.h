@@ -1,4 +1,5 @@
-/* What clang's analyser cannot see from one source file; included before each by tests/checks/lint.sh.
+/* What clang's analyser cannot see from one source file; included before each by
+ * tests/checks/lint.sh.
  *
  * A failure never returns PS_OK: without this the analyser walks paths on which it did. */
 #include "base/err.h"

@@ -1,6 +1,7 @@
 /* Walks reference data and compares: a row a case, then "N passed, N failed".
  *
- *   golden PIPESTEP        data under $PS_GOLDEN (default tests/golden), ranks in $GOLDEN_NP (default 1)
+ *   golden PIPESTEP        data under $PS_GOLDEN (default tests/golden), ranks in $GOLDEN_NP
+ * (default 1)
  *
  * Kinds are told by what lies in a directory, never by its name:
  *   config.json + *.safetensors + expected.h5    a model: logits, hidden, logprob, greedy ids
@@ -71,8 +72,8 @@ static int run(const golden *g, bool ranks, const char *arguments, const char *n
     ps_text command = {0};
     if (ranks && strcmp(g->ranks, "1") != 0)
         ps_text_appendf(&command, ". launch/launcher.sh; launch %s 300 ", g->ranks);
-    ps_text_appendf(&command, "%s %s >%s/%s.out 2>%s/%s.err", g->program, arguments, g->scratch, name,
-                    g->scratch, name);
+    ps_text_appendf(&command, "%s %s >%s/%s.out 2>%s/%s.err", g->program, arguments, g->scratch,
+                    name, g->scratch, name);
     char *const argv[] = {(char *)(uintptr_t) "bash", (char *)(uintptr_t) "-c", command.data, NULL};
     const pid_t child = fork();
     if (child == 0) {
@@ -131,7 +132,8 @@ static bool write_ids(const golden *g, const char *name, ps_h5_file *expected, c
     return f != NULL;
 }
 
-/* Largest |found - wanted|, over the largest |wanted| if `relative`; NaN when they cannot be compared. */
+/* Largest |found - wanted|, over the largest |wanted| if `relative`; NaN when they cannot be
+ * compared. */
 static double compare(ps_h5_file *found_file, const char *found_name, ps_h5_file *wanted_file,
                       const char *wanted_name, bool relative)
 {
@@ -155,9 +157,10 @@ static void check_scores(golden *g, const char *name, ps_h5_file *expected)
     char arguments[512], error[1024];
     const bool alone = strcmp(g->ranks, "1") == 0;
     snprintf(arguments, sizeof arguments,
-             "score %s/model.h5 --tokens %s/tokens.txt --logits %s/out.h5 -q%s", g->scratch, g->scratch,
-             g->scratch, alone ? " --hidden" : "");
-    if (!write_ids(g, "tokens.txt", expected, "/input_ids") || run(g, true, arguments, "score") != 0) {
+             "score %s/model.h5 --tokens %s/tokens.txt --logits %s/out.h5 -q%s", g->scratch,
+             g->scratch, g->scratch, alone ? " --hidden" : "");
+    if (!write_ids(g, "tokens.txt", expected, "/input_ids") ||
+        run(g, true, arguments, "score") != 0) {
         read_text(g, "score.err", error, sizeof error);
         verdict(g, name, "score", false, error);
         return;
@@ -167,7 +170,8 @@ static void check_scores(golden *g, const char *name, ps_h5_file *expected)
     snprintf(path, sizeof path, "%s/out.h5", g->scratch);
     if (ps_h5_open(path, &out)) out = NULL;
     row(g, name, "logits, rel", compare(out, "/0/logits", expected, "/logits", true), 1e-4);
-    if (alone) row(g, name, "hidden, rel", compare(out, "/0/hidden", expected, "/hidden", true), 1e-4);
+    if (alone)
+        row(g, name, "hidden, rel", compare(out, "/0/hidden", expected, "/hidden", true), 1e-4);
     row(g, name, "logprob, abs", compare(out, "/0/logprob", expected, "/logprob", false), 5e-4);
     ps_h5_close(out);
 }
@@ -181,9 +185,10 @@ static void check_greedy(golden *g, const char *name, ps_h5_file *expected)
         return;
     }
     char arguments[512];
-    snprintf(arguments, sizeof arguments,
-             "generate %s/model.h5 --tokens %s/prompt.txt -n %zu --ids --temperature 0 --ignore-eos -q",
-             g->scratch, g->scratch, n);
+    snprintf(
+        arguments, sizeof arguments,
+        "generate %s/model.h5 --tokens %s/prompt.txt -n %zu --ids --temperature 0 --ignore-eos -q",
+        g->scratch, g->scratch, n);
     run(g, true, arguments, "generate");
     ps_text line = {0};
     for (size_t i = 0; i < n; i++) {
@@ -238,8 +243,8 @@ static void check_tokenizer(golden *g, const char *directory, const char *name)
 /* Files of a directory that belong to no kind known here. */
 static void list_unknown_files(golden *g, const char *directory, const char *name)
 {
-    static const char *const suffixes[] = {".gguf", ".model", "gguf_cases.jsonl", "quants.h5",
-                                           "chat.jsonl", "report.json"};
+    static const char *const suffixes[] = {".gguf",     ".model",     "gguf_cases.jsonl",
+                                           "quants.h5", "chat.jsonl", "report.json"};
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         if (has_suffix(directory, suffixes[i]) || exists(directory, suffixes[i]))
             ps_text_appendf(&g->unknown, "not known yet: %s/*%s\n", name, suffixes[i]);

@@ -1,0 +1,49 @@
+/* Attention of one sequence, for tests: random inputs, and a run over them in chunks, with a cache
+ * of its own whose every slot that nobody may see holds NaN. */
+#ifndef PS_TESTS_ATTENTION_CASE_H
+#define PS_TESTS_ATTENTION_CASE_H
+
+#include "math/attention.h"
+#include "support/providers.h"
+
+typedef struct attention_case {
+    ps_attention_shape shape;
+    int64_t base;       // position of the first key
+    int n, first_query; // keys 0 .. n-1; queries first_query .. n-1
+    int width;          // of x
+    providers list;
+    float *x, *q, *k, *v; // [n, width], [n, H*K], [n, G*K], [n, G*K]
+} attention_case;
+
+/* What a case is made of. window 0: all keys. */
+typedef struct attention_sizes {
+    int n_kv_heads, group, head_dim;
+    int64_t window, base;
+    int n, first_query;
+    int n_providers;
+    provider_kind kinds[PS_BIAS_MAX];
+} attention_sizes;
+
+/* One way through the same sequence. */
+typedef struct attention_way {
+    int chunk; // rows at a time
+    bool ring; // the smallest page table that model/cache.c would make; else one without wrapping
+    bool company; // rows of another sequence before and behind, in the same job
+} attention_way;
+
+attention_case attention_case_roll(const attention_sizes *sizes, const ps_engine *engine, dice *d);
+void attention_case_release(attention_case *c);
+
+/* Queries of a case, and floats of its results: [queries, H*K]. */
+size_t attention_case_queries(const attention_case *c);
+size_t attention_case_floats(const attention_case *c);
+
+/* Results of one way through, [queries, H*K]. Fails the test when anything is written where it does
+ * not belong. */
+void attention_case_run(const attention_case *c, const ps_engine *engine, const attention_way *way,
+                        float *out);
+
+/* The same, as it has to come out: one sum after the other in double precision. */
+void attention_case_naive(const attention_case *c, double *out);
+
+#endif

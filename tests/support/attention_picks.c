@@ -1,0 +1,53 @@
+#include "support/attention_picks.h"
+
+static const int64_t windows[11] = {0, 1, 3, 15, 16, 17, 64, 255, 256, 257, 300};
+static const int groups[7] = {1, 2, 3, 5, 8, 24, 30};
+static const int head_dims[9] = {1, 8, 12, 16, 24, 40, 64, 128, 200};
+
+enum { KEYS_MAX = 700, LISTS = 5 };
+
+/* None, each provider alone, or two to four of them in any order. */
+static void pick_providers(attention_sizes *s, int number, dice *d)
+{
+    if (number == 0) return;
+    s->n_providers = number < LISTS - 1 ? 1 : 2 + dice_throw(d, PS_BIAS_MAX - 1);
+    for (int i = 0; i < s->n_providers; i++) {
+        s->kinds[i] = (provider_kind)dice_throw(d, PROVIDER_KIND_COUNT);
+    }
+    if (number < LISTS - 1) s->kinds[0] = (provider_kind)(number - 1);
+    if (number == LISTS - 2 && dice_throw(d, 4) == 0) s->kinds[0] = PROVIDER_TABLE;
+}
+
+static double work(const attention_sizes *s)
+{
+    double pairs = 0.0;
+    for (int i = s->first_query; i < s->n; i++) {
+        pairs += s->window > 0 && i >= s->window ? (double)s->window : (double)i + 1.0;
+    }
+    int products = 2;
+    for (int i = 0; i < s->n_providers; i++) {
+        products += s->kinds[i] == PROVIDER_REL_POS ? 2 : 0;
+    }
+    return pairs * s->n_kv_heads * s->group * s->head_dim * products;
+}
+
+attention_sizes attention_picks_sizes(int number, dice *d, double work_max)
+{
+    attention_sizes s = {.window = windows[number % 11],
+                         .group = groups[number % 7],
+                         .head_dim = head_dims[number % 9],
+                         .n_kv_heads = 1 + dice_throw(d, 3),
+                         .n = 1 + dice_throw(d, KEYS_MAX)};
+    pick_providers(&s, number % LISTS, d);
+    if (s.window > 60 && s.n < s.window + 100) s.n += (int)s.window;
+    const bool keep_length = s.window > 60 || dice_throw(d, 2);
+    while (s.n - s.first_query > 1 && work(&s) > work_max) {
+        s.n_kv_heads = s.n_kv_heads > 1 ? s.n_kv_heads - 1 : 1;
+        if (keep_length) {
+            s.first_query += (s.n - s.first_query + 3) / 4;
+        } else {
+            s.n -= (s.n + 3) / 4;
+        }
+    }
+    return s;
+}

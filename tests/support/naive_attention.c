@@ -1,0 +1,70 @@
+/* Attention as it is defined, one query after the other, in double precision and with the
+ * mathematical library's exponential. */
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "support/attention_case.h"
+
+static double score(const attention_case *c, int head, int query, int key)
+{
+    const size_t k = (size_t)c->shape.head_dim;
+    const size_t q_row = (size_t)query * (size_t)c->shape.n_heads * k;
+    const size_t k_row = (size_t)key * (size_t)c->shape.n_kv_heads * k;
+    const int kv_head = head / (c->shape.n_heads / c->shape.n_kv_heads);
+    const float *q = c->q + q_row + (size_t)head * k;
+    const float *kv = c->k + k_row + (size_t)kv_head * k;
+    double sum = 0.0;
+    for (size_t t = 0; t < k; t++) {
+        sum += (double)q[t] * (double)kv[t];
+    }
+    sum *= (double)c->shape.scale;
+    const provider_pair pair = {.head = head,
+                                .distance = query - key,
+                                .query_x = c->x + (size_t)query * (size_t)c->width,
+                                .q = c->q + q_row,
+                                .key_x = c->x + (size_t)key * (size_t)c->width,
+                                .k = c->k + k_row};
+    for (int p = 0; p < c->list.n; p++) {
+        sum += provider_reference(&c->list.item[p], &pair);
+    }
+    return sum;
+}
+
+/* out[K] of one query and head; weights[n] is scratch. */
+static void attend(const attention_case *c, int head, int query, double *weights, double *out)
+{
+    const int k = c->shape.head_dim, kv_heads = c->shape.n_kv_heads;
+    const int kv_head = head / (c->shape.n_heads / kv_heads);
+    const int64_t oldest = c->shape.window > 0 ? query - c->shape.window + 1 : 0;
+    const int first = oldest > 0 ? (int)oldest : 0;
+    double maximum = -HUGE_VAL, total = 0.0;
+    for (int j = first; j <= query; j++) {
+        weights[j] = score(c, head, query, j);
+        if (weights[j] > maximum) maximum = weights[j];
+    }
+    memset(out, 0, (size_t)k * sizeof *out);
+    for (int j = first; j <= query; j++) {
+        const double weight = exp(weights[j] - maximum);
+        const float *v = c->v + (size_t)(j * kv_heads + kv_head) * (size_t)k;
+        total += weight;
+        for (int t = 0; t < k; t++) {
+            out[t] += weight * (double)v[t];
+        }
+    }
+    for (int t = 0; t < k; t++) {
+        out[t] /= total;
+    }
+}
+
+void attention_case_naive(const attention_case *c, double *out)
+{
+    double *weights = ps_mem_new((size_t)c->n, sizeof *weights);
+    for (int query = c->first_query; query < c->n; query++) {
+        for (int head = 0; head < c->shape.n_heads; head++) {
+            attend(c, head, query, weights, out);
+            out += c->shape.head_dim;
+        }
+    }
+    ps_mem_free(weights);
+}

@@ -1,0 +1,287 @@
+/* Attention against the plain double-precision sum (tests/support/naive_attention.c), over all
+ * combinations of head sizes, group sizes, windows and providers that a loop number picks; caches
+ * are full of NaN wherever nobody may look. Exact bits are the business of test_attention_bits.c.
+ */
+#include "math/attention.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "support/attention_case.h"
+#include "support/attention_picks.h"
+#include "support/engines.h"
+#include "support/floats.h"
+
+static void check_near(const attention_case *c, const float *found, double tolerance)
+{
+    const size_t n = attention_case_floats(c);
+    double *wanted = ps_mem_new(n, sizeof *wanted);
+    attention_case_naive(c, wanted);
+    const double off = floats_distance(found, wanted, n);
+    ck_assert_msg(off <= tolerance,
+                  "%g off (H %d, G %d, K %d, window %lld, %d keys, first query %d)", off,
+                  c->shape.n_heads, c->shape.n_kv_heads, c->shape.head_dim,
+                  (long long)c->shape.window, c->n, c->first_query);
+    ps_mem_free(wanted);
+}
+
+START_TEST(results_are_near_the_double_precision_sum)
+{
+    dice d = {.seed = (uint64_t)_i};
+    ps_engine engine = engines_open(1 + _i % 3);
+    const attention_sizes sizes = attention_picks_sizes(_i, &d, 5e6);
+    attention_case c = attention_case_roll(&sizes, &engine, &d);
+    const attention_way way = {
+        .chunk = 1 + dice_throw(&d, 100), .ring = _i % 2, .company = _i % 4 > 1};
+    float *out = floats_new(attention_case_floats(&c));
+    attention_case_run(&c, &engine, &way, out);
+    check_near(&c, out, 5e-6);
+    ps_mem_free(out);
+    attention_case_release(&c);
+    ps_engine_close(&engine);
+}
+END_TEST
+
+/* Windows whose edge crosses a border of segments while the chunk does, at every offset. */
+START_TEST(window_edges_are_right_around_the_borders_of_segments)
+{
+    static const int windows[] = {1, 15, 16, 17, 255, 256, 257};
+    dice d = {.seed = 900 + (uint64_t)_i};
+    ps_engine engine = engines_open(1);
+    const int64_t window = windows[_i % 7];
+    const attention_sizes sizes = {.n_kv_heads = 1,
+                                   .group = 1 + _i % 3,
+                                   .head_dim = 4,
+                                   .window = window,
+                                   .n = 560,
+                                   .first_query = _i % 2 ? 230 : 490,
+                                   .n_providers = _i % 2,
+                                   .kinds = {PROVIDER_ALIBI}};
+    attention_case c = attention_case_roll(&sizes, &engine, &d);
+    float *out = floats_new(attention_case_floats(&c));
+    for (int chunk = 1; chunk <= 24; chunk++) {
+        const attention_way way = {.chunk = chunk, .ring = true};
+        attention_case_run(&c, &engine, &way, out);
+        check_near(&c, out, 5e-6);
+    }
+    ps_mem_free(out);
+    attention_case_release(&c);
+    ps_engine_close(&engine);
+}
+END_TEST
+
+START_TEST(a_window_of_one_gives_back_the_own_value)
+{
+    dice d = {.seed = (uint64_t)_i};
+    ps_engine engine = engines_open(1);
+    const attention_sizes sizes = {
+        .n_kv_heads = 2, .group = 1 + _i, .head_dim = 24, .window = 1, .n = 300};
+    attention_case c = attention_case_roll(&sizes, &engine, &d);
+    const attention_way way = {.chunk = 50, .ring = true};
+    float *out = floats_new(attention_case_floats(&c));
+    attention_case_run(&c, &engine, &way, out);
+    for (int i = 0; i < c.n; i++) {
+        for (int h = 0; h < c.shape.n_heads; h++) {
+            const float *wanted = c.v + (i * 2 + h / (1 + _i)) * 24;
+            ck_assert_mem_eq(out + (i * c.shape.n_heads + h) * 24, wanted, 24 * sizeof *out);
+        }
+    }
+    ps_mem_free(out);
+    attention_case_release(&c);
+    ps_engine_close(&engine);
+}
+END_TEST
+
+/* A provider that hides keys by -inf: those for which the user's function says so. */
+typedef bool hides(int64_t query, int64_t key);
+
+static bool hides_all(int64_t query, int64_t key)
+{
+    (void)query;
+    (void)key;
+    return true;
+}
+
+static bool hides_some(int64_t query, int64_t key)
+{
+    return (query * 7 + key) % 3 != 0 || key / PS_SEGMENT == 1;
+}
+
+static bool hides_nothing_but_odd_queries(int64_t query, int64_t key)
+{
+    (void)key;
+    return query % 2 != 0;
+}
+
+static void hide_fill(const ps_bias *bias, const struct ps_kernels *kernels,
+                      const ps_bias_tile *tile)
+{
+    (void)kernels;
+    hides *const *hidden = bias->user;
+    for (int r = 0; r < tile->n_heads * tile->n_queries; r++) {
+        for (int j = tile->first; j < tile->last; j++) {
+            if (!(*hidden)(tile->first_position + r % tile->n_queries, tile->start + j)) continue;
+            tile->bias[(size_t)r * PS_SEGMENT + (size_t)j] = -INFINITY;
+        }
+    }
+}
+
+static attention_case hiding_case(hides **hidden, const ps_engine *engine, dice *d)
+{
+    const attention_sizes sizes = {.n_kv_heads = 2, .group = 3, .head_dim = 8, .n = 620};
+    attention_case c = attention_case_roll(&sizes, engine, d);
+    c.list.bias[0] = (ps_bias){.kind = PS_BIAS_CUSTOM, .fill = hide_fill, .user = (void *)hidden};
+    return c;
+}
+
+/* Runs with the provider put in by hand, which the list does not own. */
+static float *run_hiding(attention_case *c, const ps_engine *engine)
+{
+    const attention_way way = {.chunk = 31};
+    float *out = floats_new_poisoned(attention_case_floats(c));
+    c->list.n = 1;
+    attention_case_run(c, engine, &way, out);
+    c->list.n = 0;
+    return out;
+}
+
+START_TEST(a_query_whose_keys_are_all_minus_infinity_gives_zeros)
+{
+    dice d = {.seed = 11};
+    ps_engine engine = engines_open(2);
+    hides *hidden[2] = {hides_all, hides_nothing_but_odd_queries};
+    for (int which = 0; which < 2; which++) {
+        attention_case c = hiding_case(&hidden[which], &engine, &d);
+        float *out = run_hiding(&c, &engine);
+        const size_t row = (size_t)(c.shape.n_heads * c.shape.head_dim);
+        for (int i = 0; i < c.n; i++) {
+            const bool zeros = which == 0 || i % 2 != 0;
+            for (size_t t = 0; t < row; t++) {
+                ck_assert((out[(size_t)i * row + t] == 0.0f) == zeros);
+            }
+        }
+        ps_mem_free(out);
+        attention_case_release(&c);
+    }
+    ps_engine_close(&engine);
+}
+END_TEST
+
+/* Hidden one by one, in whole segments, and for some queries altogether. */
+START_TEST(keys_at_minus_infinity_weigh_nothing)
+{
+    dice d = {.seed = 12};
+    ps_engine engine = engines_open(1);
+    hides *hidden = hides_some;
+    attention_case c = hiding_case(&hidden, &engine, &d);
+    float *out = run_hiding(&c, &engine);
+    const int heads = c.shape.n_heads, dim = c.shape.head_dim;
+    for (int i = 0; i < c.n; i++) {
+        for (int h = 0; h < heads; h++) {
+            double sum[8] = {0}, total = 0.0;
+            for (int j = 0; j <= i; j++) {
+                if (hides_some(i, j)) continue;
+                double z = 0.0;
+                for (int t = 0; t < dim; t++) {
+                    z += (double)c.q[(i * heads + h) * dim + t] *
+                         (double)c.k[(j * 2 + h / 3) * dim + t];
+                }
+                const double weight = exp(z * (double)c.shape.scale);
+                total += weight;
+                for (int t = 0; t < dim; t++) {
+                    sum[t] += weight * (double)c.v[(j * 2 + h / 3) * dim + t];
+                }
+            }
+            for (int t = 0; t < dim; t++) {
+                const double wanted = total > 0.0 ? sum[t] / total : 0.0;
+                ck_assert_double_le(fabs((double)out[(i * heads + h) * dim + t] - wanted), 2e-5);
+            }
+        }
+    }
+    ps_mem_free(out);
+    attention_case_release(&c);
+    ps_engine_close(&engine);
+}
+END_TEST
+
+START_TEST(a_nan_shows_in_its_own_row_and_head_alone)
+{
+    dice d = {.seed = 13};
+    ps_engine engine = engines_open(2);
+    const attention_sizes sizes = {.n_kv_heads = 2, .group = 2, .head_dim = 16, .n = 530};
+    attention_case c = attention_case_roll(&sizes, &engine, &d);
+    const int row = 523, head = 1;
+    c.q[(row * 4 + head) * 16 + 3] = NAN;
+    const attention_way way = {.chunk = 40};
+    float *out = floats_new(attention_case_floats(&c));
+    attention_case_run(&c, &engine, &way, out);
+    for (int i = 0; i < c.n; i++) {
+        for (int h = 0; h < 4; h++) {
+            for (int t = 0; t < 16; t++) {
+                ck_assert_int_eq(isnan(out[(i * 4 + h) * 16 + t]) != 0, i == row && h == head);
+            }
+        }
+    }
+    ps_mem_free(out);
+    attention_case_release(&c);
+    ps_engine_close(&engine);
+}
+END_TEST
+
+/* Scores so far apart that exp underflows in one segment against another, both ways round. */
+START_TEST(segments_of_very_different_size_fold_without_overflow)
+{
+    dice d = {.seed = 14};
+    ps_engine engine = engines_open(1);
+    const attention_sizes sizes = {
+        .n_kv_heads = 1, .group = 2, .head_dim = 8, .n = 700, .first_query = 600};
+    attention_case c = attention_case_roll(&sizes, &engine, &d);
+    for (int j = 0; j < c.n * 8; j++) {
+        c.k[j] *= j / 8 / PS_SEGMENT == _i ? 120.0f : 0.5f;
+    }
+    const attention_way way = {.chunk = 64};
+    float *out = floats_new(attention_case_floats(&c));
+    attention_case_run(&c, &engine, &way, out);
+    check_near(&c, out, 6e-5); // scores of some hundreds are rounded at 2^-16
+    ps_mem_free(out);
+    attention_case_release(&c);
+    ps_engine_close(&engine);
+}
+END_TEST
+
+START_TEST(scratch_for_larger_layers_is_enough_for_smaller_ones)
+{
+    for (int group = 1; group <= 40; group++) {
+        for (int dim = 1; dim <= 130; dim += 3) {
+            const size_t here = ps_attention_scratch_floats(3, group, dim);
+            ck_assert_uint_ge(ps_attention_scratch_floats(3, group + 1, dim), here);
+            ck_assert_uint_ge(ps_attention_scratch_floats(3, group, dim + 1), here);
+            ck_assert_uint_ge(ps_attention_scratch_floats(4, group, dim), here);
+        }
+    }
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tcase = tcase_create("attention");
+    tcase_set_timeout(tcase, 60.0);
+    tcase_add_loop_test(tcase, results_are_near_the_double_precision_sum, 0, ATTENTION_PICKS);
+    tcase_add_loop_test(tcase, window_edges_are_right_around_the_borders_of_segments, 0, 14);
+    tcase_add_loop_test(tcase, a_window_of_one_gives_back_the_own_value, 0, 4);
+    tcase_add_test(tcase, a_query_whose_keys_are_all_minus_infinity_gives_zeros);
+    tcase_add_test(tcase, keys_at_minus_infinity_weigh_nothing);
+    tcase_add_test(tcase, a_nan_shows_in_its_own_row_and_head_alone);
+    tcase_add_loop_test(tcase, segments_of_very_different_size_fold_without_overflow, 0, 3);
+    tcase_add_test(tcase, scratch_for_larger_layers_is_enough_for_smaller_ones);
+    Suite *suite = suite_create("math/attention");
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
