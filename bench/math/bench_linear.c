@@ -23,8 +23,8 @@ static void run_panels(void *arg)
 {
     const linear_work *w = arg;
     for (int i = 0; i < w->n_matrices; i++) {
-        const ps_linear_call call = {&w->weights[i], w->x, K, w->out, N};
-        ps_linear_forward(w->engine, &call, 1, w->rows, NULL);
+        const ps_linear_call call = {&w->weights[i], w->x, K, w->out, N, w->rows};
+        ps_linear_forward(w->engine, &call, 1, NULL);
     }
 }
 

@@ -33,13 +33,14 @@ typedef struct ps_linear_call {
     size_t x_stride;
     float *out; // [rows, round_up(n, 16)], row stride out_stride; the padding is written too
     size_t out_stride;
+    int rows;
 } ps_linear_call;
 
-enum { PS_LINEAR_CALLS_MAX = 4 };
+enum { PS_LINEAR_CALLS_MAX = 1024 }; // gate and up of 512 experts
 
 /* blas_scratch: ps_linear_scratch_floats(...) floats when the engine's gemm is PS_GEMM_BLAS, else
  * NULL. */
-void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int n_calls, int rows,
+void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int n_calls,
                        float *blas_scratch);
 
 /* Floats of scratch that BLAS needs for inputs of up to k_max values. 0 for the panel engine. */

@@ -21,7 +21,7 @@ enum { ITEM_BYTES = 256 * 1024, ITEMS_PER_THREAD = 4, BLAS_PANELS = 4 };
 typedef struct work {
     const ps_engine *engine;
     const ps_linear_call *calls;
-    int n_calls, rows;
+    int n_calls;
     int panels_per_item[PS_LINEAR_CALLS_MAX];
     int first_item[PS_LINEAR_CALLS_MAX + 1];
     float *blas_scratch;
@@ -33,12 +33,11 @@ size_t ps_linear_bytes(const ps_linear *w)
     return (size_t)ps_panel_count(w->n) * ps_panel_bytes(w->dtype, w->k);
 }
 
-static void add_bias(const ps_engine *engine, const ps_linear_call *call, int rows, int panel,
-                     int panels)
+static void add_bias(const ps_engine *engine, const ps_linear_call *call, int panel, int panels)
 {
     if (!call->weight->bias) return;
     const size_t at = (size_t)panel * PS_PANEL_LANES;
-    for (int r = 0; r < rows; r++) {
+    for (int r = 0; r < call->rows; r++) {
         engine->kernels->add(call->weight->bias + at, call->out + (size_t)r * call->out_stride + at,
                              panels * PS_PANEL_LANES);
     }
@@ -50,7 +49,7 @@ static void panel_item(const work *w, const ps_linear_call *call, int panel, int
     const size_t panel_bytes = ps_panel_bytes(weight->dtype, weight->k);
     const ps_panel_job job = {
         .dtype = weight->dtype,
-        .rows = w->rows,
+        .rows = call->rows,
         .panels = panels,
         .k = weight->k,
         .weights = (const char *)weight->panels + (size_t)panel * panel_bytes,
@@ -80,29 +79,47 @@ static void blas_item(const work *w, const ps_linear_call *call, int panel, int 
                    panel_f32 + (size_t)k * PS_PANEL_LANES, PS_PANEL_LANES * sizeof(float));
         }
     }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, w->rows, width, weight->k, 1.0f, call->x,
-                (int)call->x_stride, strip, width, 0.0f, call->out + (size_t)panel * PS_PANEL_LANES,
-                (int)call->out_stride);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, call->rows, width, weight->k, 1.0f,
+                call->x, (int)call->x_stride, strip, width, 0.0f,
+                call->out + (size_t)panel * PS_PANEL_LANES, (int)call->out_stride);
+}
+
+/* Whether the call goes to BLAS. */
+static bool uses_blas(const work *w, const ps_linear_call *call)
+{
+    return w->blas_scratch && call->rows >= PS_LINEAR_BLAS_ROWS;
+}
+
+/* The call that an item belongs to: first_item ascends. */
+static int call_of(const work *w, int item)
+{
+    int low = 0, high = w->n_calls - 1;
+    while (low < high) {
+        const int middle = (low + high + 1) / 2;
+        if (w->first_item[middle] <= item) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    return low;
 }
 
 static void run_item(void *arg, int item, int thread)
 {
     const work *w = arg;
-    int c = 0;
-    while (item >= w->first_item[c + 1]) {
-        c++;
-    }
+    const int c = call_of(w, item);
     const ps_linear_call *call = &w->calls[c];
     const int per_item = w->panels_per_item[c];
     const int panel = (item - w->first_item[c]) * per_item;
     const int left = ps_panel_count(call->weight->n) - panel;
     const int panels = left < per_item ? left : per_item;
-    if (w->blas_scratch && w->rows >= PS_LINEAR_BLAS_ROWS) {
+    if (uses_blas(w, call)) {
         blas_item(w, call, panel, panels, thread);
     } else {
         panel_item(w, call, panel, panels);
     }
-    add_bias(w->engine, call, w->rows, panel, panels);
+    add_bias(w->engine, call, panel, panels);
 }
 
 /* Panels of one item: a multiple of four (the one-row kernel's width) of about ITEM_BYTES, fewer
@@ -116,7 +133,7 @@ static int choose_panels(const ps_linear *weight, int n_threads)
     return panels < 4 ? 4 : panels / 4 * 4;
 }
 
-void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int n_calls, int rows,
+void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int n_calls,
                        float *blas_scratch)
 {
     assert(n_calls >= 1 && n_calls <= PS_LINEAR_CALLS_MAX);
@@ -124,15 +141,14 @@ void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int
     work w = {.engine = engine,
               .calls = calls,
               .n_calls = n_calls,
-              .rows = rows,
               .blas_scratch = engine->gemm == PS_GEMM_BLAS ? blas_scratch : NULL};
     int k_max = 0;
     for (int c = 0; c < n_calls; c++) {
         const ps_linear *weight = calls[c].weight;
         assert(weight->k >= 1 && weight->n >= 1);
         assert(calls[c].out_stride >= (size_t)ps_panel_count(weight->n) * PS_PANEL_LANES);
-        const bool blas = w.blas_scratch && rows >= PS_LINEAR_BLAS_ROWS;
-        w.panels_per_item[c] = blas ? BLAS_PANELS : choose_panels(weight, n_threads);
+        w.panels_per_item[c] =
+            uses_blas(&w, &calls[c]) ? BLAS_PANELS : choose_panels(weight, n_threads);
         const int items =
             (ps_panel_count(weight->n) + w.panels_per_item[c] - 1) / w.panels_per_item[c];
         w.first_item[c + 1] = w.first_item[c] + items;

@@ -148,8 +148,8 @@ void ps_bias_make_table(const ps_engine *engine, const ps_linear *w_pos, double 
         for (int r = 0; r < n; r++) {
             position_encoding(start + r, theta, w_pos->k, encoding + (size_t)r * d);
         }
-        const ps_linear_call call = {w_pos, encoding, d, rows, stride};
-        ps_linear_forward(&panels, &call, 1, n, NULL);
+        const ps_linear_call call = {w_pos, encoding, d, rows, stride, n};
+        ps_linear_forward(&panels, &call, 1, NULL);
         for (int r = 0; r < n; r++) {
             const size_t lane = (size_t)(lanes - 1 - (start + r));
             for (int i = 0; i < w_pos->n; i++) {

@@ -271,9 +271,9 @@ const float *ps_stage_head(ps_stage_model *m, const float *x, int n)
         m->engine->kernels->rms_norm(x + (size_t)r * stride, m->weights.final_norm, spec->d_model,
                                      (float)spec->norm_eps, m->head_normed + (size_t)r * stride);
     }
-    const ps_linear_call call = {&m->weights.head, m->head_normed, stride, m->logits,
-                                 ps_stage_logits_stride(spec)};
-    ps_linear_forward(m->engine, &call, 1, n, m->work.blas);
+    const ps_linear_call call = {
+        &m->weights.head, m->head_normed, stride, m->logits, ps_stage_logits_stride(spec), n};
+    ps_linear_forward(m->engine, &call, 1, m->work.blas);
     return m->logits;
 }
 

@@ -68,8 +68,8 @@ static void all_rows(const ps_engine *engine, void *arg)
 {
     const row_work *w = arg;
     for (int i = 0; i < w->n; i++) {
-        const ps_linear_call call = {&w->weights[i], w->x, ROW_K, w->out, ROW_N};
-        ps_linear_forward(engine, &call, 1, 1, NULL);
+        const ps_linear_call call = {&w->weights[i], w->x, ROW_K, w->out, ROW_N, 1};
+        ps_linear_forward(engine, &call, 1, NULL);
     }
 }
 

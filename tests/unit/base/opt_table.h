@@ -116,7 +116,7 @@ static const ps_opt_positionals one_or_two = {
 
 static inline ps_err parse_with(const ps_opt_positionals *wanted, int argc, const char *const *argv)
 {
-    char *copy[64];
+    char *copy[64] = {0};
     ck_assert_int_le(argc, COUNT(copy));
     for (int i = 0; i < argc; i++) {
         copy[i] = (char *)(uintptr_t)argv[i];

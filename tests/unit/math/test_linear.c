@@ -55,21 +55,22 @@ static void product_release(product *p)
     ps_mem_free(p->out);
 }
 
-static ps_linear_call call_of(const product *p, int first_row, float *out)
+static ps_linear_call call_of(const product *p, int first_row, int rows, float *out)
 {
     return (ps_linear_call){.weight = &p->weight.linear,
                             .x = p->x + (size_t)first_row * p->x_stride,
                             .x_stride = p->x_stride,
                             .out = out,
-                            .out_stride = p->out_stride};
+                            .out_stride = p->out_stride,
+                            .rows = rows};
 }
 
 /* The results of `engine` for rows first_row .. + rows, into p->out from its start on. */
 static void compute(const ps_engine *engine, product *p, int first_row, int rows, float *scratch)
 {
     floats_poison(p->out, (size_t)p->rows * p->out_stride);
-    const ps_linear_call call = call_of(p, first_row, p->out);
-    ps_linear_forward(engine, &call, 1, rows, scratch);
+    const ps_linear_call call = call_of(p, first_row, rows, p->out);
+    ps_linear_forward(engine, &call, 1, scratch);
 }
 
 /* Error bound of a sum of `terms` roundings over values whose sizes add up to `size`. */
@@ -220,19 +221,18 @@ START_TEST(several_products_in_one_call_are_those_of_single_calls)
 {
     dice d = {.seed = (uint64_t)_i};
     ps_engine engine = engines_open(1 + _i % 3);
-    product p[PS_LINEAR_CALLS_MAX];
-    ps_linear_call calls[PS_LINEAR_CALLS_MAX];
-    const int n_calls = 1 + _i % PS_LINEAR_CALLS_MAX;
-    int rows = ROWS_MAX;
+    enum { N_CALLS = 5 };
+    product p[N_CALLS];
+    ps_linear_call calls[N_CALLS];
+    const int n_calls = 1 + _i % N_CALLS;
     for (int c = 0; c < n_calls; c++) {
         p[c] = product_roll(&d, (ps_dtype)dice_throw(&d, PS_DTYPE_COUNT), 300000);
-        if (p[c].rows < rows) rows = p[c].rows;
-        calls[c] = call_of(&p[c], 0, p[c].out);
+        calls[c] = call_of(&p[c], 0, p[c].rows, p[c].out);
     }
-    ps_linear_forward(&engine, calls, n_calls, rows, NULL);
+    ps_linear_forward(&engine, calls, n_calls, NULL);
     for (int c = 0; c < n_calls; c++) {
         float *wanted = scalar_results(&p[c]);
-        check_bits(&p[c], wanted, 0, rows);
+        check_bits(&p[c], wanted, 0, p[c].rows);
         ps_mem_free(wanted);
         product_release(&p[c]);
     }
