@@ -24,14 +24,21 @@ ps_err ps_file_read(const char *path, size_t limit, ps_text *out) PS_MUST_CHECK;
 ps_err ps_file_peek(const char *path, uint64_t offset, void *out, size_t n,
                     uint64_t *bytes) PS_MUST_CHECK;
 
-/* A regular file mapped for reading, shared through the page cache. */
+/* A regular file mapped for reading, shared through the page cache. When somebody cuts it short, or
+ * its disk fails, whoever reads what is gone ends the process with one line and exit status 1. */
 typedef struct ps_file_map {
-    const unsigned char *data; // borrowed until ps_file_unmap; NULL for an empty file
+    const unsigned char *data; // borrowed until ps_file_map_close; NULL for an empty file
     size_t bytes;
     int fd;
+    int64_t modified_ns; // when it was mapped
 } ps_file_map;
 
 ps_err ps_file_map_open(const char *path, ps_file_map *out) PS_MUST_CHECK;
+
+/* Fails when the mapped file was written to since: its contents are then not known any more. A file
+ * that was renamed over it is another one, and no matter. */
+ps_err ps_file_map_check(const ps_file_map *map, const char *path) PS_MUST_CHECK;
+
 void ps_file_map_close(ps_file_map *map);
 
 /* n bytes at `offset` of an open file, whole or an error. */

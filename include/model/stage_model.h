@@ -66,6 +66,9 @@ size_t ps_stage_cache_bytes_read(const ps_stage_model *model);
 void ps_stage_fork(ps_stage_model *model, int from, int to);
 void ps_stage_end(ps_stage_model *model, int slot);
 
+/* Fails when the model file was written to since open: the weights lie in it. */
+ps_err ps_stage_check_file(const ps_stage_model *model) PS_MUST_CHECK;
+
 void ps_stage_observe(ps_stage_model *model, ps_observer *observer, void *arg);
 
 /* Memory of a stage, as open would take it. */

@@ -66,8 +66,8 @@ ps_err ps_comm_broadcast(ps_comm *comm, ps_text *text) PS_MUST_CHECK;
 /* all[size][n]: the n bytes of every rank, on every rank. */
 ps_err ps_comm_gather_all(ps_comm *comm, const void *mine, size_t n, void *all) PS_MUST_CHECK;
 
-/* Fails on all ranks, naming the first rank that differs, when `text` is not the same everywhere.
- * `what` names the thing compared. */
+/* Fails on all ranks, naming the first rank that differs and the first line in which it does, when
+ * `text` is not the same everywhere. `what` names the thing compared. */
 ps_err ps_comm_check_same(ps_comm *comm, const char *what, const char *text) PS_MUST_CHECK;
 
 /* Sends a note if the last one to that rank has left; false if it was dropped. MPI: local. */

@@ -59,7 +59,8 @@ void ps_pipeline_release(ps_pipeline *p);
 /* Keeps messages and signs of life moving while rank 0 does something else for long. */
 ps_err ps_pipeline_poll(ps_pipeline *p) PS_MUST_CHECK;
 
-/* Sends STOP round; reports[n_stages]. All batches must have been collected. */
+/* Sends STOP round; reports[n_stages]. All batches must have been collected. PS_ERR_IO when this
+ * rank's model file was written to meanwhile (serve looks at the other ranks' files). */
 ps_err ps_pipeline_stop(ps_pipeline *p, ps_stage_report *reports) PS_MUST_CHECK;
 
 /* For tests and --hidden: sees x after embedding and blocks of this rank's stage. */

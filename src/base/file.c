@@ -3,15 +3,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 
-enum { WRITE_BUFFER_BYTES = 1 << 18, READ_STEP_BYTES = 1 << 16 };
+enum { WRITE_BUFFER_BYTES = 1 << 18, READ_STEP_BYTES = 1 << 16, MAPS_NAMED_MAX = 256 };
 
 static ps_err fail_errno(const char *path, const char *verb)
 {
@@ -74,6 +77,63 @@ ps_err ps_file_read(const char *path, size_t limit, ps_text *out)
     return err;
 }
 
+/* What is mapped, for the signal handler. Maps beyond the table's end are not named. */
+static struct {
+    _Atomic(const unsigned char *) data; // NULL: a free place
+    size_t bytes;
+    char *path; // owned
+} maps[MAPS_NAMED_MAX];
+
+/* A mapped page that the file does not have any more is a signal at whoever reads it. Only code of
+ * ours reads mappings, never one that holds a lock of the C library: writing a line is safe. */
+static void on_bus_error(int number, siginfo_t *info, void *context)
+{
+    (void)context;
+    const unsigned char *at = info->si_addr;
+    for (int i = 0; i < MAPS_NAMED_MAX; i++) {
+        const unsigned char *data = atomic_load(&maps[i].data);
+        if (!data || at < data || at >= data + ps_mem_round_up(maps[i].bytes, 4096)) continue;
+        ps_log(PS_LOG_ERROR,
+               "%s: was cut short while it was in use, or cannot be read any more (offset %zu)",
+               maps[i].path, (size_t)(at - data));
+        _exit(ps_err_exit_status(PS_ERR_IO));
+    }
+    // None of our files: on return the instruction fails again and ends the process.
+    signal(number, SIG_DFL);
+}
+
+static void name_map(const unsigned char *data, size_t bytes, const char *path)
+{
+    static atomic_bool installed;
+    if (!atomic_exchange(&installed, true)) {
+        struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
+        sigemptyset(&action.sa_mask);
+        sigaction(SIGBUS, &action, NULL);
+    }
+    for (int i = 0; i < MAPS_NAMED_MAX; i++) {
+        if (atomic_load(&maps[i].data)) continue;
+        maps[i].bytes = bytes;
+        maps[i].path = ps_mem_copy_text(path);
+        atomic_store(&maps[i].data, data);
+        return;
+    }
+}
+
+static void forget_map(const unsigned char *data)
+{
+    for (int i = 0; i < MAPS_NAMED_MAX; i++) {
+        if (atomic_load(&maps[i].data) != data) continue;
+        atomic_store(&maps[i].data, NULL);
+        ps_mem_free(maps[i].path);
+        return;
+    }
+}
+
+static int64_t modified_ns(const struct stat *status)
+{
+    return status->st_mtim.tv_sec * 1000000000LL + status->st_mtim.tv_nsec;
+}
+
 ps_err ps_file_map_open(const char *path, ps_file_map *out)
 {
     *out = (ps_file_map){.fd = -1};
@@ -90,13 +150,28 @@ ps_err ps_file_map_open(const char *path, ps_file_map *out)
             return err;
         }
     }
-    *out = (ps_file_map){.data = data, .bytes = bytes, .fd = fd};
+    if (data) name_map(data, bytes, path);
+    *out =
+        (ps_file_map){.data = data, .bytes = bytes, .fd = fd, .modified_ns = modified_ns(&status)};
     return PS_OK;
+}
+
+ps_err ps_file_map_check(const ps_file_map *map, const char *path)
+{
+    struct stat status;
+    if (fstat(map->fd, &status) != 0) return fail_errno(path, "stat");
+    if ((size_t)status.st_size == map->bytes && modified_ns(&status) == map->modified_ns)
+        return PS_OK;
+    return PS_FAIL(PS_ERR_IO, "%s: was written to while it was in use; the results may be wrong",
+                   path);
 }
 
 void ps_file_map_close(ps_file_map *map)
 {
-    if (map->data) munmap((void *)(uintptr_t)map->data, map->bytes);
+    if (map->data) {
+        forget_map(map->data);
+        munmap((void *)(uintptr_t)map->data, map->bytes);
+    }
     if (map->fd >= 0) close(map->fd);
     *map = (ps_file_map){.fd = -1};
 }
@@ -127,7 +202,7 @@ ps_err ps_file_identify(const char *path, ps_file_identity *out)
         .device = s.st_dev,
         .inode = s.st_ino,
         .bytes = (uint64_t)s.st_size,
-        .modified_ns = s.st_mtim.tv_sec * 1000000000LL + s.st_mtim.tv_nsec,
+        .modified_ns = modified_ns(&s),
         .changed_ns = s.st_ctim.tv_sec * 1000000000LL + s.st_ctim.tv_nsec,
     };
     return PS_OK;

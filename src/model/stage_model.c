@@ -187,6 +187,11 @@ void ps_stage_model_close(ps_stage_model *model)
     ps_mem_free(model);
 }
 
+ps_err ps_stage_check_file(const ps_stage_model *model)
+{
+    return ps_file_map_check(&model->weights.map, model->weights.ckpt->path);
+}
+
 void ps_stage_observe(ps_stage_model *model, ps_observer *observer, void *arg)
 {
     model->observer = observer;

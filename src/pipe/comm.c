@@ -332,15 +332,35 @@ ps_err ps_comm_wait_agree(ps_comm *comm, ps_err mine)
     return ps_comm_agree(comm, mine ? PS_FAIL(mine, "%s", message) : PS_OK);
 }
 
+/* Where the line with the first difference begins. */
+static size_t differing_line(const char *a, const char *b)
+{
+    size_t line = 0;
+    for (size_t i = 0; a[i] == b[i] && a[i] != '\0'; i++) {
+        if (a[i] == '\n') line = i + 1;
+    }
+    return line;
+}
+
+static int line_length(const char *line)
+{
+    enum { SHOWN_MAX = 200 };
+    const size_t n = strcspn(line, "\n");
+    return n < SHOWN_MAX ? (int)n : SHOWN_MAX;
+}
+
 ps_err ps_comm_check_same(ps_comm *comm, const char *what, const char *text)
 {
     ps_text common = {0};
     ps_text_append_str(&common, text);
     ps_err err = ps_comm_broadcast(comm, &common);
     ps_err mine = PS_OK;
-    if (!err && strcmp(ps_text_str(&common), text) != 0)
-        mine = PS_FAIL(PS_ERR_USAGE, "has another %s than rank 0: \"%.200s\", there \"%.200s\"",
-                       what, text, ps_text_str(&common));
+    if (!err && strcmp(ps_text_str(&common), text) != 0) {
+        const size_t at = differing_line(text, ps_text_str(&common));
+        const char *own = text + at, *other = ps_text_str(&common) + at;
+        mine = PS_FAIL(PS_ERR_USAGE, "has another %s than rank 0: \"%.*s\", there \"%.*s\"", what,
+                       line_length(own), own, line_length(other), other);
+    }
     ps_text_release(&common);
     return err ? err : ps_comm_agree(comm, mine);
 }

@@ -165,7 +165,8 @@ ps_err ps_pipeline_stop(ps_pipeline *p, ps_stage_report *reports)
     PS_TRY(receive(p, p->collected++));
     memcpy(reports, p->parcel.data, (size_t)n_stages * sizeof *reports);
     ps_pipeline_release(p);
-    return ps_ring_flush(p->stage.ring);
+    PS_TRY(ps_ring_flush(p->stage.ring));
+    return ps_stage_check_file(p->stage.model);
 }
 
 void ps_pipeline_observe(ps_pipeline *p, ps_observer *observer, void *arg)

@@ -174,7 +174,8 @@ ps_err ps_stage_run(ps_stage *stage)
         PS_TRY(ps_parcel_open(buffer->data, buffer->bytes, sequence, &stage->limits, &parcel));
         if (parcel.head->kind == PS_PARCEL_STOP) {
             pass_stop(stage, &parcel, buffer);
-            return ps_ring_flush(stage->ring);
+            PS_TRY(ps_ring_flush(stage->ring));
+            return ps_stage_check_file(stage->model);
         }
         pass_work(stage, &parcel, buffer);
     }

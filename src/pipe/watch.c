@@ -6,9 +6,16 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-enum { POLL_EVERY_NS = 1000000, BEATS_PER_TIMEOUT = 10, TEXT_BYTES = 200 };
+enum {
+    POLL_EVERY_NS = 1000000,
+    LEAVE_NS = 50 * 1000000,
+    BEATS_PER_TIMEOUT = 10,
+    TEXT_BYTES = 200,
+    RANK_BYTES = 128,
+    LAYERS_UNKNOWN = -1
+};
 
-static const double BEAT_MAX_S = 1.0;
+static const double BEAT_MAX_S = 1.0, GRACE_MAX_S = 2.0;
 
 typedef enum note_kind { NOTE_BEAT = 1, NOTE_LEAVE } note_kind;
 
@@ -28,6 +35,7 @@ _Static_assert(sizeof(note) <= PS_NOTE_BYTES, "a note fits into its message");
 typedef struct peer {
     int64_t seen_ns;
     note last;
+    bool leave_sent;
 } peer;
 
 struct ps_watch {
@@ -54,11 +62,11 @@ ps_watch *ps_watch_open(ps_comm *comm, double timeout_s)
     w->timeout_s = timeout_s;
     const double beat_s = timeout_s / BEATS_PER_TIMEOUT;
     w->beat_ns = (int64_t)((beat_s < BEAT_MAX_S ? beat_s : BEAT_MAX_S) * 1e9);
-    w->own = (note){.kind = NOTE_BEAT, .waits_for = -1};
+    w->own = (note){.kind = NOTE_BEAT, .waits_for = -1, .first_layer = LAYERS_UNKNOWN};
     w->peers = ps_mem_new((size_t)ps_comm_size(comm), sizeof *w->peers);
     w->moved_ns = ps_clock_now_ns();
     for (int r = 0; r < ps_comm_size(comm); r++) {
-        w->peers[r] = (peer){.seen_ns = w->moved_ns, .last = {.waits_for = -1}};
+        w->peers[r] = (peer){.seen_ns = w->moved_ns, .last = w->own};
     }
     ps_comm_set_idle(comm, idle, w);
     return w;
@@ -75,12 +83,6 @@ void ps_watch_close(ps_watch *watch)
 void ps_watch_progress(ps_watch *watch)
 {
     watch->own.progress++;
-}
-
-void ps_watch_set_layers(ps_watch *watch, int first_layer, int end_layer)
-{
-    watch->own.first_layer = first_layer;
-    watch->own.end_layer = end_layer;
 }
 
 void ps_watch_waits_for(ps_watch *watch, int rank)
@@ -100,20 +102,28 @@ bool ps_watch_is_told(const ps_watch *watch)
     return watch->told;
 }
 
-static void send_to_others(ps_watch *w, const note *n)
+static void send_beat(ps_watch *w)
 {
-    const int size = ps_comm_size(w->comm), rank = ps_comm_rank(w->comm);
-    const int end = rank == 0 || n->kind == NOTE_LEAVE ? size : 1;
+    const int end = ps_comm_rank(w->comm) == 0 ? ps_comm_size(w->comm) : 1;
     for (int r = 0; r < end; r++) {
-        if (r != rank) ps_comm_note_send(w->comm, r, n, sizeof *n);
+        // One that is dropped since the last has not left yet is no loss.
+        if (r != ps_comm_rank(w->comm)) ps_comm_note_send(w->comm, r, &w->own, sizeof w->own);
     }
 }
 
 static void beat(ps_watch *w, int64_t now)
 {
     w->own.waiting_ns = w->own.waits_for >= 0 ? now - w->waits_since_ns : 0;
-    send_to_others(w, &w->own);
+    send_beat(w);
     w->beaten_ns = now;
+}
+
+void ps_watch_set_layers(ps_watch *watch, int first_layer, int end_layer)
+{
+    watch->own.first_layer = first_layer;
+    watch->own.end_layer = end_layer;
+    // Said at once, so that it is known of a rank that dies before its next sign of life.
+    beat(watch, ps_clock_now_ns());
 }
 
 void ps_watch_suspend(ps_watch *watch, bool suspend)
@@ -127,13 +137,16 @@ void ps_watch_tell_all(ps_watch *watch, ps_err err, const char *message)
 {
     note n = {.kind = NOTE_LEAVE, .code = (int32_t)err};
     snprintf(n.text, sizeof n.text, "%.*s", TEXT_BYTES - 1, message);
-    send_to_others(watch, &n);
     // A moment for the notes to leave, since what follows is the end of the process.
     const int64_t begin = ps_clock_now_ns();
-    while (ps_clock_now_ns() - begin < 50 * 1000000) {
-        note ignored;
+    while (ps_clock_now_ns() - begin < LEAVE_NS) {
+        for (int r = 0; r < ps_comm_size(watch->comm); r++) {
+            if (r == ps_comm_rank(watch->comm) || watch->peers[r].leave_sent) continue;
+            watch->peers[r].leave_sent = ps_comm_note_send(watch->comm, r, &n, sizeof n);
+        }
+        char ignored[PS_NOTE_BYTES];
         int from;
-        ps_comm_note_receive(watch->comm, &ignored, &from);
+        ps_comm_note_receive(watch->comm, ignored, &from);
         ps_clock_sleep_us(1000);
     }
 }
@@ -157,40 +170,56 @@ static ps_err take_notes(ps_watch *w, int64_t now)
     return PS_OK;
 }
 
-/* "; rank 3 (host, layers 4..7) waits for it since 9.8 s", or nothing. */
-static void describe_waiter(const ps_watch *w, int lost, char *out, size_t n)
+/* "rank 3 (host, layers 4..7)" */
+static void describe_rank(const ps_watch *w, int rank, char out[RANK_BYTES])
 {
-    out[0] = '\0';
-    for (int r = 0; r < ps_comm_size(w->comm); r++) {
-        const note *state = r == ps_comm_rank(w->comm) ? &w->own : &w->peers[r].last;
-        if (state->waits_for != lost || r == lost) continue;
-        snprintf(out, n, "; rank %d (%s, layers %d..%d) waits for it", r, ps_comm_host(w->comm, r),
-                 state->first_layer, state->end_layer - 1);
-        return;
+    const note *state = rank == ps_comm_rank(w->comm) ? &w->own : &w->peers[rank].last;
+    const char *host = ps_comm_host(w->comm, rank);
+    if (state->first_layer == LAYERS_UNKNOWN) {
+        snprintf(out, RANK_BYTES, "rank %d (%s)", rank, host);
+    } else if (state->first_layer == state->end_layer) {
+        snprintf(out, RANK_BYTES, "rank %d (%s, no layers)", rank, host);
+    } else {
+        snprintf(out, RANK_BYTES, "rank %d (%s, layers %d..%d)", rank, host, state->first_layer,
+                 state->end_layer - 1);
     }
 }
 
-static ps_err lost_rank(ps_watch *w, int lost, double silent_s)
+/* A rank that waits for the lost one, or -1. */
+static int find_waiter(const ps_watch *w, int lost)
 {
-    char waiter[160];
-    describe_waiter(w, lost, waiter, sizeof waiter);
-    const ps_err err =
-        PS_FAIL(PS_ERR_LOST, "rank %d (%s, layers %d..%d) gave no sign of life for %.1f s%s", lost,
-                ps_comm_host(w->comm, lost), w->peers[lost].last.first_layer,
-                w->peers[lost].last.end_layer - 1, silent_s, waiter);
-    // Rank 0 speaks for all. Without it, rank 1 does; the others leave in silence.
-    w->told = ps_comm_rank(w->comm) > 1;
-    if (ps_comm_rank(w->comm) == 0) ps_watch_tell_all(w, PS_ERR_LOST, ps_err_message());
-    return err;
+    for (int r = 0; r < ps_comm_size(w->comm); r++) {
+        const note *state = r == ps_comm_rank(w->comm) ? &w->own : &w->peers[r].last;
+        if (state->waits_for == lost && r != lost) return r;
+    }
+    return -1;
 }
 
-static ps_err check_silence(ps_watch *w, int64_t now)
+static ps_err lost_rank(const ps_watch *w, int lost, double silent_s)
+{
+    char who[RANK_BYTES], waiter[RANK_BYTES] = "";
+    const int waiting = find_waiter(w, lost);
+    describe_rank(w, lost, who);
+    if (waiting >= 0) describe_rank(w, waiting, waiter);
+    return PS_FAIL(PS_ERR_LOST, "%s gave no sign of life for %.1f s%s%s%s", who, silent_s,
+                   waiting >= 0 ? "; " : "", waiter, waiting >= 0 ? " waits for it" : "");
+}
+
+/* Rank 0 speaks for all. Without it rank 1 does: the others leave it the time to do so, since the
+ * first rank that leaves may end all. */
+static double deadline_s(const ps_watch *w)
+{
+    const double grace_s = 0.5 * w->timeout_s < GRACE_MAX_S ? 0.5 * w->timeout_s : GRACE_MAX_S;
+    return ps_comm_rank(w->comm) > 1 ? w->timeout_s + grace_s : w->timeout_s;
+}
+
+static ps_err check_silence(const ps_watch *w, int64_t now)
 {
     const int end = ps_comm_rank(w->comm) == 0 ? ps_comm_size(w->comm) : 1;
     for (int r = 0; r < end; r++) {
         if (r == ps_comm_rank(w->comm) || w->peers[r].last.suspended) continue;
         const double silent_s = ps_clock_seconds_between(w->peers[r].seen_ns, now);
-        if (silent_s > w->timeout_s) return lost_rank(w, r, silent_s);
+        if (silent_s > deadline_s(w)) return lost_rank(w, r, silent_s);
     }
     return PS_OK;
 }
@@ -216,14 +245,15 @@ static ps_err check_progress(ps_watch *w, int64_t now)
         longest = r;
         longest_ns = w->peers[r].last.waiting_ns;
     }
-    char who[160] = "";
-    if (longest > 0)
-        snprintf(who, sizeof who, ": rank %d (%s) waits for rank %d", longest,
-                 ps_comm_host(w->comm, longest), w->peers[longest].last.waits_for);
-    const ps_err err = PS_FAIL(
-        PS_ERR_LOST, "nothing has moved for %.1f s although work is under way%s", still_s, who);
-    ps_watch_tell_all(w, PS_ERR_LOST, ps_err_message());
-    return err;
+    if (longest < 0)
+        return PS_FAIL(PS_ERR_LOST, "nothing has moved for %.1f s although work is under way",
+                       still_s);
+    char waiter[RANK_BYTES], who[RANK_BYTES];
+    describe_rank(w, longest, waiter);
+    describe_rank(w, w->peers[longest].last.waits_for, who);
+    return PS_FAIL(PS_ERR_LOST,
+                   "nothing has moved for %.1f s although work is under way; %s waits for %s",
+                   still_s, waiter, who);
 }
 
 ps_err ps_watch_poll(ps_watch *w)

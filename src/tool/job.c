@@ -340,12 +340,13 @@ static void release(ps_job *job)
     ps_opt_release(&job->parsed);
 }
 
-/* A job that lost a rank cannot agree any more: whoever found out says so, and all leave. */
+/* A job that lost a rank cannot agree any more: whoever found out says so, and all leave. The line
+ * comes first, since the launcher ends all of them when the first leaves. */
 static _Noreturn void leave(ps_job *job, ps_err err)
 {
     if (!job->watch || !ps_watch_is_told(job->watch)) {
         ps_log(PS_LOG_ERROR, "%s", ps_err_message());
-        if (job->watch && job->rank != 0) ps_watch_tell_all(job->watch, err, ps_err_message());
+        if (job->watch) ps_watch_tell_all(job->watch, err, ps_err_message());
     }
     ps_comm_abort(job->comm, ps_err_exit_status(err));
 }
@@ -423,6 +424,7 @@ int ps_job_main_alone(const ps_job_command *c, ps_job *job, int argc, char **arg
         // The others wait as long as the work takes.
         err = ps_comm_wait_agree(job->comm, err);
     }
+    if (err == PS_ERR_LOST) leave(job, err);
     return finish(job, err);
 }
 

@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -156,6 +158,83 @@ START_TEST(only_regular_files_are_mapped)
     ps_file_map_close(&map);
 }
 END_TEST
+
+START_TEST(a_mapped_file_that_was_written_to_is_noticed)
+{
+    make_file("f", "mapped", 6);
+    ps_file_map map;
+    ck_assert_int_eq(ps_file_map_open("f", &map), PS_OK);
+    ck_assert_int_eq(ps_file_map_check(&map, "f"), PS_OK);
+    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1}};
+    ck_assert_int_eq(utimensat(AT_FDCWD, "f", times, 0), 0);
+    expect_failure(ps_file_map_check(&map, "f"), PS_ERR_IO,
+                   "f: was written to while it was in use; the results may be wrong");
+    ps_file_map_close(&map);
+}
+END_TEST
+
+START_TEST(a_file_renamed_over_a_mapped_one_is_no_matter)
+{
+    make_file("f", "mapped", 6);
+    make_file("new", "another", 7);
+    ps_file_map map;
+    ck_assert_int_eq(ps_file_map_open("f", &map), PS_OK);
+    ck_assert_int_eq(rename("new", "f"), 0);
+    ck_assert_int_eq(ps_file_map_check(&map, "f"), PS_OK);
+    ck_assert_mem_eq(map.data, "mapped", 6);
+    ps_file_map_close(&map);
+}
+END_TEST
+
+/* Reads behind the new end of a file that was cut; its standard error goes to the file "said". */
+static void read_what_was_cut(bool close_first)
+{
+    make_file("f", "", 0);
+    ck_assert_int_eq(truncate("f", 3 * 4096), 0);
+    ps_file_map map;
+    ck_assert_int_eq(ps_file_map_open("f", &map), PS_OK);
+    const volatile unsigned char *data = map.data;
+    if (close_first) {
+        ps_file_map_close(&map);
+        const int fd = open("f", O_RDONLY);
+        data = mmap(NULL, 3 * 4096, PROT_READ, MAP_SHARED, fd, 0);
+    }
+    make_file("said", "", 0);
+    const int said = open("said", O_WRONLY);
+    dup2(said, STDERR_FILENO);
+    ck_assert_int_eq(truncate("f", 10), 0);
+    _exit(data[2 * 4096 + 5] == 0 ? 50 : 51);
+}
+
+static int status_of_reading(bool close_first)
+{
+    int status;
+    const pid_t child = fork();
+    if (child == 0) read_what_was_cut(close_first);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    return status;
+}
+
+START_TEST(a_mapped_file_that_is_cut_ends_the_process_with_one_line)
+{
+    const int status = status_of_reading(false);
+    ck_assert(WIFEXITED(status));
+    ck_assert_int_eq(WEXITSTATUS(status), 1);
+    expect_contents("said", "pipestep: error: f: was cut short while it was in use, or cannot be "
+                            "read any more (offset 8197)\n");
+}
+END_TEST
+
+#ifndef __SANITIZE_ADDRESS__
+START_TEST(a_bus_error_elsewhere_stays_what_it_is)
+{
+    const int status = status_of_reading(true);
+    ck_assert(WIFSIGNALED(status));
+    ck_assert_int_eq(WTERMSIG(status), SIGBUS);
+    expect_contents("said", "");
+}
+END_TEST
+#endif
 
 START_TEST(reading_at_an_offset_is_whole_or_an_error)
 {
@@ -349,6 +428,12 @@ static void add_tests(TCase *tcase)
     tcase_add_test(tcase, a_mapped_file_shows_its_bytes);
     tcase_add_test(tcase, an_empty_file_maps_to_nothing);
     tcase_add_test(tcase, only_regular_files_are_mapped);
+    tcase_add_test(tcase, a_mapped_file_that_was_written_to_is_noticed);
+    tcase_add_test(tcase, a_file_renamed_over_a_mapped_one_is_no_matter);
+    tcase_add_test(tcase, a_mapped_file_that_is_cut_ends_the_process_with_one_line);
+#ifndef __SANITIZE_ADDRESS__
+    tcase_add_test(tcase, a_bus_error_elsewhere_stays_what_it_is);
+#endif
     tcase_add_test(tcase, reading_at_an_offset_is_whole_or_an_error);
     tcase_add_test(tcase, identity_changes_with_the_file);
     tcase_add_test(tcase, a_writer_replaces_the_file_at_commit_only);
