@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <sched.h>
+#include <stdio.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -43,6 +44,7 @@ struct ps_ring {
     int posted[BUFFERS_MAX]; // queue of indices
     int first_posted, n_posted;
     ps_err poke_err;
+    char poke_message[PS_ERR_MESSAGE_BYTES]; // others may fail, and be forgiven, before it is told
     int64_t waited_ns;
     uint64_t sent_bytes;
 };
@@ -247,7 +249,7 @@ static void pause_between(const ps_ring *ring, int64_t turn)
 ps_err ps_ring_receive(ps_ring *ring, ps_ring_buffer **out)
 {
     *out = NULL;
-    if (ring->poke_err) return ring->poke_err;
+    if (ring->poke_err) return PS_FAIL(ring->poke_err, "%s", ring->poke_message);
     const int64_t begin = ps_clock_now_ns();
     ps_watch_waits_for(ring->watch, (ring->rank + ring->size - 1) % ring->size);
     ps_err err = PS_OK;
@@ -277,7 +279,10 @@ void ps_ring_poke(void *arg)
                                MPI_STATUS_IGNORE);
     }
     ps_watch_progress(ring->watch);
-    if (!ring->poke_err) ring->poke_err = ps_watch_poll(ring->watch);
+    if (ring->poke_err) return;
+    ring->poke_err = ps_watch_poll(ring->watch);
+    if (ring->poke_err)
+        snprintf(ring->poke_message, sizeof ring->poke_message, "%s", ps_err_message());
 }
 
 ps_err ps_ring_flush(ps_ring *ring)

@@ -49,6 +49,9 @@ int scratch_count(void);
 /* Removes a file, or a directory with all that is in it. */
 void scratch_remove(const char *path);
 
+/* The same outside of tests. */
+bool scratch_try_remove(const char *path);
+
 /* Fails unless the last error's message is, or contains, this text. */
 #define assert_message(text) ck_assert_str_eq(ps_err_message(), (text))
 #define assert_mentions(text)                                                                      \
