@@ -5,8 +5,9 @@
  * from there: a buffer is receiving, in the rank's hands, or being sent, and is posted again as
  * soon as its send has left. Rank 0 has buffers of its own to inject from, and posts a received one
  * again when it releases it. With no more than size*depth - 1 parcels in flight some rank always
- * has a buffer posted for the next one: nothing unexpected arrives, nothing grows, nothing waits in
- * a circle.
+ * has a buffer posted for the next one: nothing waits in a circle. In front of a rank that lags, by
+ * more than its depth, parcels wait inside MPI, no more than there are in flight: as copies if they
+ * are small, as a header and a sender's buffer if not.
  *
  * A ring of one hands the parcel to itself; nobody else needs to know.
  *
