@@ -66,6 +66,20 @@ size_t ps_parcel_seal(const ps_parcel *parcel, int n_data)
     return parcel->head->bytes;
 }
 
+static bool head_is_sane(const ps_parcel_head *head, const ps_parcel_limits *limits)
+{
+    size_t data; // n_data * stride fits: both are 32 bits wide
+    if (!ps_mem_mul((size_t)head->n_data * head->stride, sizeof(float), &data)) return false;
+    if (head->kind == PS_PARCEL_STOP) {
+        return head->n_actions == 0 && head->n_rows == 0 && data == limits->report_bytes &&
+               data_offset(0) + data == head->bytes;
+    }
+    return head->kind == PS_PARCEL_WORK && head->n_actions <= actions_max(limits) &&
+           head->n_rows <= (uint32_t)limits->rows_max && head->stride == limits->stride &&
+           head->n_data <= head->n_rows &&
+           data_offset((size_t)head->n_actions + head->n_rows) + data == head->bytes;
+}
+
 static bool entries_are_sane(const ps_parcel *p, const ps_parcel_limits *limits)
 {
     for (uint32_t i = 0; i < p->head->n_actions; i++) {
@@ -96,15 +110,8 @@ ps_err ps_parcel_open(char *buffer, size_t bytes, uint64_t sequence, const ps_pa
     if (head->sequence != sequence)
         return PS_FAIL(PS_ERR_LOST, "parcel %llu arrived where %llu was expected",
                        (unsigned long long)head->sequence, (unsigned long long)sequence);
-    const bool stop = head->kind == PS_PARCEL_STOP;
-    const size_t data = (size_t)head->n_data * head->stride * sizeof(float);
-    const bool fits = (head->kind == PS_PARCEL_WORK || stop) &&
-                      head->n_actions <= actions_max(limits) &&
-                      head->n_rows <= (uint32_t)limits->rows_max &&
-                      (stop || (head->stride == limits->stride && head->n_data <= head->n_rows)) &&
-                      data_offset((size_t)head->n_actions + head->n_rows) + data == bytes;
     *out = point_into(buffer, head->n_actions, head->n_rows);
-    if (!fits || !entries_are_sane(out, limits))
+    if (!head_is_sane(head, limits) || !entries_are_sane(out, limits))
         return PS_FAIL(PS_ERR_LOST, "parcel %llu: its head contradicts this run's sizes",
                        (unsigned long long)sequence);
     return PS_OK;
