@@ -19,6 +19,7 @@ endif
 export OMPI_CC = $(CC)
 export MPICH_CC = $(CC)
 
+COMMA := ,
 FLAVOUR := $(notdir $(firstword $(CC)))$(if $(filter mpicc,$(MPICC)),,-$(notdir $(MPICC)))
 B := build/$(MODE)$(if $(filter gcc,$(FLAVOUR)),,-$(FLAVOUR))
 Q := $(if $(filter 0,$(V)),@,)
@@ -140,6 +141,10 @@ $(B)/tests/%: tests/%.c $(SUPPORT) $(LIB)
 
 # The law of no allocation after the start: our own calls are counted, those inside libraries are not.
 LINK_test_no_allocation := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=mmap
+
+# Several ranks' watches in one process, under a clock of the test's own.
+LINK_test_watch := $(addprefix -Wl$(COMMA)--wrap=,ps_clock_now_ns ps_clock_sleep_us ps_comm_rank ps_comm_size \
+                   ps_comm_host ps_comm_set_idle ps_comm_note_send ps_comm_note_receive)
 
 .PHONY: test unit mpi cli golden
 ## test: installs or names what is missing, builds, runs all tests; closes with "N passed, N failed"
