@@ -71,7 +71,8 @@ static ps_err split_by_hand(const char *text, int n_layers, int n_stages, int *c
     while (*at != '\0') {
         char *end;
         const long count = strtol(at, &end, 10);
-        if (end == at || count < 0 || count > n_layers || (*end != ',' && *end != '\0'))
+        if (end == at || count < 0 || count > n_layers || (*end != ',' && *end != '\0') ||
+            (*end == ',' && end[1] == '\0'))
             return PS_FAIL(PS_ERR_USAGE, "--split %s: \"%s\" is not a number of layers", text, at);
         if (n == n_stages)
             return PS_FAIL(PS_ERR_USAGE, "--split %s: names more stages than the %d ranks", text,
