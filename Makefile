@@ -146,6 +146,12 @@ LINK_test_no_allocation := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap
 LINK_test_watch := $(addprefix -Wl$(COMMA)--wrap=,ps_clock_now_ns ps_clock_sleep_us ps_comm_rank ps_comm_size \
                    ps_comm_host ps_comm_set_idle ps_comm_note_send ps_comm_note_receive)
 
+# What drives a pipeline, over one that keeps books (tests/support/fake_pipeline.h).
+LINK_FAKE_PIPELINE := $(addprefix -Wl$(COMMA)--wrap=ps_pipeline_,in_flight can_submit submit collect logits release)
+LINK_test_sched := $(LINK_FAKE_PIPELINE)
+LINK_test_generate := $(LINK_FAKE_PIPELINE)
+LINK_test_score := $(LINK_FAKE_PIPELINE)
+
 .PHONY: test unit mpi cli golden
 ## test: installs or names what is missing, builds, runs all tests; closes with "N passed, N failed"
 test:
