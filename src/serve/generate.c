@@ -330,7 +330,9 @@ static ps_err begin_wave(ps_generate *g, ps_sched *sched, job *j, const float *l
     ps_finish *finish = ps_mem_new((size_t)wave, sizeof *finish);
     ps_err err = PS_OK;
     g->counts.prompt_tokens += j->request.prompt.n;
-    g->counts.prompt_ns += ps_clock_now_ns() - j->added_ns;
+    g->counts.n_prompts++;
+    g->counts.last_prompt_ns = ps_clock_now_ns();
+    g->counts.prompt_ns += g->counts.last_prompt_ns - j->added_ns;
     for (int i = 0; i < wave && !err; i++) {
         err = draw(g, &sequences[i], logits, &finish[i]);
         if (err || i == 0 || finish[i] != PS_FINISH_NONE) continue;

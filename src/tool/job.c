@@ -15,8 +15,6 @@
 
 enum { SLOTS_DEFAULT = 16, SLOTS_PER_RANK = 4, TOKENIZER_WHERE_BYTES = 64 };
 
-static const int64_t CONTEXT_ENDLESS = INT64_C(1) << 48;
-
 /* ---- before MPI ---- */
 
 static ps_err parse(const ps_job_command *c, ps_job *job, int argc, char **argv)
@@ -115,7 +113,7 @@ ps_err ps_job_model_path(const ps_job *job, char **out)
                    program);
 }
 
-static ps_err open_tokenizer(ps_job *job)
+ps_err ps_job_open_tokenizer(ps_job *job)
 {
     if (job->ckpt.tokenizer.len == 0) return PS_OK;
     PS_TRY(ps_tokenizer_open(job->ckpt.tokenizer.data, job->ckpt.tokenizer.len, job->ckpt.path,
@@ -133,7 +131,7 @@ static ps_err load_index(ps_job *job)
     char *path;
     ps_err err = ps_job_model_path(job, &path);
     if (!err && job->rank == 0) err = ps_ckpt_open(path, &job->ckpt);
-    if (!err && job->rank == 0) err = open_tokenizer(job);
+    if (!err && job->rank == 0) err = ps_job_open_tokenizer(job);
     err = ps_comm_agree(job->comm, err);
     ps_text index = {0};
     if (!err) {
@@ -157,7 +155,7 @@ ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_ne
 {
     const bool endless = ps_spec_is_endless(spec);
     int64_t context = needs->longest;
-    if (endless && context > CONTEXT_ENDLESS) context = CONTEXT_ENDLESS;
+    if (endless && context > PS_CONTEXT_ENDLESS) context = PS_CONTEXT_ENDLESS;
     if (!endless && spec->context > 0 && context > spec->context) context = spec->context;
     if (run->context > 0) context = run->context;
     if (!endless && context > INT32_MAX)
@@ -207,7 +205,9 @@ static ps_err check_memory(const ps_job *job)
     // Ranks of one host share its memory; a limit of the process is each rank's own.
     const bool shared = strcmp(source, "machine") == 0 || strcmp(source, "cgroup") == 0;
     const size_t share = shared ? limit / (size_t)ps_comm_local_size(job->comm) : limit;
-    return ps_plan_check_memory(&job->plan, job->rank, job->rank + 1, share, source);
+    const size_t taken = shared ? ps_mem_resident() : ps_mem_mapped();
+    return ps_plan_check_memory(&job->plan, job->rank, job->rank + 1,
+                                share > taken ? share - taken : 0, source);
 }
 
 static ps_err make_plan(ps_job *job, int n_threads)

@@ -61,6 +61,9 @@ int ps_job_main(const ps_job_command *command, ps_job *job, int argc, char **arg
 /* The same for commands that need no pipeline: rank 0 runs `work`, the others wait. */
 int ps_job_main_alone(const ps_job_command *command, ps_job *job, int argc, char **argv);
 
+/* The tokenizer of the model that is open, into job->tokenizer; it stays NULL if there is none. */
+ps_err ps_job_open_tokenizer(ps_job *job) PS_MUST_CHECK;
+
 /* Path of the model: the first positional, or the model that ships. Owned by the caller. */
 ps_err ps_job_model_path(const ps_job *job, char **out) PS_MUST_CHECK;
 
