@@ -130,6 +130,7 @@ ps_err ps_generate_check(const ps_request *request, const ps_spec *spec, const p
     if (request->n_logprobs < -1 || request->n_logprobs > PS_REQUEST_LOGPROBS_MAX)
         return PS_FAIL(PS_ERR_USAGE, "logprobs is %d, wanted 0..%d", request->n_logprobs,
                        PS_REQUEST_LOGPROBS_MAX);
+    PS_TRY(ps_stop_check(request->stops, request->n_stops));
     ps_sample_params sampling = request->sampling;
     sampling.end_tokens = spec->eos_ids;
     sampling.n_end_tokens = spec->n_eos;
