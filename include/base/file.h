@@ -56,13 +56,15 @@ ps_err ps_file_identify(const char *path, ps_file_identity *out) PS_MUST_CHECK;
 /* Atomic replacement: open, write any number of times, then commit or abandon. */
 typedef struct ps_file_writer {
     char *path;      // final name, owned
-    char *temporary; // name while being written, owned
+    char *temporary; // name while being written, owned; NULL for a device or pipe
     int fd;
     char *buffer; // owned
     size_t used;
     ps_err err; // first error; later writes do nothing
 } ps_file_writer;
 
+/* A device or a pipe (/dev/stderr, a shell's >(command)) cannot be replaced and is written to as it
+ * is. */
 ps_err ps_file_writer_open(const char *path, ps_file_writer *out) PS_MUST_CHECK;
 void ps_file_writer_write(ps_file_writer *w, const void *bytes, size_t n);
 
@@ -70,6 +72,15 @@ void ps_file_writer_write(ps_file_writer *w, const void *bytes, size_t n);
  * released in every case; on error the temporary file is removed and the old file untouched. */
 ps_err ps_file_writer_commit(ps_file_writer *w) PS_MUST_CHECK;
 void ps_file_writer_abandon(ps_file_writer *w);
+
+/* Whether `path` can be written, before the work whose result goes there: an error for a directory,
+ * or when its own directory is missing or read-only. *out is the file to replace: the path, or what
+ * it links to; owned by the caller. *regular is false for a device or pipe; NULL: such a thing is an
+ * error too. */
+ps_err ps_file_find_target(const char *path, bool *regular, char **out) PS_MUST_CHECK;
+
+/* Whether both names lead to one file that is there. */
+bool ps_file_is_same(const char *a, const char *b);
 
 /* The two halves for writers that do their own output (HDF5): a fresh temporary name beside `path`
  * (owned by the caller), and the fsync + rename + fsync of the directory that makes it final. */

@@ -84,5 +84,6 @@ size_t ps_mem_limit(const char **source);
 /* Largest and present resident set of this process, in bytes, from the kernel. */
 size_t ps_mem_peak_resident(void);
 size_t ps_mem_resident(void);
+size_t ps_mem_mapped(void); // address space, which RLIMIT_AS bounds
 
 #endif

@@ -24,8 +24,11 @@ typedef struct ps_limits {
     int rows_max;    // rows of a parcel
     int chunk_rows;  // rows of one slot in a parcel
     int n_slots;     // sequences at a time
-    int64_t context; // positions of a sequence; bounds caches of layers without a window
+    int64_t context; // positions of a sequence; caches and tables are made for no more
 } ps_limits;
+
+/* The context of a sequence without an end. */
+#define PS_CONTEXT_ENDLESS (INT64_C(1) << 48)
 
 typedef struct ps_rows {
     int n;

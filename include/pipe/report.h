@@ -13,7 +13,7 @@ typedef struct ps_stage_report {
     int32_t rank, first_layer, end_layer, n_threads;
     int64_t wall_ns; // from the first parcel to STOP
     int64_t busy_ns; // computing
-    int64_t wait_ns; // waiting for the previous stage
+    int64_t wait_ns; // waiting for the previous stage, since the first parcel
     int64_t send_ns; // packing and handing over
     uint64_t parcels, rows;
     uint64_t sent_bytes;

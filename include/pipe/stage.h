@@ -38,12 +38,16 @@ typedef struct ps_stage {
     ps_region region;
     size_t weight_bytes;    // read by one parcel
     int64_t begun_ns;       // of the first parcel; 0 before
+    int64_t idle_ns;        // waited for it
     ps_stage_report report; // filled as the work goes
 } ps_stage;
 
 /* Local but for the ring; the caller agrees on the outcome with the other ranks. */
 ps_err ps_stage_open(const ps_stage_params *params, ps_stage *out) PS_MUST_CHECK;
 void ps_stage_close(ps_stage *stage);
+
+/* The first call begins the time of the report. */
+void ps_stage_begin(ps_stage *stage);
 
 /* Does a WORK parcel's actions and blocks; returns the rows of data that go on. */
 int ps_stage_step(ps_stage *stage, const ps_parcel *parcel);

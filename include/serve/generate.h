@@ -60,7 +60,9 @@ ps_err ps_generate_step(ps_generate *g) PS_MUST_CHECK;
 typedef struct ps_generate_counts {
     uint64_t prompt_tokens, new_tokens, requests;
     int64_t begun_ns, first_token_ns, last_token_ns; // 0: not yet
-    int64_t prompt_ns;                               // until the first token, summed over requests
+    uint64_t n_prompts;                              // that have come to their first token
+    int64_t prompt_ns;      // from a request's start to its first token, summed over n_prompts
+    int64_t last_prompt_ns; // when the last of them did
     float *token_ms; // [n_token_ms] times between tokens of a sequence, the last 65536; owned
     size_t n_token_ms;
 } ps_generate_counts;

@@ -35,8 +35,11 @@ typedef struct ps_stop_string {
 
 typedef struct ps_stop ps_stop;
 
+/* PS_ERR_USAGE for an empty string, PS_ERR_LIMIT for too many or too long ones. */
+ps_err ps_stop_check(const ps_stop_string *strings, int n_strings) PS_MUST_CHECK;
+
 /* Copies the strings; none at all is fine and holds nothing back. Owned by the caller.
- * Errors: PS_ERR_USAGE for an empty string, PS_ERR_LIMIT for too many or too long ones. */
+ * Errors: those of ps_stop_check. */
 ps_err ps_stop_new(const ps_stop_string *strings, int n_strings, ps_stop **out) PS_MUST_CHECK;
 void ps_stop_free(ps_stop *s);
 

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -21,6 +22,14 @@ static ps_err fail_errno(const char *path, const char *verb)
     return PS_FAIL(PS_ERR_IO, "%s: cannot %s: %s", path, verb, strerror(errno));
 }
 
+static ps_err fail_kind(const char *path, const struct stat *status)
+{
+    return PS_FAIL(PS_ERR_IO, "%s: is %s, wanted a regular file", path,
+                   S_ISDIR(status->st_mode)    ? "a directory"
+                   : S_ISFIFO(status->st_mode) ? "a FIFO"
+                                               : "a device");
+}
+
 static ps_err open_regular(const char *path, int *fd, struct stat *status)
 {
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -29,10 +38,7 @@ static ps_err open_regular(const char *path, int *fd, struct stat *status)
     if (fstat(*fd, status) != 0) {
         err = fail_errno(path, "stat");
     } else if (!S_ISREG(status->st_mode)) {
-        err = PS_FAIL(PS_ERR_IO, "%s: is %s, wanted a regular file", path,
-                      S_ISDIR(status->st_mode)    ? "a directory"
-                      : S_ISFIFO(status->st_mode) ? "a FIFO"
-                                                  : "a device");
+        err = fail_kind(path, status);
     }
     if (err) close(*fd);
     return err;
@@ -237,6 +243,50 @@ ps_err ps_file_write_all(int fd, const void *bytes, size_t n, const char *what)
     return PS_OK;
 }
 
+bool ps_file_is_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* The directory that holds `path`; owned by the caller. */
+static char *directory_of(const char *path)
+{
+    char *directory = ps_mem_copy_text(path);
+    char *slash = strrchr(directory, '/');
+    if (slash) {
+        slash[slash == directory] = '\0';
+        return directory;
+    }
+    ps_mem_free(directory);
+    return ps_mem_copy_text(".");
+}
+
+ps_err ps_file_find_target(const char *path, bool *regular, char **out)
+{
+    *out = NULL;
+    struct stat status;
+    const bool exists = stat(path, &status) == 0;
+    const bool replaced = !exists || S_ISREG(status.st_mode);
+    if (exists && (S_ISDIR(status.st_mode) || (!replaced && !regular)))
+        return fail_kind(path, &status);
+    struct stat link;
+    const bool is_link = lstat(path, &link) == 0 && S_ISLNK(link.st_mode);
+    char *real = is_link && exists && replaced ? realpath(path, NULL) : NULL;
+    *out = ps_mem_copy_text(real ? real : path);
+    free(real);
+    if (regular) *regular = replaced;
+    if (!replaced) return PS_OK;
+    char *directory = directory_of(*out);
+    const bool good = access(directory, W_OK) == 0;
+    ps_mem_free(directory);
+    if (good) return PS_OK;
+    const ps_err err = fail_errno(path, "create");
+    ps_mem_free(*out);
+    *out = NULL;
+    return err;
+}
+
 char *ps_file_temporary_name(const char *path)
 {
     ps_text name = {0};
@@ -247,16 +297,13 @@ char *ps_file_temporary_name(const char *path)
 /* fsync of the directory that holds `path`, so that a rename survives a power cut. */
 static ps_err sync_directory_of(const char *path)
 {
-    char *directory = ps_mem_copy_text(path);
-    char *slash = strrchr(directory, '/');
-    if (slash) slash[slash == directory] = '\0';
-    const char *name = slash ? directory : ".";
-    const int fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char *directory = directory_of(path);
+    const int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     ps_err err = PS_OK;
     // Some file systems cannot sync a directory (EINVAL): the rename is then as safe as they make
     // it.
-    if (fd < 0) err = fail_errno(name, "open directory");
-    if (!err && fsync(fd) != 0 && errno != EINVAL) err = fail_errno(name, "fsync directory");
+    if (fd < 0) err = fail_errno(directory, "open directory");
+    if (!err && fsync(fd) != 0 && errno != EINVAL) err = fail_errno(directory, "fsync directory");
     if (fd >= 0) close(fd);
     ps_mem_free(directory);
     return err;
@@ -276,14 +323,21 @@ ps_err ps_file_publish(const char *temporary, const char *path)
 ps_err ps_file_writer_open(const char *path, ps_file_writer *out)
 {
     *out = (ps_file_writer){.fd = -1};
-    char *temporary = ps_file_temporary_name(path);
-    const int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    bool regular;
+    char *target;
+    PS_TRY(ps_file_find_target(path, &regular, &target));
+    char *temporary = regular ? ps_file_temporary_name(target) : NULL;
+    // A FIFO that nobody reads is an error, not a wait.
+    const int fd = regular ? open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)
+                           : open(target, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
-        const ps_err err = fail_errno(path, "create");
+        const ps_err err = fail_errno(path, regular ? "create" : "open");
         ps_mem_free(temporary);
+        ps_mem_free(target);
         return err;
     }
-    *out = (ps_file_writer){.path = ps_mem_copy_text(path),
+    if (!regular) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    *out = (ps_file_writer){.path = target,
                             .temporary = temporary,
                             .fd = fd,
                             .buffer = ps_mem_new(WRITE_BUFFER_BYTES, 1)};
@@ -321,8 +375,8 @@ ps_err ps_file_writer_commit(ps_file_writer *w)
     flush(w);
     ps_err err = w->err;
     if (close(w->fd) != 0 && !err) err = fail_errno(w->path, "close");
-    if (!err) err = ps_file_publish(w->temporary, w->path);
-    if (err) unlink(w->temporary);
+    if (!err && w->temporary) err = ps_file_publish(w->temporary, w->path);
+    if (err && w->temporary) unlink(w->temporary);
     writer_release(w);
     return err;
 }
@@ -331,7 +385,7 @@ void ps_file_writer_abandon(ps_file_writer *w)
 {
     if (w->fd < 0) return;
     close(w->fd);
-    unlink(w->temporary);
+    if (w->temporary) unlink(w->temporary);
     writer_release(w);
 }
 

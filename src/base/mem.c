@@ -208,19 +208,38 @@ size_t ps_mem_limit(const char **source)
     return limits[least].bytes;
 }
 
+/* Not getrusage: its maximum begins with that of the process that started this one. */
 size_t ps_mem_peak_resident(void)
 {
-    struct rusage usage;
-    if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
-    return (size_t)usage.ru_maxrss * 1024;
+    FILE *f = fopen("/proc/self/status", "re");
+    if (!f) return 0;
+    char line[256];
+    unsigned long long kib = 0;
+    while (fgets(line, sizeof line, f)) {
+        if (sscanf(line, "VmHWM: %llu kB", &kib) == 1) break;
+    }
+    fclose(f);
+    return (size_t)kib * 1024;
+}
+
+/* Pages of this process: all that are mapped, and those in memory. */
+static bool read_statm(unsigned long long *mapped, unsigned long long *resident)
+{
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (!f) return false;
+    const bool ok = fscanf(f, "%llu %llu", mapped, resident) == 2;
+    fclose(f);
+    return ok;
 }
 
 size_t ps_mem_resident(void)
 {
-    FILE *f = fopen("/proc/self/statm", "re");
-    if (!f) return 0;
-    unsigned long long total = 0, resident = 0;
-    const bool ok = fscanf(f, "%llu %llu", &total, &resident) == 2;
-    fclose(f);
-    return ok ? (size_t)resident * (size_t)sysconf(_SC_PAGESIZE) : 0;
+    unsigned long long mapped, resident;
+    return read_statm(&mapped, &resident) ? (size_t)resident * (size_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+size_t ps_mem_mapped(void)
+{
+    unsigned long long mapped, resident;
+    return read_statm(&mapped, &resident) ? (size_t)mapped * (size_t)sysconf(_SC_PAGESIZE) : 0;
 }

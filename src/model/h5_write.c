@@ -30,8 +30,10 @@ static hid_t make_access(void)
 ps_err ps_h5_create(const char *path, ps_h5_writer **out)
 {
     *out = NULL;
+    char *target;
+    PS_TRY(ps_file_find_target(path, NULL, &target));
     ps_h5_quiet();
-    char *temporary = ps_file_temporary_name(path);
+    char *temporary = ps_file_temporary_name(target);
     const hid_t access = make_access(), creation = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_obj_track_times(creation, false);
     const hid_t id = H5Fcreate(temporary, H5F_ACC_TRUNC, creation, access);
@@ -42,10 +44,11 @@ ps_err ps_h5_create(const char *path, ps_h5_writer **out)
     if (err) {
         unlink(temporary); // a full disk takes the name, but not the first block
         ps_mem_free(temporary);
+        ps_mem_free(target);
         return err;
     }
     *out = ps_mem_new(1, sizeof **out);
-    **out = (ps_h5_writer){.id = id, .path = ps_mem_copy_text(path), .temporary = temporary};
+    **out = (ps_h5_writer){.id = id, .path = target, .temporary = temporary};
     return PS_OK;
 }
 

@@ -77,6 +77,7 @@ ps_err ps_pipeline_submit(ps_pipeline *p, const ps_batch *batch, uint64_t *seque
             .position = row->position, .slot = row->slot, .wants_logits = row->wants_logits};
         p->tokens[r] = row->token;
     }
+    ps_stage_begin(&p->stage);
     const int64_t begin = ps_clock_now_ns();
     ps_stage_embed(p->stage.model, p->tokens, batch->n_rows, parcel.data);
     p->stage.report.busy_ns += ps_clock_now_ns() - begin;

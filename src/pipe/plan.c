@@ -181,11 +181,15 @@ ps_err ps_plan_check_memory(const ps_plan *plan, int first, int end, size_t limi
         if (!ps_mem_add(sum, ps_plan_all_bytes(&plan->stages[s]), &sum)) sum = SIZE_MAX;
     }
     if (sum <= limit_bytes) return PS_OK;
-    return PS_FAIL(
-        PS_ERR_LIMIT,
-        "stages %d..%d need %.1f MiB (weights, caches, buffers), the %s allows %.1f MiB: take "
-        "more ranks, a smaller --ctx or fewer --slots",
-        first, end - 1, mib(sum), limit_source, mib(limit_bytes));
+    char who[48];
+    if (end == first + 1)
+        snprintf(who, sizeof who, "stage %d needs", first);
+    else
+        snprintf(who, sizeof who, "stages %d..%d need", first, end - 1);
+    return PS_FAIL(PS_ERR_LIMIT,
+                   "%s %.1f MiB (weights, caches, buffers), the limit (%s) leaves %.1f MiB: take "
+                   "more ranks, a smaller --ctx or fewer --slots",
+                   who, mib(sum), limit_source, mib(limit_bytes));
 }
 
 void ps_plan_describe(const ps_plan *plan, ps_text *out)
@@ -205,12 +209,15 @@ void ps_plan_describe(const ps_plan *plan, ps_text *out)
                         mib(stage->size.buffer_bytes + stage->ring_bytes),
                         mib(ps_plan_all_bytes(stage)), mib(stage->cost_bytes));
     }
+    char context[32] = "not bounded";
+    if (plan->limits.context < PS_CONTEXT_ENDLESS)
+        snprintf(context, sizeof context, "%lld", (long long)plan->limits.context);
     ps_text_appendf(
         out,
-        "slots %d, context %lld, rows of a parcel %d, of a prompt chunk %d, parcels in flight "
+        "slots %d, context %s, rows of a parcel %d, of a prompt chunk %d, parcels in flight "
         "%d\nbytes a hop: %zu for one row, %zu for the largest parcel\n",
-        plan->limits.n_slots, (long long)plan->limits.context, plan->limits.rows_max,
-        plan->limits.chunk_rows, plan->in_flight, plan->hop_bytes, plan->parcel_bytes);
+        plan->limits.n_slots, context, plan->limits.rows_max, plan->limits.chunk_rows,
+        plan->in_flight, plan->hop_bytes, plan->parcel_bytes);
 }
 
 void ps_plan_to_json(const ps_plan *plan, ps_text *out)

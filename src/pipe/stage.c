@@ -113,10 +113,17 @@ static int keep_wanted(const ps_parcel *parcel)
     return n;
 }
 
+void ps_stage_begin(ps_stage *stage)
+{
+    if (stage->begun_ns != 0) return;
+    stage->begun_ns = ps_clock_now_ns();
+    stage->idle_ns = ps_ring_waited_ns(stage->ring);
+}
+
 int ps_stage_step(ps_stage *stage, const ps_parcel *parcel)
 {
+    ps_stage_begin(stage);
     const int64_t begin = ps_clock_now_ns();
-    if (stage->begun_ns == 0) stage->begun_ns = begin;
     const int n_rows = (int)parcel->head->n_rows;
     for (int r = 0; r < n_rows; r++) {
         stage->slots[r] = parcel->rows[r].slot;
@@ -141,7 +148,7 @@ void ps_stage_fill_report(ps_stage *stage, ps_stage_report *out)
 {
     ps_stage_report *r = &stage->report;
     r->wall_ns = stage->begun_ns ? ps_clock_now_ns() - stage->begun_ns : 0;
-    r->wait_ns = ps_ring_waited_ns(stage->ring);
+    r->wait_ns = stage->begun_ns ? ps_ring_waited_ns(stage->ring) - stage->idle_ns : 0;
     r->sent_bytes = ps_ring_sent_bytes(stage->ring);
     r->peak_resident_bytes = ps_mem_peak_resident();
     *out = *r;

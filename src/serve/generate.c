@@ -108,12 +108,6 @@ void ps_generate_counts_release(ps_generate_counts *counts)
     *counts = (ps_generate_counts){0};
 }
 
-/* Positions that a sequence may fill: SIZE_MAX when every layer has a window. */
-static int64_t context_of(const ps_spec *spec, const ps_limits *limits)
-{
-    return ps_spec_is_endless(spec) ? INT64_MAX : limits->context;
-}
-
 ps_err ps_generate_check(const ps_request *request, const ps_spec *spec, const ps_limits *limits)
 {
     if (request->prompt.n == 0) return PS_FAIL(PS_ERR_USAGE, "the prompt is empty");
@@ -123,10 +117,10 @@ ps_err ps_generate_check(const ps_request *request, const ps_spec *spec, const p
         return PS_FAIL(PS_ERR_USAGE, "prompt token %zu is %d, the vocabulary has 0..%d", i, id,
                        spec->vocab_size - 1);
     }
-    const int64_t context = context_of(spec, limits);
-    if (request->prompt.n > (uint64_t)context)
+    // Caches and tables are made for these positions: behind them nothing is right.
+    if (request->prompt.n > (uint64_t)limits->context)
         return PS_FAIL(PS_ERR_LIMIT, "the prompt has %zu tokens, the context %lld",
-                       request->prompt.n, (long long)context);
+                       request->prompt.n, (long long)limits->context);
     if (request->max_tokens < 0 && request->max_tokens != PS_REQUEST_ENDLESS)
         return PS_FAIL(PS_ERR_USAGE, "max_tokens is %lld, wanted 0 or more, or -1 for no end",
                        (long long)request->max_tokens);
@@ -136,7 +130,11 @@ ps_err ps_generate_check(const ps_request *request, const ps_spec *spec, const p
     if (request->n_logprobs < -1 || request->n_logprobs > PS_REQUEST_LOGPROBS_MAX)
         return PS_FAIL(PS_ERR_USAGE, "logprobs is %d, wanted 0..%d", request->n_logprobs,
                        PS_REQUEST_LOGPROBS_MAX);
-    return ps_sample_params_check(&request->sampling, spec->vocab_size);
+    PS_TRY(ps_stop_check(request->stops, request->n_stops));
+    ps_sample_params sampling = request->sampling;
+    sampling.end_tokens = spec->eos_ids;
+    sampling.n_end_tokens = spec->n_eos;
+    return ps_sample_params_check(&sampling, spec->vocab_size);
 }
 
 /* ---- sequences ---- */
@@ -154,6 +152,8 @@ static ps_err open_sequence(ps_generate *g, job *j, int sample, sequence *q)
     *q = (sequence){.job = j, .sample = sample, .completion = &j->completions[sample]};
     ps_sample_params params = j->request.sampling;
     params.sample = (uint32_t)sample;
+    params.end_tokens = g->params.spec->eos_ids;
+    params.n_end_tokens = g->params.spec->n_eos;
     PS_TRY(ps_sampler_new(&params, g->params.spec->vocab_size, &q->sampler));
     PS_TRY(ps_stop_new(j->request.stops, j->request.n_stops, &q->stop));
     if (g->params.tokenizer) q->detokenizer = ps_detokenizer_new(g->params.tokenizer, true);
@@ -273,8 +273,7 @@ static ps_finish finish_of(const ps_generate *g, const sequence *q, int32_t toke
     if (r->max_tokens >= 0 && q->n_new >= r->max_tokens) return PS_FINISH_LENGTH;
     // The token itself still needs a position to be fed at, if another is to follow.
     const int64_t known = (int64_t)r->prompt.n + q->n_new;
-    return known > context_of(g->params.spec, &g->params.limits) ? PS_FINISH_LENGTH
-                                                                 : PS_FINISH_NONE;
+    return known > g->params.limits.context ? PS_FINISH_LENGTH : PS_FINISH_NONE;
 }
 
 /* Draws a token for a sequence, shows its text, says whether the sequence ends. */
@@ -332,7 +331,9 @@ static ps_err begin_wave(ps_generate *g, ps_sched *sched, job *j, const float *l
     ps_finish *finish = ps_mem_new((size_t)wave, sizeof *finish);
     ps_err err = PS_OK;
     g->counts.prompt_tokens += j->request.prompt.n;
-    g->counts.prompt_ns += ps_clock_now_ns() - j->added_ns;
+    g->counts.n_prompts++;
+    g->counts.last_prompt_ns = ps_clock_now_ns();
+    g->counts.prompt_ns += g->counts.last_prompt_ns - j->added_ns;
     for (int i = 0; i < wave && !err; i++) {
         err = draw(g, &sequences[i], logits, &finish[i]);
         if (err || i == 0 || finish[i] != PS_FINISH_NONE) continue;

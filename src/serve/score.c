@@ -71,7 +71,7 @@ ps_err ps_score_check(const ps_tokens *tokens, const ps_spec *spec, const ps_lim
         return PS_FAIL(PS_ERR_USAGE, "token %zu is %d, the vocabulary has 0..%d", i, tokens->ids[i],
                        spec->vocab_size - 1);
     }
-    if (!ps_spec_is_endless(spec) && tokens->n > (uint64_t)limits->context)
+    if (tokens->n > (uint64_t)limits->context)
         return PS_FAIL(PS_ERR_LIMIT, "the sequence has %zu tokens, the context %lld", tokens->n,
                        (long long)limits->context);
     return PS_OK;

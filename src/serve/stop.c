@@ -56,10 +56,9 @@ static void build(automaton *a, const ps_stop_string *string)
     }
 }
 
-ps_err ps_stop_new(const ps_stop_string *strings, int n_strings, ps_stop **out)
+ps_err ps_stop_check(const ps_stop_string *strings, int n_strings)
 {
     assert(n_strings >= 0);
-    *out = NULL;
     if (n_strings > PS_STOP_MAX_STRINGS) {
         return PS_FAIL(PS_ERR_LIMIT, "stop: %d strings, at most %d are allowed", n_strings,
                        PS_STOP_MAX_STRINGS);
@@ -74,6 +73,13 @@ ps_err ps_stop_new(const ps_stop_string *strings, int n_strings, ps_stop **out)
                            i + 1, strings[i].n, PS_STOP_MAX_BYTES);
         }
     }
+    return PS_OK;
+}
+
+ps_err ps_stop_new(const ps_stop_string *strings, int n_strings, ps_stop **out)
+{
+    *out = NULL;
+    PS_TRY(ps_stop_check(strings, n_strings));
     ps_stop *s = ps_mem_new(1, sizeof *s);
     s->automata = ps_mem_new((size_t)n_strings, sizeof *s->automata);
     s->n_automata = n_strings;

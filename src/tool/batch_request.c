@@ -29,9 +29,9 @@ static const struct {
 
 enum { N_NUMBERS = sizeof numbers / sizeof numbers[0] };
 
-static const char *const other_keys[] = {"id",         "prompt",     "tokens", "max_tokens",
-                                         "n",          "seed",       "stop",   "logprobs",
-                                         "logit_bias", "ignore_eos", "model",  "user"};
+static const char *const other_keys[] = {"id",    "prompt", "tokens",     "max_tokens",   "n",
+                                         "seed",  "stop",   "logprobs",   "logit_bias",   "banned",
+                                         "model", "user",   "ignore_eos", "sampler_order"};
 
 enum { N_OTHER_KEYS = sizeof other_keys / sizeof other_keys[0] };
 
@@ -61,13 +61,13 @@ static ps_err check_keys(const json_t *object)
     return PS_OK;
 }
 
-static ps_err read_ids(const json_t *array, ps_tokens *out)
+static ps_err read_ids(const json_t *array, const char *key, ps_tokens *out)
 {
     for (size_t i = 0; i < json_array_size(array); i++) {
         const json_t *id = json_array_get(array, i);
         const json_int_t value = json_is_integer(id) ? json_integer_value(id) : -1;
         if (value < 0 || value > INT32_MAX)
-            return PS_FAIL(PS_ERR_FORMAT, "prompt token %zu is not a token id", i);
+            return PS_FAIL(PS_ERR_FORMAT, "\"%s\": entry %zu is not a token id", key, i);
         ps_tokens_append(out, (int32_t)value);
     }
     return PS_OK;
@@ -80,15 +80,14 @@ static ps_err read_prompt(const ps_job *job, const json_t *object, ps_request *o
     if (!!prompt + !!tokens != 1)
         return PS_FAIL(PS_ERR_USAGE, "wanted either \"prompt\" or \"tokens\"");
     if (json_is_string(prompt)) {
-        PS_TRY(ps_job_encode(job, json_string_value(prompt), json_string_length(prompt),
-                             &out->prompt));
-        return PS_OK;
+        return ps_job_encode(job, "\"prompt\"", json_string_value(prompt),
+                             json_string_length(prompt), &out->prompt);
     }
     const json_t *ids = tokens ? tokens : prompt;
     if (!json_is_array(ids))
         return PS_FAIL(PS_ERR_FORMAT, "\"%s\" is not %s", tokens ? "tokens" : "prompt",
                        tokens ? "an array of token ids" : "a text or an array of token ids");
-    return read_ids(ids, &out->prompt);
+    return read_ids(ids, tokens ? "tokens" : "prompt", &out->prompt);
 }
 
 static ps_err read_numbers(const json_t *object, ps_sample_params *params)
@@ -153,6 +152,24 @@ static ps_err read_logit_bias(const json_t *object, ps_request *out)
     return PS_OK;
 }
 
+static ps_err read_banned(const json_t *object, ps_request *out)
+{
+    json_t *array = NULL;
+    ps_tokens ids = {0};
+    PS_TRY(ps_json_opt(object, "banned", JSON_ARRAY, where, &array));
+    const ps_err err = read_ids(array, "banned", &ids);
+    out->sampling.banned = ids.ids; // the request's from here on
+    out->sampling.n_banned = (int)ids.n;
+    return err;
+}
+
+static ps_err read_order(const json_t *object, ps_request *out)
+{
+    json_t *order = NULL;
+    PS_TRY(ps_json_opt(object, "sampler_order", JSON_STRING, where, &order));
+    return order ? ps_sample_order_parse(json_string_value(order), &out->sampling) : PS_OK;
+}
+
 static ps_err read_logprobs(const json_t *object, ps_request *out)
 {
     const json_t *value = json_object_get(object, "logprobs");
@@ -169,7 +186,12 @@ static ps_err read_seed(const json_t *object, ps_request *out)
 {
     json_t *seed = NULL;
     PS_TRY(ps_json_opt(object, "seed", JSON_INTEGER, where, &seed));
-    if (seed) out->sampling.seed = (uint64_t)json_integer_value(seed);
+    if (!seed) return PS_OK;
+    const json_int_t value = json_integer_value(seed);
+    if (value < 0)
+        return PS_FAIL(PS_ERR_FORMAT, "%s: seed is %lld, wanted 0 or more", where,
+                       (long long)value);
+    out->sampling.seed = (uint64_t)value;
     return PS_OK;
 }
 
@@ -185,6 +207,8 @@ static ps_err read_all(const ps_job *job, const json_t *object, ps_request *out)
     PS_TRY(read_numbers(object, &out->sampling));
     PS_TRY(read_seed(object, out));
     PS_TRY(read_stops(object, out));
+    PS_TRY(read_banned(object, out));
+    PS_TRY(read_order(object, out));
     PS_TRY(read_logprobs(object, out));
     return read_logit_bias(object, out);
 }

@@ -53,12 +53,39 @@ static const ps_opt option_rows[] = {
      "seed of the run: a request without a seed gets one from it and its line"},
 };
 
+static const char notes[] =
+    "Keys of a request (\"prompt\" or \"tokens\" is needed):\n"
+    "  prompt              text, or an array of token ids\n"
+    "  tokens              array of token ids: the whole prompt, nothing added\n"
+    "  id                  any value; comes back in the result\n"
+    "  max_tokens          new tokens at most (16)\n"
+    "  n                   samples (1)\n"
+    "  temperature         0 takes the likeliest token (1)\n"
+    "  top_k top_p min_p typical_p                        what is drawn from (all of it)\n"
+    "  repetition_penalty frequency_penalty presence_penalty repeat_last_n\n"
+    "  logit_bias          object of token id: number\n"
+    "  banned              array of token ids that are never drawn\n"
+    "  sampler_order       as --sampler-order of generate (\"hf\")\n"
+    "  seed                0 or more (from --seed and the line's place)\n"
+    "  stop                text, or an array of texts, before which the output ends\n"
+    "  logprobs            true, or the number of likeliest tokens to show at each step\n"
+    "  min_tokens ignore_eos                              when an end token counts\n"
+    "  model user          are not looked at\n"
+    "An unknown key is an error. A line that cannot run gets {\"line\": N, \"error\": {...}} as "
+    "its\n"
+    "result, and the exit status stays 0: the others still run.\n"
+    "\n"
+    "  echo '{\"prompt\": \"X:1\\nR:jig\\n\", \"max_tokens\": 64, \"seed\": 7}' |\n"
+    "      pipestep batch --in - --out -\n";
+
 static ps_err check(void *arg, ps_job *job)
 {
     (void)job;
     const options *o = &((const state *)arg)->options;
     if (!o->in) return PS_FAIL(PS_ERR_USAGE, "--in FILE is missing");
     if (!o->out) return PS_FAIL(PS_ERR_USAGE, "--out FILE is missing");
+    if (ps_file_is_same(o->in, o->out))
+        return PS_FAIL(PS_ERR_USAGE, "--out %s: would overwrite the requests", o->out);
     return PS_OK;
 }
 
@@ -233,6 +260,7 @@ int ps_cmd_batch(int argc, char **argv)
     const ps_job_command command = {.name = "batch",
                                     .groups = groups,
                                     .n_groups = 3,
+                                    .notes = notes,
                                     .positionals = {names, 0, 1},
                                     .check = check,
                                     .prepare = prepare,

@@ -42,6 +42,13 @@ static const ps_opt rows[] = {
      "prints one JSON object at the end instead of a stream"},
 };
 
+static const char notes[] =
+    "Without a prompt the model begins by itself, if it has a token to begin with. The same seed "
+    "gives\nthe same text on any number of ranks and threads.\n\n"
+    "  pipestep generate model.h5 --prompt 'Once upon a time' -n 200 --seed 7 --top-p 0.95\n"
+    "  mpirun -np 4 pipestep generate model.h5 --prompt-file story.txt --temperature 0.8\n"
+    "  pipestep generate --config configs/endless.conf\n";
+
 static ps_err check(void *arg, ps_job *job)
 {
     state *s = arg;
@@ -50,6 +57,9 @@ static ps_err check(void *arg, ps_job *job)
     if (n_prompts > 1)
         return PS_FAIL(PS_ERR_USAGE, "--prompt, --prompt-file and --tokens exclude each other");
     if (o->ids && o->json) return PS_FAIL(PS_ERR_USAGE, "--ids and --json exclude each other");
+    if (o->echo && o->json) return PS_FAIL(PS_ERR_USAGE, "--echo and --json exclude each other");
+    if (s->sampling.n_logprobs >= 0 && !o->json)
+        return PS_FAIL(PS_ERR_USAGE, "--logprobs goes with --json");
     if (o->n < 0 && (s->sampling.n_samples > 1 || o->json))
         return PS_FAIL(PS_ERR_USAGE,
                        "-n -1 never ends: it goes with one sample and without --json");
@@ -67,11 +77,18 @@ static ps_err read_tokens(state *s)
     ps_err err = ps_file_read(s->options.tokens_file, PS_INPUT_BYTES_MAX, &text);
     if (!err) ps_input_next_line(&text, &at, &line, &n);
     if (!err) err = ps_input_parse_ids(line, n, s->options.tokens_file, 1, &s->request.prompt);
-    if (!err && s->options.echo && s->job->tokenizer)
+    if (!err && s->options.echo && !s->options.ids && s->job->tokenizer)
         err = ps_tokenizer_decode(s->job->tokenizer, s->request.prompt.ids, s->request.prompt.n,
                                   true, &s->echo);
     ps_text_release(&text);
     return err;
+}
+
+static void append_ids(const ps_tokens *tokens, ps_text *out)
+{
+    for (size_t i = 0; i < tokens->n; i++) {
+        ps_text_appendf(out, i ? " %d" : "%d", tokens->ids[i]);
+    }
 }
 
 static ps_err read_prompt(state *s)
@@ -85,8 +102,9 @@ static ps_err read_prompt(state *s)
     } else {
         ps_text_append_str(&text, o->prompt ? o->prompt : "");
     }
-    if (!err) err = ps_job_encode(s->job, ps_text_str(&text), text.len, &s->request.prompt);
-    if (!err && o->echo) ps_text_append(&s->echo, text.data, text.len);
+    const char *where = o->prompt_file ? o->prompt_file : "--prompt";
+    if (!err) err = ps_job_encode(s->job, where, ps_text_str(&text), text.len, &s->request.prompt);
+    if (!err && o->echo && !o->ids) ps_text_append(&s->echo, text.data, text.len);
     if (!err && s->request.prompt.n == 0)
         err =
             PS_FAIL(PS_ERR_USAGE, "the prompt is empty, and this model has no token to begin with");
@@ -99,6 +117,7 @@ static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
     state *s = arg;
     s->job = job;
     PS_TRY(read_prompt(s));
+    if (s->options.echo && s->options.ids) append_ids(&s->request.prompt, &s->echo);
     needs->n_sequences = s->request.n_samples;
     needs->longest = s->options.n < 0 ? INT64_MAX : (int64_t)s->request.prompt.n + s->options.n;
     return PS_OK;
@@ -119,7 +138,7 @@ static ps_err on_token(void *arg, uint64_t number, int sample, int32_t token, co
     if (!s->options.ids) return print(s, text, n);
     if (token < 0) return PS_OK;
     char id[16];
-    const int length = snprintf(id, sizeof id, s->printed ? " %d" : "%d", token);
+    const int length = snprintf(id, sizeof id, s->printed || s->echo.len > 0 ? " %d" : "%d", token);
     s->printed = true;
     return print(s, id, (size_t)length);
 }
@@ -127,9 +146,9 @@ static ps_err on_token(void *arg, uint64_t number, int sample, int32_t token, co
 static ps_err print_ids(const state *s, const ps_tokens *tokens)
 {
     ps_text line = {0};
-    for (size_t i = 0; i < tokens->n; i++) {
-        ps_text_appendf(&line, i ? " %d" : "%d", tokens->ids[i]);
-    }
+    ps_text_append(&line, s->echo.data, s->echo.len);
+    if (line.len > 0 && tokens->n > 0) ps_text_append_str(&line, " ");
+    append_ids(tokens, &line);
     const ps_err err = print(s, ps_text_str(&line), line.len);
     ps_text_release(&line);
     return err;
@@ -201,6 +220,7 @@ int ps_cmd_generate(int argc, char **argv)
     const ps_job_command command = {.name = "generate",
                                     .groups = groups,
                                     .n_groups = 4,
+                                    .notes = notes,
                                     .positionals = {names, 0, 1},
                                     .check = check,
                                     .prepare = prepare,

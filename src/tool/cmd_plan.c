@@ -1,6 +1,7 @@
 /* pipestep plan: the dry run. Says per stage what a run would take, and refuses what cannot fit. */
 #include <string.h>
 
+#include "base/log.h"
 #include "tool/commands.h"
 #include "tool/job.h"
 
@@ -27,16 +28,58 @@ static ps_err make_plan(const state *s, ps_job *job, ps_plan *plan)
     const ps_needs needs = {.n_sequences = 1,
                             .longest = spec->context > 0 ? spec->context : INT64_MAX};
     PS_TRY(ps_job_limits(&job->run, spec, &needs, n_ranks, &job->limits));
-    PS_TRY(ps_cores_find(&job->cores));
+    ps_engine_params engine;
+    PS_TRY(ps_job_engine_params(job, false, &engine));
     const int share = job->cores.count / n_ranks > 1 ? job->cores.count / n_ranks : 1;
+    if (job->run.threads == 0) engine.n_threads = share;
+    PS_TRY(ps_engine_open(&engine, &job->engine));
+    PS_TRY(ps_job_open_tokenizer(job));
     const ps_plan_params params = {.ckpt = &job->ckpt,
                                    .n_stages = n_ranks,
                                    .split = job->run.split,
                                    .limits = job->limits,
                                    .gemm = (ps_gemm)job->run.gemm,
-                                   .n_threads = job->run.threads > 0 ? job->run.threads : share,
+                                   .n_threads = engine.n_threads,
                                    .in_flight = job->run.in_flight};
     return ps_plan_make(&params, plan);
+}
+
+/* `base`: what this process takes now, with MPI, threads and tokenizer, but nothing of the model. */
+static ps_err print(const state *s, const ps_job *job, const ps_plan *plan, size_t base)
+{
+    ps_text text = {0}, json = {0};
+    if (s->json) {
+        ps_plan_to_json(plan, &json);
+        ps_text_appendf(&text, "{\"base_bytes\": %zu, %s\n", base, ps_text_str(&json) + 1);
+    } else {
+        ps_plan_describe(plan, &text);
+        ps_text_appendf(&text,
+                        "a rank takes %.1f MiB before it holds any of the model (measured here); "
+                        "its peak is that and its total\n",
+                        (double)base / 1048576.0);
+    }
+    const ps_err err = ps_output_write(&job->output, text.data, text.len);
+    ps_text_release(&json);
+    ps_text_release(&text);
+    return err;
+}
+
+/* Each stage must fit where this runs. All of them need not: they may be meant for many machines. */
+static ps_err check_memory(const ps_plan *plan, size_t base)
+{
+    const char *source;
+    const size_t limit = ps_mem_limit(&source);
+    size_t sum = 0;
+    for (int i = 0; i < plan->n_stages; i++) {
+        PS_TRY(ps_plan_check_memory(plan, i, i + 1, limit > base ? limit - base : 0, source));
+        sum += ps_plan_all_bytes(&plan->stages[i]) + base;
+    }
+    if (sum > limit)
+        ps_log(PS_LOG_WARNING,
+               "together the ranks need %.1f MiB, the limit here (%s) is %.1f MiB: one machine "
+               "like this is not enough",
+               (double)sum / 1048576.0, source, (double)limit / 1048576.0);
+    return PS_OK;
 }
 
 static ps_err work(void *arg, ps_job *job)
@@ -44,21 +87,9 @@ static ps_err work(void *arg, ps_job *job)
     const state *s = arg;
     ps_plan plan;
     PS_TRY(make_plan(s, job, &plan));
-    ps_text text = {0};
-    if (s->json) {
-        ps_plan_to_json(&plan, &text);
-        ps_text_append_str(&text, "\n");
-    } else {
-        const size_t base = ps_mem_resident();
-        ps_plan_describe(&plan, &text);
-        ps_text_appendf(&text, "a rank that holds nothing yet: %.1f MiB\n",
-                        (double)base / 1048576.0);
-    }
-    ps_err err = ps_output_write(&job->output, text.data, text.len);
-    ps_text_release(&text);
-    const char *source;
-    const size_t limit = ps_mem_limit(&source);
-    if (!err) err = ps_plan_check_memory(&plan, 0, plan.n_stages, limit, source);
+    const size_t base = ps_mem_resident();
+    ps_err err = print(s, job, &plan, base);
+    if (!err) err = check_memory(&plan, base);
     ps_plan_release(&plan);
     return err;
 }

@@ -47,7 +47,14 @@ static ps_err check(void *arg, ps_job *job)
     if (!!o->tokens_file + !!o->text_file != 1)
         return PS_FAIL(PS_ERR_USAGE, "give either --tokens FILE or --text FILE");
     if (o->hidden && !o->logits) return PS_FAIL(PS_ERR_USAGE, "--hidden goes with --logits OUT.h5");
-    job->needs_one_rank = o->hidden;
+    if (!o->logits) return PS_OK;
+    char *model;
+    PS_TRY(ps_job_model_path(job, &model));
+    const char *const input = o->tokens_file ? o->tokens_file : o->text_file;
+    const bool over = ps_file_is_same(o->logits, input) || ps_file_is_same(o->logits, model);
+    ps_mem_free(model);
+    if (over) return PS_FAIL(PS_ERR_USAGE, "--logits %s: would overwrite what is read", o->logits);
+    job->needs_one_rank = o->hidden ? "--hidden" : NULL;
     return PS_OK;
 }
 
@@ -55,7 +62,9 @@ static ps_err read_line(state *s, const char *line, size_t n, int number, ps_tok
 {
     const options *o = &s->options;
     if (o->tokens_file) return ps_input_parse_ids(line, n, o->tokens_file, number, out);
-    return ps_job_encode(s->job, line, n, out);
+    char where[PS_ERR_MESSAGE_BYTES];
+    snprintf(where, sizeof where, "%s:%d", o->text_file, number);
+    return ps_job_encode(s->job, where, line, n, out);
 }
 
 static ps_err read_sequences(state *s)

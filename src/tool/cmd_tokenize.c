@@ -57,7 +57,9 @@ static ps_err open_tokenizer(ps_job *job)
 
 static ps_err encode(const state *s, const ps_job *job, const char *text, size_t n, ps_tokens *out)
 {
-    if (s->special) return ps_job_encode(job, text, n, out);
+    static const char where[] = "standard input";
+    if (s->special) return ps_job_encode(job, where, text, n, out);
+    PS_TRY(ps_job_check_text(where, text, n));
     return ps_tokenizer_encode(job->tokenizer, text, n, false, out);
 }
 
@@ -77,6 +79,9 @@ static ps_err tokenize_line(const state *s, const ps_job *job, const char *line,
     snprintf(where, sizeof where, "standard input:%d", number);
     json_error_t error;
     value = json_loadb(line, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+    if (!value)
+        return PS_FAIL(PS_ERR_FORMAT, "%s: not valid JSON: column %d: %s", where, error.column,
+                       error.text);
     if (!json_is_string(value)) {
         json_decref(value);
         return PS_FAIL(PS_ERR_FORMAT, "%s: not a JSON string", where);
@@ -108,12 +113,26 @@ static ps_err read_array(const char *line, size_t n, int number, ps_tokens *out)
     return PS_FAIL(PS_ERR_FORMAT, "standard input:%d: not a JSON array of token ids", number);
 }
 
+/* An id that neither tokenizer nor model knows is a mistake, and would vanish from the text. */
+static ps_err check_ids(const ps_job *job, const ps_tokens *tokens, int line)
+{
+    const int known = ps_tokenizer_size(job->tokenizer);
+    const int n = known > job->ckpt.spec.vocab_size ? known : job->ckpt.spec.vocab_size;
+    for (size_t i = 0; i < tokens->n; i++) {
+        if (tokens->ids[i] < n) continue;
+        return PS_FAIL(PS_ERR_FORMAT, "standard input:%d: token id %d, the vocabulary has 0..%d",
+                       line, tokens->ids[i], n - 1);
+    }
+    return PS_OK;
+}
+
 static ps_err detokenize_line(const state *s, const ps_job *job, const char *line, size_t n,
                               int number, ps_text *out)
 {
     ps_tokens tokens = {0};
     ps_text text = {0};
     ps_err err = read_array(line, n, number, &tokens);
+    if (!err) err = check_ids(job, &tokens, number);
     if (!err)
         err = ps_tokenizer_decode(job->tokenizer, tokens.ids, tokens.n, s->skip_special, &text);
     if (!err) {
@@ -170,6 +189,7 @@ static ps_err detokenize_all(const state *s, const ps_job *job, const ps_text *i
     ps_err err = PS_OK;
     for (int number = 1; !err && ps_input_next_line(input, &at, &line, &n); number++) {
         err = ps_input_parse_ids(line, n, "standard input", number, &tokens);
+        if (!err) err = check_ids(job, &tokens, number);
     }
     if (!err)
         err = ps_tokenizer_decode(job->tokenizer, tokens.ids, tokens.n, s->skip_special, &out);

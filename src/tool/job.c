@@ -15,8 +15,6 @@
 
 enum { SLOTS_DEFAULT = 16, SLOTS_PER_RANK = 4, TOKENIZER_WHERE_BYTES = 64 };
 
-static const int64_t CONTEXT_ENDLESS = INT64_C(1) << 48;
-
 /* ---- before MPI ---- */
 
 static ps_err parse(const ps_job_command *c, ps_job *job, int argc, char **argv)
@@ -45,6 +43,7 @@ static int print_help(const ps_job_command *c, int rank)
     }
     ps_text_append_str(&text, " [options]\n\n");
     ps_opt_help(c->groups, c->n_groups, &text);
+    if (c->notes) ps_text_appendf(&text, "\n%s", c->notes);
     const ps_output output = {0};
     const ps_err err = rank == 0 ? ps_output_write(&output, text.data, text.len) : PS_OK;
     ps_text_release(&text);
@@ -114,7 +113,7 @@ ps_err ps_job_model_path(const ps_job *job, char **out)
                    program);
 }
 
-static ps_err open_tokenizer(ps_job *job)
+ps_err ps_job_open_tokenizer(ps_job *job)
 {
     if (job->ckpt.tokenizer.len == 0) return PS_OK;
     PS_TRY(ps_tokenizer_open(job->ckpt.tokenizer.data, job->ckpt.tokenizer.len, job->ckpt.path,
@@ -132,7 +131,7 @@ static ps_err load_index(ps_job *job)
     char *path;
     ps_err err = ps_job_model_path(job, &path);
     if (!err && job->rank == 0) err = ps_ckpt_open(path, &job->ckpt);
-    if (!err && job->rank == 0) err = open_tokenizer(job);
+    if (!err && job->rank == 0) err = ps_job_open_tokenizer(job);
     err = ps_comm_agree(job->comm, err);
     ps_text index = {0};
     if (!err) {
@@ -156,7 +155,7 @@ ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_ne
 {
     const bool endless = ps_spec_is_endless(spec);
     int64_t context = needs->longest;
-    if (endless && context > CONTEXT_ENDLESS) context = CONTEXT_ENDLESS;
+    if (endless && context > PS_CONTEXT_ENDLESS) context = PS_CONTEXT_ENDLESS;
     if (!endless && spec->context > 0 && context > spec->context) context = spec->context;
     if (run->context > 0) context = run->context;
     if (!endless && context > INT32_MAX)
@@ -206,7 +205,9 @@ static ps_err check_memory(const ps_job *job)
     // Ranks of one host share its memory; a limit of the process is each rank's own.
     const bool shared = strcmp(source, "machine") == 0 || strcmp(source, "cgroup") == 0;
     const size_t share = shared ? limit / (size_t)ps_comm_local_size(job->comm) : limit;
-    return ps_plan_check_memory(&job->plan, job->rank, job->rank + 1, share, source);
+    const size_t taken = shared ? ps_mem_resident() : ps_mem_mapped();
+    return ps_plan_check_memory(&job->plan, job->rank, job->rank + 1,
+                                share > taken ? share - taken : 0, source);
 }
 
 static ps_err make_plan(ps_job *job, int n_threads)
@@ -228,6 +229,16 @@ static ps_err make_plan(ps_job *job, int n_threads)
     return check_memory(job);
 }
 
+/* A report that cannot be written is an error before the work, not after it. */
+static ps_err check_report(const char *path)
+{
+    bool regular;
+    char *target;
+    PS_TRY(ps_file_find_target(path, &regular, &target));
+    ps_mem_free(target);
+    return PS_OK;
+}
+
 /* What rank 0 found out about the work becomes everybody's limits. */
 static ps_err share_limits(const ps_job_command *c, ps_job *job)
 {
@@ -236,7 +247,8 @@ static ps_err share_limits(const ps_job_command *c, ps_job *job)
     if (job->rank == 0) {
         // Reading the input may take as long as whoever writes it likes.
         ps_watch_suspend(job->watch, true);
-        err = c->prepare(c->state, job, &needs);
+        if (job->run.report) err = check_report(job->run.report);
+        if (!err) err = c->prepare(c->state, job, &needs);
         if (!err) err = ps_job_limits(&job->run, &job->ckpt.spec, &needs, job->size, &job->limits);
         ps_watch_suspend(job->watch, false);
     }
@@ -372,7 +384,9 @@ static bool open_job(const ps_job_command *c, ps_job *job, int argc, char **argv
 {
     int launcher_rank;
     const bool launched = ps_comm_launched(&launcher_rank);
+    // A reader that went away and a file over its limit are errors of the write, with a message.
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     const ps_err parsed = parse(c, job, argc, argv);
     if (!parsed && job->parsed.help) {
         *status = print_help(c, launcher_rank);
@@ -398,7 +412,8 @@ int ps_job_main(const ps_job_command *c, ps_job *job, int argc, char **argv)
     int status;
     if (!open_job(c, job, argc, argv, &err, &status)) return status;
     if (!err && job->needs_one_rank && job->size > 1)
-        err = PS_FAIL(PS_ERR_USAGE, "this needs all layers on one rank: start it without mpirun");
+        err = PS_FAIL(PS_ERR_USAGE, "%s needs all layers on one rank, found %d ranks",
+                      job->needs_one_rank, job->size);
     if (!err) err = start(c, job);
     if (!err) {
         err = work(c, job);
@@ -428,12 +443,22 @@ int ps_job_main_alone(const ps_job_command *c, ps_job *job, int argc, char **arg
     return finish(job, err);
 }
 
-ps_err ps_job_encode(const ps_job *job, const char *text, size_t n, ps_tokens *out)
+ps_err ps_job_check_text(const char *where, const char *text, size_t n)
+{
+    const size_t valid = ps_utf8_valid_prefix(text, n, NULL);
+    if (valid == n) return PS_OK;
+    return PS_FAIL(PS_ERR_FORMAT, "%s: not UTF-8: byte %zu is 0x%02x", where, valid,
+                   (unsigned)(unsigned char)text[valid]);
+}
+
+ps_err ps_job_encode(const ps_job *job, const char *where, const char *text, size_t n,
+                     ps_tokens *out)
 {
     if (!job->tokenizer)
         return PS_FAIL(PS_ERR_USAGE, "%s: has no tokenizer: give token ids (--tokens)",
                        job->ckpt.path);
     if (job->ckpt.spec.add_bos && !ps_tokenizer_has_post_processor_tokens(job->tokenizer))
         ps_tokens_append(out, job->ckpt.spec.bos_id);
+    PS_TRY(ps_job_check_text(where, text, n));
     return ps_tokenizer_encode(job->tokenizer, text, n, true, out);
 }

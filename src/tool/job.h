@@ -40,13 +40,14 @@ typedef struct ps_job {
     ps_output output;          // standard output, rank 0
     ps_generate_counts counts; // filled by work, for the report
     ps_stage_report *reports;  // [size], rank 0, after the work
-    bool needs_one_rank;       // refuse more
+    const char *needs_one_rank; // what refuses more; NULL: nothing
 } ps_job;
 
 typedef struct ps_job_command {
     const char *name;
     ps_opt_group *groups; // the base group is among them, over job->run
     int n_groups;
+    const char *notes; // ends the help: what the table of options cannot say; may be NULL
     ps_opt_positionals positionals;            // the first is MODEL, optional: the model that ships
     ps_err (*check)(void *state, ps_job *job); // options, on every rank; may be NULL
     ps_err (*prepare)(void *state, ps_job *job, ps_needs *needs); // rank 0
@@ -60,6 +61,9 @@ int ps_job_main(const ps_job_command *command, ps_job *job, int argc, char **arg
 /* The same for commands that need no pipeline: rank 0 runs `work`, the others wait. */
 int ps_job_main_alone(const ps_job_command *command, ps_job *job, int argc, char **argv);
 
+/* The tokenizer of the model that is open, into job->tokenizer; it stays NULL if there is none. */
+ps_err ps_job_open_tokenizer(ps_job *job) PS_MUST_CHECK;
+
 /* Path of the model: the first positional, or the model that ships. Owned by the caller. */
 ps_err ps_job_model_path(const ps_job *job, char **out) PS_MUST_CHECK;
 
@@ -71,7 +75,12 @@ ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_ne
  * divide its cores. */
 ps_err ps_job_engine_params(ps_job *job, bool shared, ps_engine_params *out) PS_MUST_CHECK;
 
+/* PS_ERR_FORMAT for a text that is not UTF-8: its tokens would be those of another text. `where`
+ * names it in the message. */
+ps_err ps_job_check_text(const char *where, const char *text, size_t n) PS_MUST_CHECK;
+
 /* Ids of a prompt text: with what the post-processor or add_bos puts around it. */
-ps_err ps_job_encode(const ps_job *job, const char *text, size_t n, ps_tokens *out) PS_MUST_CHECK;
+ps_err ps_job_encode(const ps_job *job, const char *where, const char *text, size_t n,
+                     ps_tokens *out) PS_MUST_CHECK;
 
 #endif

@@ -1,6 +1,8 @@
 /* The program: a table of commands. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/log.h"
@@ -93,8 +95,21 @@ static int unknown_command(const char *name)
     return ps_err_exit_status(PS_ERR_USAGE);
 }
 
+/* Whoever starts the program may have closed its standard streams. The next file or socket to be
+ * opened would then get such a number, and would be written to in place of the stream: so each gets
+ * a descriptor that holds the number and refuses what the stream is for. */
+static void hold_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0) continue;
+        // The lowest free number is the one given.
+        (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    hold_standard_streams();
     const char *name = argc > 1 ? argv[1] : "";
     if (argc < 2) {
         show_help();
@@ -103,7 +118,7 @@ int main(int argc, char **argv)
     if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0) return show_version();
     const bool help =
         strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0;
-    if (help && argc < 3) return show_help();
+    if (help && (argc < 3 || strcmp(argv[2], "help") == 0)) return show_help();
     const ps_command *command = find(help ? argv[2] : name);
     if (!command) return unknown_command(help ? argv[2] : name);
     if (!help) return command->run(argc - 2, argv + 2);

@@ -65,8 +65,9 @@ static const ps_opt run_rows[] = {
 };
 
 static const ps_opt sampling_rows[] = {
-    {"temperature", 0, PS_OPT_REAL, DRAW(temperature), 0, 1e5, "1", NULL, "X",
-     "0 takes the likeliest token; the default is 0 unless another of these options is given"},
+    {"temperature", 0, PS_OPT_REAL, DRAW(temperature), 0, 1e5, NULL, NULL, "X",
+     "0 takes the likeliest token; by default 0, or 1 when --seed, --samples, --top-k, --top-p, "
+     "--min-p, --typical or --sampler-order is given"},
     {"top-k", 0, PS_OPT_INT, DRAW(top_k), 0, INT32_MAX, "0", NULL, "K",
      "draws from the K likeliest tokens; 0: all"},
     {"top-p", 0, PS_OPT_REAL, DRAW(top_p), 0, 1, "1", NULL, "P",
@@ -76,13 +77,13 @@ static const ps_opt sampling_rows[] = {
     {"typical", 0, PS_OPT_REAL, DRAW(typical_p), 0, 1, "1", NULL, "P",
      "draws from the tokens nearest the expected information, up to mass P"},
     {"repetition-penalty", 0, PS_OPT_REAL, DRAW(repetition_penalty), 1e-5, 1e5, "1", NULL, "R",
-     "divides (or multiplies) the logits of tokens seen in prompt and output"},
+     "divides positive and multiplies negative logits of tokens seen in prompt and output"},
     {"presence-penalty", 0, PS_OPT_REAL, DRAW(presence_penalty), -1e5, 1e5, "0", NULL, "A",
      "subtracts A from tokens that were generated"},
     {"frequency-penalty", 0, PS_OPT_REAL, DRAW(frequency_penalty), -1e5, 1e5, "0", NULL, "A",
      "subtracts A for each time a token was generated"},
     {"repeat-last-n", 0, PS_OPT_INT, DRAW(repeat_last_n), -1, PS_SAMPLE_WINDOW_MAX, "0", NULL, "N",
-     "tokens that the penalties look back on; 0: all"},
+     "tokens that the penalties look back on; 0 or -1: all"},
     {"logit-bias", 0, PS_OPT_LIST_TEXT, DRAW(logit_bias), 0, 0, NULL, NULL, "ID:X",
      "adds X to a token's logit; may be given again"},
     {"ban", 0, PS_OPT_LIST_TEXT, DRAW(ban), 0, 0, NULL, NULL, "ID",
@@ -90,8 +91,10 @@ static const ps_opt sampling_rows[] = {
     {"stop", 0, PS_OPT_LIST_TEXT, DRAW(stop), 0, 0, NULL, NULL, "TEXT",
      "ends the output before this text; may be given again"},
     {"sampler-order", 0, PS_OPT_TEXT, DRAW(order), 0, 0, "hf", NULL, "LIST",
-     "order of the steps: hf, llama, or names with commas between them"},
-    {"seed", 0, PS_OPT_U64, DRAW(seed), 0, 0, "0", NULL, "S",
+     "order of the steps: hf, llama, or names with commas between them; a step that is not named "
+     "is left out; hf is logit_bias,banned,repetition,frequency,presence,constraint,temperature,"
+     "top_k,top_p,min_p,typical, llama has temperature last and typical before top_p"},
+    {"seed", 0, PS_OPT_U64, DRAW(seed), 0, 0, NULL, NULL, "S",
      "seed of the draws; chosen at random, and reported, when it is needed and not given"},
     {"samples", 0, PS_OPT_INT, DRAW(n_samples), 1, PS_REQUEST_SAMPLES_MAX, "1", NULL, "N",
      "continuations of the prompt, which runs once for all"},
@@ -185,8 +188,11 @@ ps_err ps_sampling_to_request(const ps_sampling_options *o, const ps_opt_parsed 
 {
     ps_sample_params *p = &out->sampling;
     *p = ps_sample_params_default();
-    p->temperature = o->temperature;
-    if (!ps_opt_is_set(parsed, "temperature") && !wants_randomness(parsed)) p->temperature = 0.0;
+    if (ps_opt_is_set(parsed, "temperature")) {
+        p->temperature = o->temperature;
+    } else if (!wants_randomness(parsed)) {
+        p->temperature = 0.0;
+    }
     p->top_k = o->top_k;
     p->top_p = o->top_p;
     p->min_p = o->min_p;

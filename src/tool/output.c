@@ -28,7 +28,11 @@ ps_err ps_output_write(const ps_output *output, const char *bytes, size_t n)
     while (n > 0) {
         const size_t piece = n < PIPE_BUF ? n : PIPE_BUF;
         PS_TRY(wait_writable(output));
-        PS_TRY(ps_file_write_all(STDOUT_FILENO, bytes, piece, "standard output"));
+        const ps_err err = ps_file_write_all(STDOUT_FILENO, bytes, piece, "standard output");
+        // A stream that was closed from the start is held by a descriptor that cannot be written.
+        if (err && errno == EBADF)
+            return PS_FAIL(PS_ERR_CLOSED, "standard output: was closed before the program began");
+        PS_TRY(err);
         bytes += piece;
         n -= piece;
     }

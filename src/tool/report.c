@@ -31,7 +31,8 @@ static int by_value(const void *a, const void *b)
 }
 
 typedef struct summary {
-    double first_token_s, decode_s, token_p50_ms, token_p99_ms;
+    double first_token_s; // mean over the requests, from the time that each was queued
+    double decode_s, token_p50_ms, token_p99_ms;
     double prompt_rate, decode_rate, bubble, read_gb_s;
     double wall_s;
 } summary;
@@ -52,9 +53,9 @@ static summary summarize(const ps_job *job)
     const ps_generate_counts *c = &job->counts;
     summary s = {0};
     if (c->first_token_ns) {
-        s.first_token_s = seconds(c->first_token_ns - c->begun_ns);
+        s.first_token_s = ratio(seconds(c->prompt_ns), (double)c->n_prompts);
         s.decode_s = seconds(c->last_token_ns - c->first_token_ns);
-        s.prompt_rate = ratio((double)c->prompt_tokens, s.first_token_s);
+        s.prompt_rate = ratio((double)c->prompt_tokens, seconds(c->last_prompt_ns - c->begun_ns));
         if (c->new_tokens > 1) s.decode_rate = ratio((double)(c->new_tokens - 1), s.decode_s);
         find_percentiles(c, &s);
     }
@@ -65,6 +66,7 @@ static summary summarize(const ps_job *job)
         if (seconds(job->reports[r].wall_ns) > s.wall_s)
             s.wall_s = seconds(job->reports[r].wall_ns);
     }
+    if (!c->first_token_ns) s.prompt_rate = ratio((double)c->prompt_tokens, s.wall_s);
     s.bubble = s.wall_s > 0.0 ? 1.0 - busy / ((double)job->size * s.wall_s) : 0.0;
     s.read_gb_s = ratio(bytes * 1e-9, s.wall_s);
     return s;
@@ -74,7 +76,7 @@ void ps_report_describe(const ps_job *job, ps_text *out)
 {
     const ps_generate_counts *c = &job->counts;
     const summary s = summarize(job);
-    ps_text_appendf(out, "%llu prompt and %llu new tokens in %.2f s",
+    ps_text_appendf(out, "%llu prompt and %llu new tokens in %.3f s",
                     (unsigned long long)c->prompt_tokens, (unsigned long long)c->new_tokens,
                     s.wall_s);
     if (c->first_token_ns)
@@ -83,6 +85,8 @@ void ps_report_describe(const ps_job *job, ps_text *out)
                         "(a token p50 %.2f ms, p99 %.2f ms)",
                         s.first_token_s, s.prompt_rate, s.decode_rate, s.token_p50_ms,
                         s.token_p99_ms);
+    else if (s.prompt_rate > 0.0)
+        ps_text_appendf(out, "; %.1f tokens/s", s.prompt_rate);
     ps_text_appendf(out, "; bubble %.1f %%, %.2f GB/s of weights and caches read\n",
                     100.0 * s.bubble, s.read_gb_s);
     ps_text_append_str(

@@ -326,13 +326,64 @@ END_TEST
 
 START_TEST(a_commit_that_cannot_rename_removes_the_temporary_file)
 {
-    ck_assert_int_eq(mkdir("f", 0777), 0); // a file cannot replace a directory
     ps_file_writer w;
     ck_assert_int_eq(ps_file_writer_open("f", &w), PS_OK);
+    ck_assert_int_eq(mkdir("f", 0777), 0); // a file cannot replace a directory
     ps_file_writer_write(&w, "x", 1);
     expect_failure(ps_file_writer_commit(&w), PS_ERR_IO,
                    "f: cannot rename into place: Is a directory");
     ck_assert_int_eq(count_files(), 1);
+}
+END_TEST
+
+START_TEST(a_writer_refuses_a_directory_at_once)
+{
+    ps_file_writer w;
+    ck_assert_int_eq(mkdir("f", 0777), 0);
+    expect_failure(ps_file_writer_open("f", &w), PS_ERR_IO,
+                   "f: is a directory, wanted a regular file");
+}
+END_TEST
+
+START_TEST(a_pipe_is_written_to_and_not_replaced)
+{
+    ps_file_writer w;
+    char *target;
+    ck_assert_int_eq(mkfifo("f", 0600), 0);
+    expect_failure(ps_file_find_target("f", NULL, &target), PS_ERR_IO,
+                   "f: is a FIFO, wanted a regular file");
+    // Nobody reads: an error at once, no wait.
+    expect_failure(ps_file_writer_open("f", &w), PS_ERR_IO,
+                   "f: cannot open: No such device or address");
+    const int reader = open("f", O_RDONLY | O_NONBLOCK);
+    ck_assert_int_eq(ps_file_writer_open("f", &w), PS_OK);
+    ps_file_writer_write(&w, "text", 4);
+    ck_assert_int_eq(ps_file_writer_commit(&w), PS_OK);
+    char got[8];
+    ck_assert_int_eq(read(reader, got, sizeof got), 4);
+    close(reader);
+    struct stat s;
+    ck_assert(lstat("f", &s) == 0 && S_ISFIFO(s.st_mode));
+    ck_assert_int_eq(count_files(), 1);
+}
+END_TEST
+
+START_TEST(a_link_stays_and_its_file_is_replaced)
+{
+    ps_file_writer w;
+    ck_assert_int_eq(mkdir("d", 0777), 0);
+    make_file("d/f", "old", 3);
+    ck_assert_int_eq(symlink("d/f", "l"), 0);
+    ck_assert_int_eq(ps_file_writer_open("l", &w), PS_OK);
+    ps_file_writer_write(&w, "new", 3);
+    ck_assert_int_eq(ps_file_writer_commit(&w), PS_OK);
+    struct stat s;
+    ck_assert(lstat("l", &s) == 0 && S_ISLNK(s.st_mode));
+    expect_contents("d/f", "new");
+    ck_assert(ps_file_is_same("l", "d/f"));
+    ck_assert(!ps_file_is_same("d", "d/f"));
+    ck_assert(!ps_file_is_same("l", "none"));
+    unlink("d/f");
 }
 END_TEST
 
@@ -441,6 +492,9 @@ static void add_tests(TCase *tcase)
     tcase_add_test(tcase, large_and_small_writes_keep_their_order);
     tcase_add_test(tcase, a_writer_into_no_directory_fails_at_open);
     tcase_add_test(tcase, a_commit_that_cannot_rename_removes_the_temporary_file);
+    tcase_add_test(tcase, a_writer_refuses_a_directory_at_once);
+    tcase_add_test(tcase, a_pipe_is_written_to_and_not_replaced);
+    tcase_add_test(tcase, a_link_stays_and_its_file_is_replaced);
     tcase_add_test(tcase, the_first_error_of_a_write_comes_out_at_commit);
     tcase_add_test(tcase, a_temporary_name_lies_beside_its_file);
     tcase_add_test(tcase, publishing_a_missing_file_is_an_error);

@@ -328,12 +328,24 @@ START_TEST(a_commit_that_fails_leaves_nothing)
 {
     ps_h5_writer *w;
     const uint64_t dims[1] = {3};
-    ck_assert_int_eq(mkdir("a.h5", 0700), 0);
     assert_ok(ps_h5_create("a.h5", &w));
+    ck_assert_int_eq(mkdir("a.h5", 0700), 0);
     assert_ok(ps_h5_put(w, "/x", PS_H5_U8, 1, dims, "abc"));
     ck_assert_int_eq(ps_h5_commit(w), PS_ERR_IO);
     assert_message("a.h5: cannot rename into place: Is a directory");
     ck_assert_int_eq(scratch_count(), 1);
+}
+END_TEST
+
+START_TEST(a_directory_or_a_device_is_no_place_for_a_file)
+{
+    ps_h5_writer *w;
+    ck_assert_int_eq(mkdir("a.h5", 0700), 0);
+    ck_assert_int_eq(ps_h5_create("a.h5", &w), PS_ERR_IO);
+    assert_message("a.h5: is a directory, wanted a regular file");
+    // Renaming over it would replace the device by a file.
+    ck_assert_int_eq(ps_h5_create("/dev/null", &w), PS_ERR_IO);
+    assert_message("/dev/null: is a device, wanted a regular file");
 }
 END_TEST
 
@@ -342,7 +354,7 @@ START_TEST(a_directory_that_is_not_there_is_named)
     ps_h5_writer *w;
     ck_assert_int_eq(ps_h5_create("no/such/a.h5", &w), PS_ERR_IO);
     ck_assert_ptr_null(w);
-    assert_message("no/such/a.h5: cannot be created (HDF5: No such file or directory)");
+    assert_message("no/such/a.h5: cannot create: No such file or directory");
 }
 END_TEST
 
@@ -424,6 +436,7 @@ int main(void)
     tcase_add_test(whole, the_old_file_stays_until_commit);
     tcase_add_test(whole, abandon_leaves_nothing);
     tcase_add_test(whole, a_commit_that_fails_leaves_nothing);
+    tcase_add_test(whole, a_directory_or_a_device_is_no_place_for_a_file);
     tcase_add_test(whole, a_directory_that_is_not_there_is_named);
     tcase_add_test(whole, a_name_that_is_taken_is_refused);
     tcase_add_test(whole, a_full_disk_is_an_error_wherever_it_strikes);
