@@ -39,10 +39,11 @@ BASE_FLAGS = -std=c17 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno $(OPT_$(MO
              $(PACKAGE_CFLAGS) -MMD -MP
 
 # Kernels are compiled once for each instruction set.
-ISAS := portable $(if $(filter x86_64,$(shell uname -m)),avx2 avx512)
+ISAS := portable $(if $(filter x86_64,$(shell uname -m)),avx2 avx512 avx512vnni)
 ISA_FLAGS_portable :=
 ISA_FLAGS_avx2 := -mavx2 -mfma -mf16c
 ISA_FLAGS_avx512 := $(ISA_FLAGS_avx2) -mavx512f -mavx512vl -mavx512dq -mavx512bw -mprefer-vector-width=512
+ISA_FLAGS_avx512vnni := $(ISA_FLAGS_avx512) -mavx512vnni
 
 KERNELS := $(wildcard src/math/isa/*.c)
 SOURCES := $(filter-out src/tool/main.c,$(wildcard src/*/*.c src/*/*/*.c))

@@ -16,10 +16,22 @@ typedef enum ps_gemm {
     PS_GEMM_COUNT
 } ps_gemm;
 
+/* What quantised weights are multiplied with (math/panel.h). Float weights take f32 always. */
+typedef enum ps_activations {
+    PS_ACTIVATIONS_I16, // rounded to 16-bit integers, 32 values to a scale
+    PS_ACTIVATIONS_F32, // as they are; the weights are widened
+    PS_ACTIVATIONS_I8,  // rounded to 8-bit integers
+    PS_ACTIVATIONS_COUNT
+} ps_activations;
+
+/* "i16", "f32", "i8" */
+const char *ps_activations_name(ps_activations activations);
+
 typedef struct ps_engine {
     const struct ps_kernels *kernels;
     ps_pool *pool;
     ps_gemm gemm;
+    ps_activations activations;
 } ps_engine;
 
 typedef struct ps_engine_params {
@@ -28,6 +40,7 @@ typedef struct ps_engine_params {
     const int *processors; // [n_threads] to bind to, or NULL; borrowed for the call
     ps_wait wait;
     ps_gemm gemm;
+    ps_activations activations;
 } ps_engine_params;
 
 /* Errors: PS_ERR_USAGE for an unknown set, PS_ERR_NOMEM. */

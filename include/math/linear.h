@@ -38,13 +38,22 @@ typedef struct ps_linear_call {
 
 enum { PS_LINEAR_CALLS_MAX = 1024 }; // gate and up of 512 experts
 
-/* blas_scratch: ps_linear_scratch_floats(...) floats when the engine's gemm is PS_GEMM_BLAS, else
- * NULL. */
-void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int n_calls,
-                       float *blas_scratch);
+/* Memory for rounded activations and for BLAS; borrowed. Nothing needs it with float weights and
+ * the panel engine. */
+typedef struct ps_linear_scratch {
+    void *memory; // aligned to PS_MEM_ALIGN
+    size_t bytes; // ps_linear_scratch_bytes of what the calls are, or more
+} ps_linear_scratch;
 
-/* Floats of scratch that BLAS needs for inputs of up to k_max values. 0 for the panel engine. */
-size_t ps_linear_scratch_floats(ps_gemm gemm, int n_threads, int k_max);
+/* scratch: may be NULL when ps_linear_scratch_bytes gives 0. Calls one after the other that have
+ * the same x, stride and number of rows share one rounding of it. */
+void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int n_calls,
+                       const ps_linear_scratch *scratch);
+
+/* Bytes of scratch for forwards whose different inputs have up to `rows` rows in all (0 when no
+ * weight is quantised) and up to k_max values a row. Grows with each argument. */
+size_t ps_linear_scratch_bytes(ps_gemm gemm, ps_activations activations, int n_threads, int rows,
+                               int k_max);
 
 /* Bytes that one pass over the matrix reads from memory. */
 size_t ps_linear_bytes(const ps_linear *weight);

@@ -6,7 +6,8 @@
  * and XXH3-64 of every tensor, hashes of the texts /layers/NNN/<part>/<tensor>, /embed, /head,
  * /norm     names in model/tensors.h
  *
- * Panel matrices are stored as [ceil(N/16)][K][16], vectors as [N] f32. Where a tensor lies in the
+ * Panel matrices are stored as [ceil(N/16)][K][16], those of quantised formats as
+ * [ceil(N/16)][bytes of a panel] u8 (math/panel.h), vectors as [N] f32. Where a tensor lies in the
  * file is asked of HDF5 when the file is opened, so a file that went through h5repack still works.
  *
  * Rank 0 opens the file; the others get the index from it (pack, unpack) and never touch HDF5

@@ -84,6 +84,7 @@ typedef struct ps_stage_size {
 
 /* Errors: PS_ERR_LIMIT when a size overflows. */
 ps_err ps_stage_measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits,
-                        ps_gemm gemm, int n_threads, ps_stage_size *out) PS_MUST_CHECK;
+                        ps_gemm gemm, ps_activations activations, int n_threads,
+                        ps_stage_size *out) PS_MUST_CHECK;
 
 #endif

@@ -35,6 +35,7 @@ typedef struct ps_plan_params {
     const char *split; // "3,2,2,1": layers of each stage; NULL: by cost
     ps_limits limits;
     ps_gemm gemm;
+    ps_activations activations;
     int n_threads;
     int in_flight; // 0: as many as stages
 } ps_plan_params;

@@ -2,23 +2,34 @@
  * serve loading and converting, not the kernels, which widen in registers. */
 #include "math/dtype.h"
 
+#include <assert.h>
 #include <string.h>
+
+#include "base/mem.h"
+#include "math/half.h"
+#include "math/quant.h"
 
 static const struct {
     const char *name;
-    size_t bytes;
-} table[] = {[PS_F32] = {"f32", 4}, [PS_F16] = {"f16", 2}, [PS_BF16] = {"bf16", 2}};
+    int values;   // of a block
+    size_t bytes; // of a block in a source row
+} table[] = {
+    [PS_F32] = {"f32", 1, 4},         [PS_F16] = {"f16", 1, 2},
+    [PS_BF16] = {"bf16", 1, 2},       [PS_Q8_0] = {"q8_0", 32, 34},
+    [PS_Q4_0] = {"q4_0", 32, 18},     [PS_Q4_1] = {"q4_1", 32, 20},
+    [PS_Q5_0] = {"q5_0", 32, 22},     [PS_Q5_1] = {"q5_1", 32, 24},
+    [PS_IQ4_NL] = {"iq4_nl", 32, 18}, [PS_MXFP4] = {"mxfp4", 32, 17},
+    [PS_Q2_K] = {"q2_k", 256, 84},    [PS_Q3_K] = {"q3_k", 256, 110},
+    [PS_Q4_K] = {"q4_k", 256, 144},   [PS_Q5_K] = {"q5_k", 256, 176},
+    [PS_Q6_K] = {"q6_k", 256, 210},   [PS_IQ4_XS] = {"iq4_xs", 256, 136},
+    [PS_TQ1_0] = {"tq1_0", 256, 54},  [PS_TQ2_0] = {"tq2_0", 256, 66},
+};
 
 _Static_assert(sizeof table / sizeof table[0] == PS_DTYPE_COUNT, "one row for each format");
 
 const char *ps_dtype_name(ps_dtype dtype)
 {
     return table[dtype].name;
-}
-
-size_t ps_dtype_bytes(ps_dtype dtype)
-{
-    return table[dtype].bytes;
 }
 
 bool ps_dtype_from_name(const char *name, ps_dtype *out)
@@ -31,46 +42,30 @@ bool ps_dtype_from_name(const char *name, ps_dtype *out)
     return false;
 }
 
-static float from_bits(uint32_t bits)
+bool ps_dtype_is_quantised(ps_dtype dtype)
 {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    return (int)dtype >= PS_DTYPE_FLOATS;
 }
 
-static uint32_t to_bits(float value)
+int ps_dtype_block_values(ps_dtype dtype)
 {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
+    return table[dtype].values;
 }
 
-static float widen_f16(uint16_t half)
+size_t ps_dtype_block_bytes(ps_dtype dtype)
 {
-    const uint32_t sign = (uint32_t)(half & 0x8000) << 16, magnitude = half & 0x7FFF;
-    if (magnitude >= 0x7C00) return from_bits(sign | 0x7F800000u | (magnitude & 0x3FF) << 13);
-    if (magnitude >= 0x0400) return from_bits(sign | (magnitude + 0x1C000u) << 13);
-    const float value = (float)magnitude * 0x1p-24f;
-    return sign ? -value : value;
+    return table[dtype].bytes;
 }
 
-static uint16_t narrow_f16(float value)
+bool ps_dtype_row_bytes(ps_dtype dtype, size_t k, size_t *out)
 {
-    const uint32_t bits = to_bits(value), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFF;
-    if (magnitude > 0x7F800000u) return (uint16_t)(sign | 0x7E00);
-    if (magnitude >= 0x477FF000u) return (uint16_t)(sign | 0x7C00); // 65520 and more round up
-    if (magnitude < 0x38800000u) {
-        // Adding 2^-1 puts the rounding position of a denormal half at the float's last bit.
-        const uint32_t rounded = to_bits(from_bits(magnitude) + 0.5f) - to_bits(0.5f);
-        return (uint16_t)(sign | rounded);
-    }
-    const uint32_t even = magnitude >> 13 & 1;
-    return (uint16_t)(sign | (magnitude - 0x38000000u + 0xFFF + even) >> 13);
+    const size_t values = (size_t)table[dtype].values;
+    return k % values == 0 && ps_mem_mul(k / values, table[dtype].bytes, out);
 }
 
 static uint16_t narrow_bf16(float value)
 {
-    const uint32_t bits = to_bits(value);
+    const uint32_t bits = ps_float_to_bits(value);
     if ((bits & 0x7FFFFFFF) > 0x7F800000u) return (uint16_t)(bits >> 16 | 0x40);
     return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
@@ -90,21 +85,50 @@ static uint32_t load_32(const void *in, size_t i)
     return bits;
 }
 
+static void widen_blocks(ps_dtype dtype, const uint8_t *in, size_t n, float *out)
+{
+    const size_t values = (size_t)table[dtype].values;
+    assert(n % values == 0);
+    for (size_t i = 0; i < n; i += values, in += table[dtype].bytes) {
+        ps_quant_block block;
+        ps_quant_read(dtype, in, &block);
+        ps_quant_values(dtype, &block, out + i);
+    }
+}
+
 void ps_dtype_widen(ps_dtype dtype, const void *in, size_t n, float *out)
 {
     switch (dtype) {
+    case PS_F32:
+        memcpy(out, in, n * sizeof *out);
+        break;
     case PS_F16:
         for (size_t i = 0; i < n; i++) {
-            out[i] = widen_f16(load_16(in, i));
+            out[i] = ps_half_widen(load_16(in, i));
         }
         break;
     case PS_BF16:
         for (size_t i = 0; i < n; i++) {
-            out[i] = from_bits((uint32_t)load_16(in, i) << 16);
+            out[i] = ps_float_from_bits((uint32_t)load_16(in, i) << 16);
         }
         break;
     default:
-        memcpy(out, in, n * sizeof *out);
+        widen_blocks(dtype, in, n, out);
+    }
+}
+
+bool ps_dtype_can_narrow(ps_dtype dtype)
+{
+    return !ps_dtype_is_quantised(dtype) || dtype == PS_Q8_0 || dtype == PS_Q4_0 ||
+           dtype == PS_Q4_K;
+}
+
+static void narrow_blocks(ps_dtype dtype, const float *in, size_t n, uint8_t *out)
+{
+    const size_t values = (size_t)table[dtype].values;
+    assert(n % values == 0);
+    for (size_t i = 0; i < n; i += values, out += table[dtype].bytes) {
+        ps_quant_write(dtype, in + i, out);
     }
 }
 
@@ -112,9 +136,12 @@ void ps_dtype_narrow(ps_dtype dtype, const float *in, size_t n, void *out)
 {
     uint16_t *half = out;
     switch (dtype) {
+    case PS_F32:
+        memcpy(out, in, n * sizeof *in);
+        break;
     case PS_F16:
         for (size_t i = 0; i < n; i++) {
-            half[i] = narrow_f16(in[i]);
+            half[i] = ps_half_narrow(in[i]);
         }
         break;
     case PS_BF16:
@@ -123,7 +150,8 @@ void ps_dtype_narrow(ps_dtype dtype, const float *in, size_t n, void *out)
         }
         break;
     default:
-        memcpy(out, in, n * sizeof *in);
+        assert(ps_dtype_can_narrow(dtype));
+        narrow_blocks(dtype, in, n, out);
     }
 }
 
@@ -152,10 +180,22 @@ static bool any_special(ps_dtype dtype, const char *in, size_t n)
     return any_special_16(in, n, dtype == PS_F16 ? 0x7C00 : 0x7F80);
 }
 
+static size_t first_bad_block(ps_dtype dtype, const uint8_t *in, size_t n)
+{
+    const size_t values = (size_t)table[dtype].values;
+    for (size_t i = 0; i < n; i += values, in += table[dtype].bytes) {
+        uint16_t d, m;
+        ps_quant_read_scales(dtype, in, &d, &m);
+        if (!ps_quant_is_finite(dtype, d, m)) return i;
+    }
+    return n;
+}
+
 size_t ps_dtype_first_not_finite(ps_dtype dtype, const void *in, size_t n)
 {
     enum { BLOCK = 4096 };
-    const size_t size = ps_dtype_bytes(dtype);
+    if (ps_dtype_is_quantised(dtype)) return first_bad_block(dtype, in, n);
+    const size_t size = table[dtype].bytes;
     const char *bytes = in;
     for (size_t start = 0; start < n; start += BLOCK) {
         const size_t count = n - start < BLOCK ? n - start : BLOCK;

@@ -13,7 +13,7 @@ static bool always(void)
 }
 
 #ifdef __x86_64__
-extern const ps_kernels ps_kernels_avx2, ps_kernels_avx512;
+extern const ps_kernels ps_kernels_avx2, ps_kernels_avx512, ps_kernels_avx512vnni;
 static bool has_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -22,6 +22,10 @@ static bool has_avx512(void)
 {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+}
+static bool has_avx512vnni(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
 #endif
 
@@ -33,6 +37,7 @@ static const struct {
 #ifdef __x86_64__
     {&ps_kernels_avx2, has_avx2},
     {&ps_kernels_avx512, has_avx512},
+    {&ps_kernels_avx512vnni, has_avx512vnni},
 #endif
 };
 

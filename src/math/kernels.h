@@ -14,14 +14,16 @@
 /* out[r, 16 p + lane] = sum_k x[r, k] weights[p, k, lane]
  *
  *   x        [rows, k]             f32, row stride x_stride
- *   weights  dtype                 value (p, k, lane) at p*panel_stride + k*k_stride + lane
+ *   weights  dtype                 value (p, k, lane) at p*panel_stride + k*k_stride + lane;
+ *                                  quantised: packed panels one after the other, strides unused
  *   out      [rows, 16*panels]     f32, row stride out_stride
  *
- * chain false: the arithmetic of math/panel.h (blocks of PS_PANEL_BLOCK), out is overwritten.
- * chain true: one accumulator that starts from out and goes through all k. */
+ * chain false: the arithmetic of math/panel.h (blocks of PS_PANEL_BLOCK), out is overwritten, or
+ * with `add` the block sums are added to it. chain true: one accumulator that starts from out and
+ * goes through all k; not for quantised weights. */
 typedef struct ps_panel_job {
     ps_dtype dtype;
-    bool chain;
+    bool chain, add;
     int rows, panels, k;
     const void *weights;
     size_t k_stride, panel_stride;
@@ -30,6 +32,30 @@ typedef struct ps_panel_job {
     float *out;
     size_t out_stride;
 } ps_panel_job;
+
+/* A run of 32 activations rounded to integers (math/panel.h). */
+typedef struct ps_rounded {
+    int16_t q[32];
+    float scale;         // xs
+    int32_t sum[3];      // of q[0..15], of q[16..31], of all
+    float scaled_sum[3]; // xs * (float)sum
+    int32_t unused;      // 96 bytes
+} ps_rounded;
+
+/* The same product with quantised weights and rounded activations: the integer arithmetic of
+ * math/panel.h.
+ *   x        [rows, k/32]         row stride x_stride runs
+ *   weights  packed panels, one after the other
+ *   out      [rows, 16*panels]    overwritten */
+typedef struct ps_quant_job {
+    ps_dtype dtype;
+    int rows, panels, k;
+    const void *weights;
+    const ps_rounded *x;
+    size_t x_stride;
+    float *out;
+    size_t out_stride;
+} ps_quant_job;
 
 /* One row of scores of one segment, turned into weights in place.
  *   z      [count]   in: <q,k>;  out: exp(z*scale + bias - max) for first <= j < last
@@ -48,6 +74,12 @@ typedef struct ps_softmax_job {
 typedef struct ps_kernels {
     const char *name;
     void (*panel_product)(const ps_panel_job *job);
+    void (*quant_product)(const ps_quant_job *job);
+    /* out[k1 - k0][16] = values k0 .. k1-1 of one panel of quantised weights, exactly; k0 and k1 are
+     * multiples of the format's block. */
+    void (*quant_widen)(ps_dtype dtype, const void *panel, int k0, int k1, float *out);
+    /* Rounds x[k], k a multiple of 32, to integers of magnitude <= limit. */
+    void (*round_row)(const float *x, int k, int limit, ps_rounded *out);
     /* out[i] = (x[i] / sqrt(mean(x^2) + eps)) * weight[i], 16 lanes of sums and the fixed tree. */
     void (*rms_norm)(const float *x, const float *weight, int n, float eps, float *out);
     void (*add)(const float *a, float *out, int n);                          // out += a

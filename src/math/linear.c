@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "math/kernels.h"
 #include "math/panel.h"
+#include "math/quant.h"
 
 enum { ITEM_BYTES = 256 * 1024, ITEMS_PER_THREAD = 4, BLAS_PANELS = 4 };
 
@@ -24,13 +25,20 @@ typedef struct work {
     int n_calls;
     int panels_per_item[PS_LINEAR_CALLS_MAX];
     int first_item[PS_LINEAR_CALLS_MAX + 1];
-    float *blas_scratch;
+    const ps_rounded *rounded[PS_LINEAR_CALLS_MAX]; // of each call's input, or NULL
+    float *blas;
     size_t blas_stride; // floats of scratch for one thread
 } work;
 
 size_t ps_linear_bytes(const ps_linear *w)
 {
     return (size_t)ps_panel_count(w->n) * ps_panel_bytes(w->dtype, w->k);
+}
+
+/* Runs of rounded activations in a row of k values. */
+static size_t runs_of(int k)
+{
+    return (size_t)(k / PS_QUANT_RUN);
 }
 
 static void add_bias(const ps_engine *engine, const ps_linear_call *call, int panel, int panels)
@@ -41,6 +49,25 @@ static void add_bias(const ps_engine *engine, const ps_linear_call *call, int pa
         engine->kernels->add(call->weight->bias + at, call->out + (size_t)r * call->out_stride + at,
                              panels * PS_PANEL_LANES);
     }
+}
+
+static void quant_item(const work *w, const ps_linear_call *call, const ps_rounded *x, int panel,
+                       int panels)
+{
+    const ps_linear *weight = call->weight;
+    const size_t panel_bytes = ps_panel_bytes(weight->dtype, weight->k);
+    const ps_quant_job job = {
+        .dtype = weight->dtype,
+        .rows = call->rows,
+        .panels = panels,
+        .k = weight->k,
+        .weights = (const char *)weight->panels + (size_t)panel * panel_bytes,
+        .x = x,
+        .x_stride = runs_of(weight->k),
+        .out = call->out + (size_t)panel * PS_PANEL_LANES,
+        .out_stride = call->out_stride,
+    };
+    w->engine->kernels->quant_product(&job);
 }
 
 static void panel_item(const work *w, const ps_linear_call *call, int panel, int panels)
@@ -63,17 +90,27 @@ static void panel_item(const work *w, const ps_linear_call *call, int panel, int
     w->engine->kernels->panel_product(&job);
 }
 
+/* out[k][16] */
+static void widen_panel(const ps_engine *engine, const ps_linear *weight, const char *panel,
+                        float *out)
+{
+    if (ps_dtype_is_quantised(weight->dtype)) {
+        engine->kernels->quant_widen(weight->dtype, panel, 0, weight->k, out);
+    } else {
+        ps_dtype_widen(weight->dtype, panel, (size_t)weight->k * PS_PANEL_LANES, out);
+    }
+}
+
 static void blas_item(const work *w, const ps_linear_call *call, int panel, int panels, int thread)
 {
     const ps_linear *weight = call->weight;
     const size_t panel_bytes = ps_panel_bytes(weight->dtype, weight->k);
     const int width = panels * PS_PANEL_LANES;
-    float *strip = w->blas_scratch + (size_t)thread * w->blas_stride;
+    float *strip = w->blas + (size_t)thread * w->blas_stride;
     float *panel_f32 = strip + (size_t)weight->k * BLAS_PANELS * PS_PANEL_LANES;
     for (int p = 0; p < panels; p++) {
-        ps_dtype_widen(weight->dtype,
-                       (const char *)weight->panels + (size_t)(panel + p) * panel_bytes,
-                       (size_t)weight->k * PS_PANEL_LANES, panel_f32);
+        widen_panel(w->engine, weight,
+                    (const char *)weight->panels + (size_t)(panel + p) * panel_bytes, panel_f32);
         for (int k = 0; k < weight->k; k++) {
             memcpy(strip + (size_t)k * (size_t)width + (size_t)p * PS_PANEL_LANES,
                    panel_f32 + (size_t)k * PS_PANEL_LANES, PS_PANEL_LANES * sizeof(float));
@@ -87,7 +124,7 @@ static void blas_item(const work *w, const ps_linear_call *call, int panel, int 
 /* Whether the call goes to BLAS. */
 static bool uses_blas(const work *w, const ps_linear_call *call)
 {
-    return w->blas_scratch && call->rows >= PS_LINEAR_BLAS_ROWS;
+    return w->engine->gemm == PS_GEMM_BLAS && call->rows >= PS_LINEAR_BLAS_ROWS;
 }
 
 /* The call that an item belongs to: first_item ascends. */
@@ -116,6 +153,8 @@ static void run_item(void *arg, int item, int thread)
     const int panels = left < per_item ? left : per_item;
     if (uses_blas(w, call)) {
         blas_item(w, call, panel, panels, thread);
+    } else if (w->rounded[c]) {
+        quant_item(w, call, w->rounded[c], panel, panels);
     } else {
         panel_item(w, call, panel, panels);
     }
@@ -133,15 +172,95 @@ static int choose_panels(const ps_linear *weight, int n_threads)
     return panels < 4 ? 4 : panels / 4 * 4;
 }
 
+/* ---- rounding ---- */
+
+static bool needs_rounding(const work *w, const ps_linear_call *call)
+{
+    return ps_dtype_is_quantised(call->weight->dtype) &&
+           w->engine->activations != PS_ACTIVATIONS_F32 && !uses_blas(w, call);
+}
+
+static bool same_input(const ps_linear_call *a, const ps_linear_call *b)
+{
+    return a->x == b->x && a->x_stride == b->x_stride && a->rows == b->rows &&
+           a->weight->k == b->weight->k;
+}
+
+/* One input being rounded: items are rows. */
+typedef struct rounding {
+    const ps_engine *engine;
+    const ps_linear_call *call;
+    ps_rounded *out;
+} rounding;
+
+static void round_item(void *arg, int item, int thread)
+{
+    (void)thread;
+    const rounding *r = arg;
+    const int limit = r->engine->activations == PS_ACTIVATIONS_I8 ? INT8_MAX : INT16_MAX;
+    const int k = r->call->weight->k;
+    r->engine->kernels->round_row(r->call->x + (size_t)item * r->call->x_stride, k, limit,
+                                  r->out + (size_t)item * runs_of(k));
+}
+
+/* A few rows are rounded in less time than the threads need to take them over. */
+static void round_input(const ps_engine *engine, const ps_linear_call *call, ps_rounded *out)
+{
+    enum { ALONE_VALUES = 32768 };
+    rounding r = {engine, call, out};
+    if ((size_t)call->rows * (size_t)call->weight->k >= ALONE_VALUES) {
+        ps_pool_run(engine->pool, call->rows, round_item, &r);
+        return;
+    }
+    for (int row = 0; row < call->rows; row++) {
+        round_item(&r, row, 0);
+    }
+}
+
+/* Rounds the inputs of the calls that want it, each input once for a run of calls. Returns the
+ * scratch that is left. */
+static char *round_inputs(work *w, char *scratch, const char *end)
+{
+    int last = -1; // the call that was rounded last
+    for (int c = 0; c < w->n_calls; c++) {
+        const ps_linear_call *call = &w->calls[c];
+        if (!needs_rounding(w, call)) continue;
+        if (last >= 0 && same_input(call, &w->calls[last])) {
+            w->rounded[c] = w->rounded[last];
+            continue;
+        }
+        ps_rounded *out = (ps_rounded *)(void *)scratch;
+        scratch += (size_t)call->rows * runs_of(call->weight->k) * sizeof *out;
+        assert(scratch <= end && "ps_linear_scratch_bytes");
+        (void)end;
+        round_input(w->engine, call, out);
+        w->rounded[c] = out;
+        last = c;
+    }
+    return scratch;
+}
+
+static size_t blas_floats(int k)
+{
+    return (size_t)k * PS_PANEL_LANES * (BLAS_PANELS + 1);
+}
+
+size_t ps_linear_scratch_bytes(ps_gemm gemm, ps_activations activations, int n_threads, int rows,
+                               int k_max)
+{
+    size_t bytes = 0;
+    if (activations != PS_ACTIVATIONS_F32)
+        bytes = (size_t)rows * (runs_of(k_max) + 1) * sizeof(ps_rounded);
+    if (gemm == PS_GEMM_BLAS) bytes += (size_t)n_threads * blas_floats(k_max) * sizeof(float);
+    return ps_mem_round_up(bytes, PS_MEM_ALIGN);
+}
+
 void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int n_calls,
-                       float *blas_scratch)
+                       const ps_linear_scratch *scratch)
 {
     assert(n_calls >= 1 && n_calls <= PS_LINEAR_CALLS_MAX);
     const int n_threads = ps_pool_threads(engine->pool);
-    work w = {.engine = engine,
-              .calls = calls,
-              .n_calls = n_calls,
-              .blas_scratch = engine->gemm == PS_GEMM_BLAS ? blas_scratch : NULL};
+    work w = {.engine = engine, .calls = calls, .n_calls = n_calls};
     int k_max = 0;
     for (int c = 0; c < n_calls; c++) {
         const ps_linear *weight = calls[c].weight;
@@ -152,16 +271,14 @@ void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int
         const int items =
             (ps_panel_count(weight->n) + w.panels_per_item[c] - 1) / w.panels_per_item[c];
         w.first_item[c + 1] = w.first_item[c] + items;
-        if (weight->k > k_max) k_max = weight->k;
+        if (uses_blas(&w, &calls[c]) && weight->k > k_max) k_max = weight->k;
     }
-    w.blas_stride = ps_linear_scratch_floats(PS_GEMM_BLAS, 1, k_max);
+    char *memory = scratch ? scratch->memory : NULL;
+    const char *end = scratch ? memory + scratch->bytes : NULL;
+    w.blas = (float *)(void *)round_inputs(&w, memory, end);
+    w.blas_stride = blas_floats(k_max);
+    assert((const char *)(w.blas + w.blas_stride * (size_t)n_threads) <= end || k_max == 0);
     ps_pool_run(engine->pool, w.first_item[n_calls], run_item, &w);
-}
-
-size_t ps_linear_scratch_floats(ps_gemm gemm, int n_threads, int k_max)
-{
-    if (gemm != PS_GEMM_BLAS) return 0;
-    return (size_t)n_threads * (size_t)k_max * PS_PANEL_LANES * (BLAS_PANELS + 1);
 }
 
 void ps_linear_blas_prepare(void)

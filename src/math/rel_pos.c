@@ -141,8 +141,9 @@ void ps_bias_make_table(const ps_engine *engine, const ps_linear *w_pos, double 
     const size_t stride = ps_mem_round_up((size_t)w_pos->n, PS_PANEL_LANES);
     const int64_t lanes = (int64_t)ps_mem_round_up((size_t)span, PS_PANEL_LANES);
     float *encoding = scratch, *rows = scratch + TABLE_ROWS * d;
-    // The table belongs to the model, not to a chunk: always by panels, whatever --gemm says.
-    const ps_engine panels = {.kernels = engine->kernels, .pool = engine->pool};
+    // The table belongs to the model, not to a chunk: by panels and unrounded, whatever the run is.
+    const ps_engine panels = {
+        .kernels = engine->kernels, .pool = engine->pool, .activations = PS_ACTIVATIONS_F32};
     for (int64_t start = 0; start < lanes; start += TABLE_ROWS) {
         const int n = lanes - start < TABLE_ROWS ? (int)(lanes - start) : TABLE_ROWS;
         for (int r = 0; r < n; r++) {

@@ -175,17 +175,17 @@ void ps_block_forward(const ps_block *b, const ps_rows *rows, float *x)
     const ps_linear_call qkv[3] = {{&lw->q, w->normed, w->d_stride, w->q, w->q_stride, n},
                                    {&lw->k, w->normed, w->d_stride, w->k, w->k_stride, n},
                                    {&lw->v, w->normed, w->d_stride, w->v, w->k_stride, n}};
-    ps_linear_forward(b->engine, qkv, 3, w->blas);
+    ps_linear_forward(b->engine, qkv, 3, &w->linear);
     each_row(b, rows, qkv_row, x);
     attend(b);
     const ps_linear_call out = {&lw->o, w->attended, w->q_stride, w->added, w->d_stride, n};
-    ps_linear_forward(b->engine, &out, 1, w->blas);
+    ps_linear_forward(b->engine, &out, 1, &w->linear);
     each_row(b, rows, add_and_norm_row, x);
     const ps_linear_call gate_up[2] = {{&lw->gate, w->normed, w->d_stride, w->gate, w->f_stride, n},
                                        {&lw->up, w->normed, w->d_stride, w->up, w->f_stride, n}};
-    ps_linear_forward(b->engine, gate_up, 2, w->blas);
+    ps_linear_forward(b->engine, gate_up, 2, &w->linear);
     each_row(b, rows, activate_row, x);
     const ps_linear_call down = {&lw->down, w->gate, w->f_stride, w->added, w->d_stride, n};
-    ps_linear_forward(b->engine, &down, 1, w->blas);
+    ps_linear_forward(b->engine, &down, 1, &w->linear);
     each_row(b, rows, add_only_row, x);
 }

@@ -20,7 +20,7 @@ typedef struct ps_workspace {
     float *cosine, *sine;       // [n_ropes, R, head_dim/2] of this parcel's positions
     double *frequencies;        // [n_ropes, head_dim/2]
     float *attention;           // ps_attention_scratch_floats
-    float *blas;                // ps_linear_scratch_floats, or NULL
+    ps_linear_scratch linear;   // of the products
     ps_attention_block *blocks; // [R]
     ps_attention_run *runs;     // [R]
     int *run_slot;              // [R]

@@ -28,18 +28,22 @@ void ps_ckpt_hash_text(uint64_t hash, char out[PS_CKPT_HASH_BYTES])
 
 ps_h5_type ps_ckpt_h5_type(ps_dtype dtype)
 {
-    static const ps_h5_type types[PS_DTYPE_COUNT] = {
+    static const ps_h5_type types[PS_DTYPE_FLOATS] = {
         [PS_F32] = PS_H5_F32, [PS_F16] = PS_H5_F16, [PS_BF16] = PS_H5_BF16};
-    return types[dtype];
+    return ps_dtype_is_quantised(dtype) ? PS_H5_U8 : types[dtype];
 }
 
-int ps_ckpt_dims(const ps_tensor_need *need, uint64_t *dims)
+int ps_ckpt_dims(const ps_tensor_need *need, ps_dtype dtype, uint64_t *dims)
 {
     if (!need->panel) {
         dims[0] = (uint64_t)need->n;
         return 1;
     }
     dims[0] = (uint64_t)ps_panel_count(need->n);
+    if (ps_dtype_is_quantised(dtype)) {
+        dims[1] = ps_panel_bytes(dtype, need->k);
+        return 2;
+    }
     dims[1] = (uint64_t)need->k;
     dims[2] = PS_PANEL_LANES;
     return 3;
@@ -47,8 +51,8 @@ int ps_ckpt_dims(const ps_tensor_need *need, uint64_t *dims)
 
 uint64_t ps_ckpt_bytes(const ps_tensor_need *need, ps_dtype dtype)
 {
-    uint64_t dims[3], bytes = ps_dtype_bytes(dtype);
-    const int rank = ps_ckpt_dims(need, dims);
+    uint64_t dims[3], bytes = ps_h5_type_bytes(ps_ckpt_h5_type(dtype));
+    const int rank = ps_ckpt_dims(need, dtype, dims);
     for (int d = 0; d < rank; d++) {
         bytes *= dims[d];
     }
@@ -112,6 +116,15 @@ static ps_err read_manifest(ps_h5_file *file, ps_ckpt *ckpt, json_t **out)
     return err;
 }
 
+static void append_shape(const uint64_t *dims, int rank, ps_text *out)
+{
+    ps_text_append_str(out, "[");
+    for (int d = 0; d < rank; d++) {
+        ps_text_appendf(out, d ? ",%llu" : "%llu", (unsigned long long)dims[d]);
+    }
+    ps_text_append_str(out, "]");
+}
+
 /* Size and place of one tensor's dataset against what the spec wants. */
 static ps_err check_dataset(ps_h5_file *file, const char *path, const char *name,
                             ps_ckpt_tensor *tensor)
@@ -122,24 +135,19 @@ static ps_err check_dataset(ps_h5_file *file, const char *path, const char *name
         return PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s is stored as %s, the manifest says %s", path,
                        name, ps_h5_type_name(info.type), ps_dtype_name(tensor->dtype));
     uint64_t dims[3];
-    const int rank = ps_ckpt_dims(&tensor->need, dims);
+    const int rank = ps_ckpt_dims(&tensor->need, tensor->dtype, dims);
     bool same = info.rank == rank;
     for (int d = 0; same && d < rank; d++) {
         same = info.dims[d] == dims[d];
     }
     if (!same) {
-        ps_text found = {0};
-        for (int d = 0; d < info.rank; d++) {
-            ps_text_appendf(&found, d ? ",%llu" : "%llu", (unsigned long long)info.dims[d]);
-        }
-        const ps_err err =
-            tensor->need.panel
-                ? PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s is [%s], wanted [%llu,%llu,%llu]", path,
-                          name, ps_text_str(&found), (unsigned long long)dims[0],
-                          (unsigned long long)dims[1], (unsigned long long)dims[2])
-                : PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s is [%s], wanted [%llu]", path, name,
-                          ps_text_str(&found), (unsigned long long)dims[0]);
+        ps_text found = {0}, wanted = {0};
+        append_shape(info.dims, info.rank, &found);
+        append_shape(dims, rank, &wanted);
+        const ps_err err = PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s is %s, wanted %s", path, name,
+                                   ps_text_str(&found), ps_text_str(&wanted));
         ps_text_release(&found);
+        ps_text_release(&wanted);
         return err;
     }
     tensor->offset = info.offset;
@@ -179,6 +187,9 @@ static ps_err read_tensor(ps_h5_file *file, const char *path, const json_t *entr
     if (strcmp(layout, tensor->need.panel ? "panel16" : "vector") != 0)
         return PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s has layout %s, wanted %s", path, name, layout,
                        tensor->need.panel ? "panel16" : "vector");
+    if (tensor->need.panel && tensor->need.k % ps_dtype_block_values(tensor->dtype) != 0)
+        return PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s has rows of %d values, %s wants blocks of %d",
+                       path, name, tensor->need.k, dtype, ps_dtype_block_values(tensor->dtype));
     PS_TRY(check_size(path, entry, name, tensor));
     char *end;
     tensor->hash = strtoull(hash, &end, 16);

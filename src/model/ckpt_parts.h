@@ -15,8 +15,9 @@ void ps_ckpt_hash_text(uint64_t hash, char out[PS_CKPT_HASH_BYTES]);
 
 ps_h5_type ps_ckpt_h5_type(ps_dtype dtype);
 
-/* Shape of a tensor's dataset: panels [P][K][16] or vector [N]. Returns the rank. */
-int ps_ckpt_dims(const ps_tensor_need *need, uint64_t *dims);
+/* Shape of a tensor's dataset: panels [P][K][16] of floats, [P][bytes of a panel] of a quantised
+ * format, or vector [N]. Returns the rank. A block divides k. */
+int ps_ckpt_dims(const ps_tensor_need *need, ps_dtype dtype, uint64_t *dims);
 
 /* Bytes of a tensor's dataset; the shapes come from a checked spec. */
 uint64_t ps_ckpt_bytes(const ps_tensor_need *need, ps_dtype dtype);

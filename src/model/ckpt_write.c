@@ -62,10 +62,11 @@ ps_err ps_ckpt_put_source(ps_ckpt_writer *w, const char *json, size_t n)
 ps_err ps_ckpt_begin(ps_ckpt_writer *w, const ps_tensor_need *need, ps_dtype dtype)
 {
     assert(!w->open && (need->panel || dtype == PS_F32));
+    assert(!need->panel || need->k % ps_dtype_block_values(dtype) == 0);
     char name[PS_TENSOR_NAME_BYTES];
     uint64_t dims[3];
     ps_tensor_name(need->role, need->layer, name);
-    const int rank = ps_ckpt_dims(need, dims);
+    const int rank = ps_ckpt_dims(need, dtype, dims);
     PS_TRY(ps_h5_begin(w->h5, name, ps_ckpt_h5_type(dtype), rank, dims, &w->dataset));
     w->need = *need;
     w->dtype = dtype;
@@ -91,7 +92,7 @@ ps_err ps_ckpt_end(ps_ckpt_writer *w)
     assert(w->open);
     uint64_t dims[3];
     char name[PS_TENSOR_NAME_BYTES], hash[PS_CKPT_HASH_BYTES];
-    ps_ckpt_dims(&w->need, dims);
+    ps_ckpt_dims(&w->need, w->dtype, dims);
     assert(w->row == dims[0] && "a tensor is appended whole");
     w->open = false;
     PS_TRY(ps_h5_end(w->h5, w->dataset));

@@ -54,15 +54,43 @@ static void most_bias_needs(const ps_spec *spec, const ps_part *part, ps_workspa
     }
 }
 
-/* The widest input of any product of the part, for the BLAS strips. */
+/* The widest input of any product of the part. */
 static int widest_input(const ps_spec *spec)
 {
     return larger(larger(spec->d_model, spec->d_ff), spec->n_heads * spec->head_dim);
 }
 
-static void lay_out(const ps_spec *spec, const ps_part *part, const ps_limits *limits, ps_gemm gemm,
-                    int n_threads, ps_arena *arena, ps_workspace *w)
+/* Rows that the products of the part may have to round: none when all its weights are floats. */
+static int rounded_rows(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits)
 {
+    for (int i = 0; i < ckpt->n_tensors; i++) {
+        const ps_ckpt_tensor *t = &ckpt->tensors[i];
+        if (ps_part_owns(part, t->need.layer) && ps_dtype_is_quantised(t->dtype))
+            return larger(limits->rows_max, PS_HEAD_ROWS);
+    }
+    return 0;
+}
+
+/* What the engine's choices have to do with sizes. */
+typedef struct arithmetic {
+    ps_gemm gemm;
+    ps_activations activations;
+    int n_threads;
+} arithmetic;
+
+static void lay_out_linear(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits,
+                           const arithmetic *a, ps_arena *arena, ps_workspace *w)
+{
+    w->linear.bytes =
+        ps_linear_scratch_bytes(a->gemm, a->activations, a->n_threads,
+                                rounded_rows(ckpt, part, limits), widest_input(&ckpt->spec));
+    w->linear.memory = ps_arena_take(arena, w->linear.bytes, 1);
+}
+
+static void lay_out(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits,
+                    const arithmetic *a, ps_arena *arena, ps_workspace *w)
+{
+    const ps_spec *spec = &ckpt->spec;
     const size_t rows = (size_t)limits->rows_max, k = (size_t)spec->head_dim;
     *w = (ps_workspace){.rows_max = limits->rows_max,
                         .d_stride = ps_stage_stride(spec),
@@ -86,9 +114,8 @@ static void lay_out(const ps_spec *spec, const ps_part *part, const ps_limits *l
     w->frequencies = ps_arena_take(arena, angles, sizeof(double));
     const int group = spec->n_heads / spec->n_kv_heads;
     w->attention = ps_arena_take(
-        arena, ps_attention_scratch_floats(n_threads, group, spec->head_dim), sizeof(float));
-    const size_t blas = ps_linear_scratch_floats(gemm, n_threads, widest_input(spec));
-    if (blas > 0) w->blas = ps_arena_take(arena, blas, sizeof(float));
+        arena, ps_attention_scratch_floats(a->n_threads, group, spec->head_dim), sizeof(float));
+    lay_out_linear(ckpt, part, limits, a, arena, w);
     w->blocks = ps_arena_take(arena, rows, sizeof *w->blocks);
     w->runs = ps_arena_take(arena, rows, sizeof *w->runs);
     w->run_slot = ps_arena_take(arena, rows, sizeof *w->run_slot);
@@ -117,7 +144,7 @@ static ps_cache_params cache_params(const ps_spec *spec, const ps_part *part,
 }
 
 ps_err ps_stage_measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits,
-                        ps_gemm gemm, int n_threads, ps_stage_size *out)
+                        ps_gemm gemm, ps_activations activations, int n_threads, ps_stage_size *out)
 {
     *out = (ps_stage_size){0};
     const ps_cache_params cache = cache_params(&ckpt->spec, part, limits);
@@ -129,7 +156,8 @@ ps_err ps_stage_measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limit
     out->weights_bytes = weights.taken_bytes;
     ps_arena arena = ps_arena_counting();
     ps_workspace work;
-    lay_out(&ckpt->spec, part, limits, gemm, n_threads, &arena, &work);
+    const arithmetic a = {gemm, activations, n_threads};
+    lay_out(ckpt, part, limits, &a, &arena, &work);
     lay_out_head(&ckpt->spec, part, &arena, NULL);
     out->buffer_bytes = arena.used;
     return PS_OK;
@@ -138,10 +166,11 @@ ps_err ps_stage_measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limit
 static ps_err open_parts(const ps_stage_model_params *params, ps_stage_model *m)
 {
     const ps_spec *spec = &params->ckpt->spec;
-    const int n_threads = ps_pool_threads(params->engine->pool);
+    const arithmetic a = {params->engine->gemm, params->engine->activations,
+                          ps_pool_threads(params->engine->pool)};
     ps_stage_size size;
-    PS_TRY(ps_stage_measure(params->ckpt, &params->part, &params->limits, params->engine->gemm,
-                            n_threads, &size));
+    PS_TRY(ps_stage_measure(params->ckpt, &params->part, &params->limits, a.gemm, a.activations,
+                            a.n_threads, &size));
     PS_TRY(ps_weights_open(params->ckpt, &params->part, params->limits.context, params->engine,
                            &m->weights));
     PS_TRY(ps_weights_verify(&m->weights, params->verify, params->engine));
@@ -149,8 +178,7 @@ static ps_err open_parts(const ps_stage_model_params *params, ps_stage_model *m)
     PS_TRY(ps_cache_open(&cache, &m->cache));
     PS_TRY(ps_region_take(size.buffer_bytes, "buffers", &m->region));
     ps_arena arena = ps_arena_over(&m->region);
-    lay_out(spec, &params->part, &params->limits, params->engine->gemm, n_threads, &arena,
-            &m->work);
+    lay_out(params->ckpt, &params->part, &params->limits, &a, &arena, &m->work);
     lay_out_head(spec, &params->part, &arena, m);
     for (int r = 0; r < spec->n_ropes; r++) {
         ps_rope_frequencies(&spec->ropes[r],
@@ -278,7 +306,7 @@ const float *ps_stage_head(ps_stage_model *m, const float *x, int n)
     }
     const ps_linear_call call = {
         &m->weights.head, m->head_normed, stride, m->logits, ps_stage_logits_stride(spec), n};
-    ps_linear_forward(m->engine, &call, 1, m->work.blas);
+    ps_linear_forward(m->engine, &call, 1, &m->work.linear);
     return m->logits;
 }
 

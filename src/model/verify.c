@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "math/panel.h"
 #include "model/ckpt_parts.h"
 #include "model/weights.h"
 
@@ -26,11 +27,20 @@ static void lower(atomic_int *value, int to)
     }
 }
 
+/* Looks for NaN or infinity; *row and *column say where. */
+static bool find_not_finite(const ps_ckpt_tensor *t, const void *bytes, int *row, int *column)
+{
+    if (t->need.panel)
+        return ps_panel_find_not_finite(t->dtype, bytes, t->need.n, t->need.k, row, column);
+    *column = 0;
+    *row = (int)ps_dtype_first_not_finite(t->dtype, bytes, (size_t)t->need.n);
+    return *row < t->need.n;
+}
+
 static bool is_good(const ps_ckpt_tensor *t, const void *bytes)
 {
-    if (ps_ckpt_hash(bytes, t->bytes) != t->hash) return false;
-    const size_t n = t->bytes / ps_dtype_bytes(t->dtype);
-    return ps_dtype_first_not_finite(t->dtype, bytes, n) == n;
+    int row, column;
+    return ps_ckpt_hash(bytes, t->bytes) == t->hash && !find_not_finite(t, bytes, &row, &column);
 }
 
 static void check_mapped(void *arg, int item, int thread)
@@ -54,15 +64,13 @@ static ps_err diagnose(const ps_ckpt *ckpt, const ps_ckpt_tensor *t, const void 
     if (ps_ckpt_hash(bytes, t->bytes) != t->hash)
         return PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s is damaged: its checksum differs", ckpt->path,
                        name);
-    const size_t n = t->bytes / ps_dtype_bytes(t->dtype);
-    const size_t at = ps_dtype_first_not_finite(t->dtype, bytes, n);
-    const size_t lane = at % 16, k = at / 16 % (size_t)t->need.k,
-                 panel = at / 16 / (size_t)t->need.k;
+    int row, column;
+    if (!find_not_finite(t, bytes, &row, &column)) return PS_OK;
     if (!t->need.panel)
-        return PS_FAIL(PS_ERR_NUMERIC, "%s: tensor %s holds NaN or infinity at [%zu]", ckpt->path,
-                       name, at);
-    return PS_FAIL(PS_ERR_NUMERIC, "%s: tensor %s holds NaN or infinity at [%zu,%zu]", ckpt->path,
-                   name, panel * 16 + lane, k);
+        return PS_FAIL(PS_ERR_NUMERIC, "%s: tensor %s holds NaN or infinity at [%d]", ckpt->path,
+                       name, row);
+    return PS_FAIL(PS_ERR_NUMERIC, "%s: tensor %s holds NaN or infinity at [%d,%d]", ckpt->path,
+                   name, row, column);
 }
 
 /* Tensors that only HDF5 can read (chunked): one after the other. */

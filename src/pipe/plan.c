@@ -116,7 +116,7 @@ static ps_err fill_stages(const ps_plan_params *params, const uint64_t *costs, c
             stage->cost_bytes += costs[layer++];
         }
         PS_TRY(ps_stage_measure(params->ckpt, &stage->part, &params->limits, params->gemm,
-                                params->n_threads, &stage->size));
+                                params->activations, params->n_threads, &stage->size));
         stage->ring_bytes = ps_ring_bytes(s, plan->depth, plan->parcel_bytes);
     }
     return PS_OK;

@@ -192,8 +192,11 @@ ps_err ps_job_engine_params(ps_job *job, bool shared, ps_engine_params *out)
                cores->count);
     ps_wait wait = own_cores ? PS_WAIT_LATENCY : PS_WAIT_SHARED;
     if (job->run.wait != PS_WAIT_AUTO) wait = (ps_wait)job->run.wait;
-    *out = (ps_engine_params){
-        .isa = job->run.isa, .n_threads = threads, .wait = wait, .gemm = (ps_gemm)job->run.gemm};
+    *out = (ps_engine_params){.isa = job->run.isa,
+                              .n_threads = threads,
+                              .wait = wait,
+                              .gemm = (ps_gemm)job->run.gemm,
+                              .activations = (ps_activations)job->run.activations};
     if (job->run.bind && own_cores) out->processors = cores->processor + index * threads;
     return PS_OK;
 }
@@ -217,6 +220,7 @@ static ps_err make_plan(ps_job *job, int n_threads)
                                    .split = job->run.split,
                                    .limits = job->limits,
                                    .gemm = (ps_gemm)job->run.gemm,
+                                   .activations = (ps_activations)job->run.activations,
                                    .n_threads = n_threads,
                                    .in_flight = job->run.in_flight};
     PS_TRY(ps_plan_make(&params, &job->plan));

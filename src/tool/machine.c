@@ -62,6 +62,7 @@ typedef struct row_work {
     int n;
     const float *x;
     float *out;
+    ps_linear_scratch scratch;
 } row_work;
 
 static void all_rows(const ps_engine *engine, void *arg)
@@ -69,7 +70,7 @@ static void all_rows(const ps_engine *engine, void *arg)
     const row_work *w = arg;
     for (int i = 0; i < w->n; i++) {
         const ps_linear_call call = {&w->weights[i], w->x, ROW_K, w->out, ROW_N, 1};
-        ps_linear_forward(engine, &call, 1, NULL);
+        ps_linear_forward(engine, &call, 1, &w->scratch);
     }
 }
 
@@ -81,6 +82,9 @@ static double row_rate(const ps_engine *engine, ps_dtype dtype, const ps_region 
     const size_t bytes = ps_panel_bytes(dtype, ROW_K) * (size_t)ps_panel_count(ROW_N);
     w.x = ps_mem_new(ROW_K, sizeof *w.x);
     w.out = ps_mem_new(ROW_N, sizeof *w.out);
+    w.scratch.bytes = ps_linear_scratch_bytes(engine->gemm, engine->activations,
+                                              ps_pool_threads(engine->pool), 1, ROW_K);
+    w.scratch.memory = ps_mem_new(w.scratch.bytes, 1);
     while (w.n < 64 && (size_t)(w.n + 1) * bytes <= region->bytes) {
         w.weights[w.n] = (ps_linear){.dtype = dtype,
                                      .n = ROW_N,
@@ -91,6 +95,7 @@ static double row_rate(const ps_engine *engine, ps_dtype dtype, const ps_region 
     const double s = best_s(engine, all_rows, &w);
     ps_mem_free((void *)(uintptr_t)w.x);
     ps_mem_free(w.out);
+    ps_mem_free(w.scratch.memory);
     return (double)w.n * (double)bytes * 1e-9 / s;
 }
 

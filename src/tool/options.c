@@ -15,6 +15,9 @@
 static const ps_opt_choice gemm_choices[] = {
     {"panel", PS_GEMM_PANEL}, {"blas", PS_GEMM_BLAS}, {NULL, 0}};
 
+static const ps_opt_choice activation_choices[] = {
+    {"i16", PS_ACTIVATIONS_I16}, {"f32", PS_ACTIVATIONS_F32}, {"i8", PS_ACTIVATIONS_I8}, {NULL, 0}};
+
 static const ps_opt_choice verify_choices[] = {
     {"always", PS_VERIFY_ALWAYS}, {"once", PS_VERIFY_ONCE}, {"never", PS_VERIFY_NEVER}, {NULL, 0}};
 
@@ -41,9 +44,11 @@ static const ps_opt run_rows[] = {
     {"threads", 't', PS_OPT_INT, RUN(threads), 0, 1024, "0", NULL, "N",
      "threads of each rank; 0: the cores it may use, shared with the ranks beside it"},
     {"isa", 0, PS_OPT_TEXT, RUN(isa), 0, 0, "auto", NULL, "NAME",
-     "instruction set of the kernels: auto, portable, avx2, avx512"},
+     "instruction set of the kernels: auto, portable, avx2, avx512, avx512vnni"},
     {"gemm", 0, PS_OPT_CHOICE, RUN(gemm), 0, 0, "panel", gemm_choices, NULL,
      "engine for prompt chunks; with blas, bits depend on the chunk size"},
+    {"activations", 0, PS_OPT_CHOICE, RUN(activations), 0, 0, "i16", activation_choices, NULL,
+     "what quantised weights are multiplied with: integers of 16 or 8 bits, or floats"},
     {"slots", 0, PS_OPT_INT, RUN(slots), 0, 65536, "0", NULL, "B",
      "sequences at a time; 0: as many as there are, up to 16 or 4 for each rank"},
     {"ctx", 0, PS_OPT_I64, RUN(context), 0, 281474976710656.0, "0", NULL, "N",

@@ -19,7 +19,8 @@ typedef struct ps_run_options {
     bool help;
     int threads; // 0: from the affinity
     const char *isa;
-    int gemm; // ps_gemm
+    int gemm;        // ps_gemm
+    int activations; // ps_activations
     int slots, chunk, in_flight;
     int64_t context;
     const char *split;

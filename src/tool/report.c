@@ -149,9 +149,12 @@ void ps_report_to_json(const ps_job *job, ps_text *out)
                     ps_version(), utc);
     ps_text_append_str(out, " \"model\": ");
     ps_json_append_text(out, job->ckpt.path, strlen(job->ckpt.path));
-    ps_text_appendf(out, ", \"model_identity\": \"%016llx\", \"gemm\": \"%s\",\n \"plan\": ",
+    ps_text_appendf(out,
+                    ", \"model_identity\": \"%016llx\", \"gemm\": \"%s\", "
+                    "\"activations\": \"%s\",\n \"plan\": ",
                     (unsigned long long)job->ckpt.identity,
-                    job->engine.gemm == PS_GEMM_BLAS ? "blas" : "panel");
+                    job->engine.gemm == PS_GEMM_BLAS ? "blas" : "panel",
+                    ps_activations_name(job->engine.activations));
     ps_plan_to_json(&job->plan, out);
     ps_text_appendf(out,
                     ",\n \"requests\": %llu, \"prompt_tokens\": %llu, \"new_tokens\": %llu,\n ",

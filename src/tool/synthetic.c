@@ -48,8 +48,9 @@ static ps_err set_key(shape *s, const char *name, const char *value)
     char *end;
     const long number = strtol(value, &end, 10);
     if (strcmp(name, "type") == 0) {
-        if (ps_dtype_from_name(value, &s->dtype)) return PS_OK;
-        return PS_FAIL(PS_ERR_USAGE, "--synthetic: type %s is not one of f32 f16 bf16", value);
+        if (ps_dtype_from_name(value, &s->dtype) && ps_dtype_can_narrow(s->dtype)) return PS_OK;
+        return PS_FAIL(PS_ERR_USAGE,
+                       "--synthetic: type %s is not one of f32 f16 bf16 q8_0 q4_0 q4_k", value);
     }
     const bool whole = end != value && *end == '\0' && number >= 0;
     if (strcmp(name, "seed") == 0 && whole) {
@@ -133,17 +134,21 @@ static ps_err write_panels(const shape *s, ps_ckpt_writer *w, const ps_tensor_ne
                            uint32_t stream)
 {
     const size_t values = (size_t)need->k * PS_PANEL_LANES;
-    const size_t bytes = ps_panel_bytes(s->dtype, need->k);
+    const size_t bytes = ps_panel_bytes(s->dtype, need->k), row_bytes = bytes / PS_PANEL_LANES;
     float *random = ps_mem_new(values, sizeof *random);
-    char *panel = ps_mem_new(bytes, 1);
+    char *panel = ps_mem_new(bytes, 1), *rows = ps_mem_new(bytes, 1);
     const int n_panels = ps_panel_count(need->n);
     ps_err err = PS_OK;
     for (int p = 0; p < n_panels && !err; p++) {
         draw(s->seed, stream, (uint64_t)p * ((values + 3) / 4), values, need->k, random);
-        ps_dtype_narrow(s->dtype, random, values, panel);
+        ps_dtype_narrow(s->dtype, random, values, rows);
+        const int left = need->n - p * PS_PANEL_LANES;
+        ps_panel_pack(s->dtype, rows, left < PS_PANEL_LANES ? left : PS_PANEL_LANES, row_bytes,
+                      need->k, panel);
         err = ps_ckpt_append(w, panel, bytes);
     }
     ps_mem_free(panel);
+    ps_mem_free(rows);
     ps_mem_free(random);
     return err;
 }
@@ -168,6 +173,9 @@ static ps_err write_tensors(const shape *s, const ps_spec *spec, ps_ckpt_writer 
     ps_tensor_need need;
     while (ps_tensor_next(spec, &cursor, &need)) {
         total += (uint64_t)need.n * (uint64_t)need.k;
+        if (need.panel && need.k % ps_dtype_block_values(s->dtype) != 0)
+            return PS_FAIL(PS_ERR_USAGE, "--synthetic: rows of %d values, type %s has blocks of %d",
+                           need.k, ps_dtype_name(s->dtype), ps_dtype_block_values(s->dtype));
     }
     ps_progress bar;
     ps_progress_begin(&bar, "synthetic model", total, "values", !progress);

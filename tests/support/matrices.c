@@ -8,11 +8,11 @@
 
 static void pack(const char *rows, ps_dtype dtype, int n, int k, char *panels)
 {
-    const size_t row_bytes = (size_t)k * ps_dtype_bytes(dtype);
+    const size_t row_bytes = (size_t)k * ps_dtype_block_bytes(dtype);
     for (int p = 0; p < ps_panel_count(n); p++) {
         const int first = p * PS_PANEL_LANES, left = n - first;
         ps_panel_pack(dtype, rows + (size_t)first * row_bytes,
-                      left < PS_PANEL_LANES ? left : PS_PANEL_LANES, (size_t)k, k,
+                      left < PS_PANEL_LANES ? left : PS_PANEL_LANES, row_bytes, k,
                       panels + (size_t)p * ps_panel_bytes(dtype, k));
     }
 }
@@ -22,9 +22,9 @@ matrix matrix_roll(dice *d, ps_dtype dtype, int n, int k, double size, bool with
     const size_t count = (size_t)n * (size_t)k;
     const size_t padded = (size_t)ps_panel_count(n) * PS_PANEL_LANES;
     matrix m = {.values = floats_new_rolled(d, count, -size, size),
-                .panels = ps_mem_new(padded * (size_t)k, ps_dtype_bytes(dtype)),
+                .panels = ps_mem_new(padded * (size_t)k, ps_dtype_block_bytes(dtype)),
                 .bias = with_bias ? floats_new(padded) : NULL};
-    char *rows = ps_mem_new(count, ps_dtype_bytes(dtype));
+    char *rows = ps_mem_new(count, ps_dtype_block_bytes(dtype));
     ps_dtype_narrow(dtype, m.values, count, rows);
     ps_dtype_widen(dtype, rows, count, m.values);
     pack(rows, dtype, n, k, m.panels);

@@ -94,7 +94,7 @@ static void make_rel_pos(provider *p, const provider_shape *shape, const ps_engi
 {
     const size_t n = (size_t)shape->n_heads * (size_t)shape->head_dim;
     const int width = 1 + dice_throw(d, 12);
-    const ps_dtype dtype = (ps_dtype)dice_throw(d, PS_DTYPE_COUNT);
+    const ps_dtype dtype = (ps_dtype)dice_throw(d, PS_DTYPE_FLOATS);
     p->u = floats_new_rolled(d, n, -1.0, 1.0);
     p->v = floats_new_rolled(d, n, -1.0, 1.0);
     p->w_pos = matrix_roll(d, dtype, (int)n, width, 0.7, false);

@@ -59,7 +59,7 @@ tiny_model tiny_model_random(uint64_t seed)
     m.attention_bias = m.family != TINY_MISTRAL && dice_throw(&d, 2) == 0;
     m.mlp_bias =
         (m.family == TINY_LLAMA || m.family == TINY_RELPOS_LLAMA) && dice_throw(&d, 2) == 0;
-    m.dtype = (ps_dtype)dice_throw(&d, PS_DTYPE_COUNT);
+    m.dtype = (ps_dtype)dice_throw(&d, PS_DTYPE_FLOATS);
     m.shards = 1 + dice_throw(&d, 3);
     return m;
 }
@@ -219,7 +219,7 @@ static char *stored_values(const tiny_model *m, const tiny_tensor *t)
     for (size_t i = 0; i < n; i++) {
         exact[i] = (float)(t->center + t->half_width * draw(m, stream, i));
     }
-    char *stored = ps_mem_new(n, ps_dtype_bytes(m->dtype));
+    char *stored = ps_mem_new(n, ps_dtype_block_bytes(m->dtype));
     ps_dtype_narrow(m->dtype, exact, n, stored);
     ps_mem_free(exact);
     return stored;
@@ -264,13 +264,13 @@ static ps_err write_file(const char *directory, const char *name, const void *by
 
 static void append_header(const tiny_model *m, const tiny_tensor *tensors, int n, ps_text *header)
 {
-    static const char *const names[PS_DTYPE_COUNT] = {
+    static const char *const names[PS_DTYPE_FLOATS] = {
         [PS_F32] = "F32", [PS_F16] = "F16", [PS_BF16] = "BF16"};
     size_t at = 0;
     ps_text_append_str(header, "{\"__metadata__\":{\"format\":\"pt\"}");
     for (int i = 0; i < n; i++) {
         const tiny_tensor *t = &tensors[i];
-        const size_t bytes = value_count(t) * ps_dtype_bytes(m->dtype);
+        const size_t bytes = value_count(t) * ps_dtype_block_bytes(m->dtype);
         ps_text_appendf(header, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%d", t->name, names[m->dtype],
                         t->rows);
         if (t->columns > 0) ps_text_appendf(header, ",%d", t->columns);
@@ -291,7 +291,7 @@ static ps_err write_shard(const tiny_model *m, const char *directory, const char
     ps_text_append(&file, header.data, header.len);
     for (int i = 0; i < n; i++) {
         char *stored = stored_values(m, &tensors[i]);
-        ps_text_append(&file, stored, value_count(&tensors[i]) * ps_dtype_bytes(m->dtype));
+        ps_text_append(&file, stored, value_count(&tensors[i]) * ps_dtype_block_bytes(m->dtype));
         ps_mem_free(stored);
     }
     const ps_err err = write_file(directory, name, file.data, file.len);

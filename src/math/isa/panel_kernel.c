@@ -12,6 +12,7 @@
 #include "math/panel.h"
 
 void PS_ISA(ps_panel_product)(const ps_panel_job *job);
+void PS_ISA(ps_quant_widen)(ps_dtype dtype, const void *panel, int k0, int k1, float *out);
 
 V_INLINE v16 load_weights(ps_dtype dtype, const void *weights, size_t at)
 {
@@ -53,7 +54,7 @@ V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, int rows, int panels
             }
         }
     }
-    const bool add = !job->chain && k0 > 0;
+    const bool add = job->add || (!job->chain && k0 > 0);
     for (int r = 0; r < rows; r++) {
         for (int p = 0; p < panels; p++) {
             float *to = out + (size_t)r * job->out_stride + (size_t)p * PS_PANEL_LANES;
@@ -123,6 +124,35 @@ V_INLINE void product(const ps_panel_job *job, ps_dtype dtype)
     }
 }
 
+/* Quantised weights under f32 activations: a block of k of a few panels is widened once for all
+ * rows, and then is a product with f32 weights. */
+static void widened_product(const ps_panel_job *job)
+{
+    enum { PANELS = 4, BLOCK = PS_PANEL_BLOCK };
+    float widened[PANELS][BLOCK][PS_PANEL_LANES];
+    const size_t bytes = ps_panel_bytes(job->dtype, job->k);
+    const char *weights = job->weights;
+    for (int panel = 0; panel < job->panels; panel += PANELS) {
+        ps_panel_job part = *job;
+        part.dtype = PS_F32;
+        part.panels = job->panels - panel < PANELS ? job->panels - panel : PANELS;
+        part.weights = widened;
+        part.k_stride = PS_PANEL_LANES;
+        part.panel_stride = (size_t)BLOCK * PS_PANEL_LANES;
+        part.out = job->out + (size_t)panel * PS_PANEL_LANES;
+        for (int k0 = 0; k0 < job->k; k0 += BLOCK) {
+            part.k = job->k - k0 < BLOCK ? job->k - k0 : BLOCK;
+            part.x = job->x + k0;
+            part.add = job->add || k0 > 0;
+            for (int p = 0; p < part.panels; p++) {
+                PS_ISA(ps_quant_widen)
+                (job->dtype, weights + (size_t)(panel + p) * bytes, k0, k0 + part.k, widened[p][0]);
+            }
+            product(&part, PS_F32);
+        }
+    }
+}
+
 void PS_ISA(ps_panel_product)(const ps_panel_job *job)
 {
     switch (job->dtype) {
@@ -132,7 +162,10 @@ void PS_ISA(ps_panel_product)(const ps_panel_job *job)
     case PS_BF16:
         product(job, PS_BF16);
         break;
-    default:
+    case PS_F32:
         product(job, PS_F32);
+        break;
+    default:
+        widened_product(job);
     }
 }

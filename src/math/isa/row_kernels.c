@@ -3,6 +3,8 @@
 #include "math/kernels.h"
 
 void PS_ISA(ps_panel_product)(const ps_panel_job *job);
+void PS_ISA(ps_quant_product)(const ps_quant_job *job);
+void PS_ISA(ps_quant_widen)(ps_dtype dtype, const void *panel, int k0, int k1, float *out);
 
 static void rms_norm(const float *x, const float *weight, int n, float eps, float *out)
 {
@@ -95,6 +97,41 @@ static void scale(float *x, float factor, int n)
     }
 }
 
+/* Integers of one run; a scale that is not finite, or no normal number, leaves zeros. */
+static void round_run(const float *x, float limit, ps_rounded *out)
+{
+    const v16 a = v_load(x), b = v_load(x + 16);
+    const w16 magnitude = w_set(0x7FFFFFFF);
+    // Without their signs, the bits of floats are in the order of their values, NaN above all.
+    const w16 bits = w_max(w_and(w_bits(a), magnitude), w_and(w_bits(b), magnitude));
+    const int32_t largest = w_largest(bits);
+    float scale;
+    memcpy(&scale, &largest, sizeof scale);
+    scale /= limit;
+    if (largest >= 0x7F800000) scale = NAN;
+    if (scale < 0x1p-126f) scale = 0.0f;
+    *out = (ps_rounded){.scale = scale};
+    if (scale > 0.0f) {
+        const w16 low = w_from_float(v_div(a, v_set(scale)));
+        const w16 high = w_from_float(v_div(b, v_set(scale)));
+        w_store_i16(out->q, low);
+        w_store_i16(out->q + 16, high);
+        out->sum[0] = w_sum(low);
+        out->sum[1] = w_sum(high);
+    }
+    out->sum[2] = out->sum[0] + out->sum[1];
+    for (int i = 0; i < 3; i++) {
+        out->scaled_sum[i] = scale * (float)out->sum[i];
+    }
+}
+
+static void round_row(const float *x, int k, int limit, ps_rounded *out)
+{
+    for (int i = 0; i < k; i += 32) {
+        round_run(x + i, (float)limit, &out[i / 32]);
+    }
+}
+
 static float exp_one(float x)
 {
     float lanes[16];
@@ -147,6 +184,9 @@ static float multiply(int turns)
 const ps_kernels PS_ISA(ps_kernels) = {
     .name = STRING(PS_ISA_NAME),
     .panel_product = PS_ISA(ps_panel_product),
+    .quant_product = PS_ISA(ps_quant_product),
+    .quant_widen = PS_ISA(ps_quant_widen),
+    .round_row = round_row,
     .rms_norm = rms_norm,
     .add = add,
     .silu_mul = silu_mul,

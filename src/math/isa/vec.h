@@ -1,10 +1,15 @@
-/* Sixteen floats at once: the only vector type of the kernels.
+/* Sixteen floats at once: with their integers, the only vector types of the kernels.
  *
  * Every kernel is written once over this type and compiled once for each instruction set; a lane's
  * result never depends on which. That holds because each function below is one IEEE operation in
  * every lane (v_fma rounds once), and because sums over lanes follow one fixed tree (v_sum).
  *
  *   v16   16 float            m16   16 truth values
+ *   w16   16 lanes of 32 bits, taken as integers: one of 32 bits, two of 16 or four of 8
+ *
+ * w_dot(acc, a, b) adds to each lane the two products of its signed 16-bit halves; shifts are by
+ * constants; w_lookup(table, codes) replaces each byte (0..15) by table[byte]; w_from_float rounds
+ * to nearest even. Integers wrap nowhere: the formats' bounds see to that (math/quant.h).
  *
  * v_max(a,b) is a > b ? a : b and v_min(a,b) is a < b ? a : b, so both give b when either is NaN.
  *
@@ -31,6 +36,12 @@
 #else
 #include "math/isa/vec_portable.h"
 #endif
+
+/* The even bytes of each lane as its two halves. */
+V_INLINE w16 w_low_bytes(w16 a)
+{
+    return w_and(a, w_set(0x00FF00FF));
+}
 
 /* Lanes 0, 1, ... 15. */
 V_INLINE v16 v_lanes(void)

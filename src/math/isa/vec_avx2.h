@@ -7,10 +7,19 @@ typedef struct v16 {
 typedef struct m16 {
     __m256 low, high;
 } m16;
+typedef struct w16 {
+    __m256i low, high;
+} w16;
 
 /* Register tiles of the panel kernel, for 16 registers: a panel takes two accumulators a row. */
 #define TILE_ROWS_MAX     6
 #define TILE_PANELS(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
+
+/* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
+#define UNROLL_UNITS _Pragma("GCC unroll 16")
+#define ROW_PANELS   4 // of the one-row product of quantised weights; 0: it has none of its own
+
+#define QUANT_PANELS 1 // unpacked at a time: accumulators of both kinds stay in registers
 
 V_INLINE v16 v_zero(void)
 {
@@ -110,4 +119,111 @@ V_INLINE float v_largest(v16 a)
     const __m128 m4 = _mm_max_ps(_mm256_castps256_ps128(m8), _mm256_extractf128_ps(m8, 1));
     const __m128 m2 = _mm_max_ps(m4, _mm_movehl_ps(m4, m4));
     return _mm_cvtss_f32(_mm_max_ss(m2, _mm_shuffle_ps(m2, m2, 1)));
+}
+
+/* ---- integers ---- */
+
+V_INLINE w16 w_load(const void *p)
+{
+    const __m256i *halves = p;
+    return (w16){_mm256_loadu_si256(halves), _mm256_loadu_si256(halves + 1)};
+}
+V_INLINE void w_store(void *p, w16 a)
+{
+    __m256i *halves = p;
+    _mm256_storeu_si256(halves, a.low);
+    _mm256_storeu_si256(halves + 1, a.high);
+}
+V_INLINE w16 w_set(int32_t a)
+{
+    return (w16){_mm256_set1_epi32(a), _mm256_set1_epi32(a)};
+}
+V_INLINE w16 w_load_u8(const uint8_t *p)
+{
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)p);
+    return (w16){_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
+}
+V_INLINE w16 w_load_u16(const void *p)
+{
+    const __m128i *halves = p;
+    return (w16){_mm256_cvtepu16_epi32(_mm_loadu_si128(halves)),
+                 _mm256_cvtepu16_epi32(_mm_loadu_si128(halves + 1))};
+}
+V_INLINE w16 w_and(w16 a, w16 b)
+{
+    return (w16){_mm256_and_si256(a.low, b.low), _mm256_and_si256(a.high, b.high)};
+}
+V_INLINE w16 w_or(w16 a, w16 b)
+{
+    return (w16){_mm256_or_si256(a.low, b.low), _mm256_or_si256(a.high, b.high)};
+}
+V_INLINE w16 w_add(w16 a, w16 b)
+{
+    return (w16){_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
+}
+V_INLINE w16 w_shl(w16 a, int n)
+{
+    return (w16){_mm256_slli_epi32(a.low, n), _mm256_slli_epi32(a.high, n)};
+}
+V_INLINE w16 w_shr(w16 a, int n)
+{
+    return (w16){_mm256_srli_epi32(a.low, n), _mm256_srli_epi32(a.high, n)};
+}
+V_INLINE w16 w_sar(w16 a, int n)
+{
+    return (w16){_mm256_srai_epi32(a.low, n), _mm256_srai_epi32(a.high, n)};
+}
+V_INLINE w16 w_high_bytes(w16 a)
+{
+    return (w16){_mm256_srli_epi16(a.low, 8), _mm256_srli_epi16(a.high, 8)};
+}
+V_INLINE w16 w_dot(w16 acc, w16 a, w16 b)
+{
+    return (w16){_mm256_add_epi32(acc.low, _mm256_madd_epi16(a.low, b.low)),
+                 _mm256_add_epi32(acc.high, _mm256_madd_epi16(a.high, b.high))};
+}
+V_INLINE w16 w_lookup(const uint8_t *table, w16 codes)
+{
+    const __m256i rows = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+    return (w16){_mm256_shuffle_epi8(rows, codes.low), _mm256_shuffle_epi8(rows, codes.high)};
+}
+V_INLINE v16 w_to_float(w16 a)
+{
+    return (v16){_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)};
+}
+V_INLINE w16 w_from_float(v16 a)
+{
+    return (w16){_mm256_cvtps_epi32(a.low), _mm256_cvtps_epi32(a.high)};
+}
+V_INLINE w16 w_bits(v16 a)
+{
+    return (w16){_mm256_castps_si256(a.low), _mm256_castps_si256(a.high)};
+}
+V_INLINE v16 v_from_bits(w16 a)
+{
+    return (v16){_mm256_castsi256_ps(a.low), _mm256_castsi256_ps(a.high)};
+}
+V_INLINE void w_store_i16(int16_t *p, w16 a)
+{
+    // Packing works within 128 bits, so the middle quarters change places.
+    const __m256i packed = _mm256_packs_epi32(a.low, a.high);
+    _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(packed, 0xD8));
+}
+V_INLINE w16 w_max(w16 a, w16 b)
+{
+    return (w16){_mm256_max_epi32(a.low, b.low), _mm256_max_epi32(a.high, b.high)};
+}
+V_INLINE int32_t w_largest(w16 a)
+{
+    const __m256i m8 = _mm256_max_epi32(a.low, a.high);
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(m8), _mm256_extracti128_si256(m8, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4E));
+    return _mm_cvtsi128_si32(_mm_max_epi32(m, _mm_shuffle_epi32(m, 0xB1)));
+}
+V_INLINE int32_t w_sum(w16 a)
+{
+    const __m256i s8 = _mm256_add_epi32(a.low, a.high);
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(s8), _mm256_extracti128_si256(s8, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
 }

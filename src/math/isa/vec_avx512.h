@@ -3,11 +3,18 @@
 
 typedef __m512 v16;
 typedef __mmask16 m16;
+typedef __m512i w16;
 
 /* Register tiles of the panel kernel: TILE_PANELS(rows) panels of 16 outputs beside each other.
  * With 32 registers, 24 accumulators leave room for the weights and the broadcast. */
 #define TILE_ROWS_MAX     6
 #define TILE_PANELS(rows) 4
+
+/* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
+#define UNROLL_UNITS _Pragma("GCC unroll 16")
+#define ROW_PANELS   4 // of the one-row product of quantised weights; 0: it has none of its own
+
+#define QUANT_PANELS 2 // unpacked at a time: accumulators of both kinds stay in registers
 
 V_INLINE v16 v_zero(void)
 {
@@ -93,4 +100,100 @@ V_INLINE float v_sum(v16 a)
 V_INLINE float v_largest(v16 a)
 {
     return _mm512_reduce_max_ps(a);
+}
+
+/* ---- integers ---- */
+
+V_INLINE w16 w_load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+V_INLINE void w_store(void *p, w16 a)
+{
+    _mm512_storeu_si512(p, a);
+}
+V_INLINE w16 w_set(int32_t a)
+{
+    return _mm512_set1_epi32(a);
+}
+V_INLINE w16 w_load_u8(const uint8_t *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+V_INLINE w16 w_load_u16(const void *p)
+{
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+}
+V_INLINE w16 w_and(w16 a, w16 b)
+{
+    return _mm512_and_si512(a, b);
+}
+V_INLINE w16 w_or(w16 a, w16 b)
+{
+    return _mm512_or_si512(a, b);
+}
+V_INLINE w16 w_add(w16 a, w16 b)
+{
+    return _mm512_add_epi32(a, b);
+}
+V_INLINE w16 w_shl(w16 a, int n)
+{
+    return _mm512_slli_epi32(a, (unsigned)n);
+}
+V_INLINE w16 w_shr(w16 a, int n)
+{
+    return _mm512_srli_epi32(a, (unsigned)n);
+}
+V_INLINE w16 w_sar(w16 a, int n)
+{
+    return _mm512_srai_epi32(a, (unsigned)n);
+}
+V_INLINE w16 w_high_bytes(w16 a)
+{
+    return _mm512_srli_epi16(a, 8);
+}
+V_INLINE w16 w_dot(w16 acc, w16 a, w16 b)
+{
+#ifdef __AVX512VNNI__
+    return _mm512_dpwssd_epi32(acc, a, b);
+#else
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(a, b));
+#endif
+}
+V_INLINE w16 w_lookup(const uint8_t *table, w16 codes)
+{
+    const __m128i row = _mm_loadu_si128((const __m128i *)table);
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(row), codes);
+}
+V_INLINE v16 w_to_float(w16 a)
+{
+    return _mm512_cvtepi32_ps(a);
+}
+V_INLINE w16 w_from_float(v16 a)
+{
+    return _mm512_cvtps_epi32(a);
+}
+V_INLINE w16 w_bits(v16 a)
+{
+    return _mm512_castps_si512(a);
+}
+V_INLINE v16 v_from_bits(w16 a)
+{
+    return _mm512_castsi512_ps(a);
+}
+V_INLINE void w_store_i16(int16_t *p, w16 a)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(a));
+}
+V_INLINE w16 w_max(w16 a, w16 b)
+{
+    return _mm512_max_epi32(a, b);
+}
+V_INLINE int32_t w_largest(w16 a)
+{
+    return _mm512_reduce_max_epi32(a);
+}
+V_INLINE int32_t w_sum(w16 a)
+{
+    return _mm512_reduce_add_epi32(a);
 }

@@ -7,12 +7,21 @@ typedef struct v16 {
 typedef struct m16 {
     uint32_t lane[16];
 } m16;
+typedef struct w16 {
+    uint32_t lane[16];
+} w16;
 
 /* Two rows of one panel fill the 32 registers of 128 bits that a 64-bit machine usually has. */
 #define TILE_ROWS_MAX     2
 #define TILE_PANELS(rows) 1
 
+/* Unrolled by lanes already: more would only grow the code. */
+#define UNROLL_UNITS
+#define ROW_PANELS 0
+
 #define V_EACH for (int i = 0; i < 16; i++)
+
+#define QUANT_PANELS 1 // unpacked at a time: accumulators of both kinds stay in registers
 
 V_INLINE v16 v_set(float a)
 {
@@ -137,6 +146,142 @@ V_INLINE float v_largest(v16 a)
         if (a.lane[i] > largest) largest = a.lane[i];
     }
     return largest;
+}
+
+/* ---- integers ---- */
+
+V_INLINE w16 w_load(const void *p)
+{
+    w16 r;
+    memcpy(r.lane, p, sizeof r.lane);
+    return r;
+}
+V_INLINE void w_store(void *p, w16 a)
+{
+    memcpy(p, a.lane, sizeof a.lane);
+}
+V_INLINE w16 w_set(int32_t a)
+{
+    w16 r;
+    V_EACH r.lane[i] = (uint32_t)a;
+    return r;
+}
+V_INLINE w16 w_load_u8(const uint8_t *p)
+{
+    w16 r;
+    V_EACH r.lane[i] = p[i];
+    return r;
+}
+V_INLINE w16 w_load_u16(const void *p)
+{
+    uint16_t values[16];
+    w16 r;
+    memcpy(values, p, sizeof values);
+    V_EACH r.lane[i] = values[i];
+    return r;
+}
+V_INLINE w16 w_and(w16 a, w16 b)
+{
+    V_EACH a.lane[i] = a.lane[i] & b.lane[i];
+    return a;
+}
+V_INLINE w16 w_or(w16 a, w16 b)
+{
+    V_EACH a.lane[i] = a.lane[i] | b.lane[i];
+    return a;
+}
+V_INLINE w16 w_add(w16 a, w16 b)
+{
+    V_EACH a.lane[i] = a.lane[i] + b.lane[i];
+    return a;
+}
+V_INLINE w16 w_shl(w16 a, int n)
+{
+    V_EACH a.lane[i] = a.lane[i] << n;
+    return a;
+}
+V_INLINE w16 w_shr(w16 a, int n)
+{
+    V_EACH a.lane[i] = a.lane[i] >> n;
+    return a;
+}
+V_INLINE w16 w_sar(w16 a, int n)
+{
+    V_EACH a.lane[i] = (uint32_t)((int32_t)a.lane[i] >> n);
+    return a;
+}
+V_INLINE w16 w_high_bytes(w16 a)
+{
+    V_EACH a.lane[i] = a.lane[i] >> 8 & 0x00FF00FFu;
+    return a;
+}
+V_INLINE int32_t v_half_(uint32_t lane, int shift)
+{
+    return (int16_t)(lane >> shift);
+}
+V_INLINE w16 w_dot(w16 acc, w16 a, w16 b)
+{
+    V_EACH acc.lane[i] += (uint32_t)(v_half_(a.lane[i], 0) * v_half_(b.lane[i], 0)) +
+                          (uint32_t)(v_half_(a.lane[i], 16) * v_half_(b.lane[i], 16));
+    return acc;
+}
+V_INLINE w16 w_lookup(const uint8_t *table, w16 codes)
+{
+    V_EACH
+    {
+        const uint32_t c = codes.lane[i];
+        codes.lane[i] = (uint32_t)table[c & 15] | (uint32_t)table[c >> 8 & 15] << 8 |
+                        (uint32_t)table[c >> 16 & 15] << 16 | (uint32_t)table[c >> 24 & 15] << 24;
+    }
+    return codes;
+}
+V_INLINE v16 w_to_float(w16 a)
+{
+    v16 r;
+    V_EACH r.lane[i] = (float)(int32_t)a.lane[i];
+    return r;
+}
+/* Adding 1.5 * 2^23 puts the rounding position at the units; |a| < 2^22. */
+V_INLINE w16 w_from_float(v16 a)
+{
+    w16 r;
+    V_EACH r.lane[i] = (uint32_t)(int32_t)((a.lane[i] + 0x1.8p23f) - 0x1.8p23f);
+    return r;
+}
+V_INLINE w16 w_bits(v16 a)
+{
+    w16 r;
+    memcpy(r.lane, a.lane, sizeof r.lane);
+    return r;
+}
+V_INLINE v16 v_from_bits(w16 a)
+{
+    v16 r;
+    memcpy(r.lane, a.lane, sizeof r.lane);
+    return r;
+}
+V_INLINE void w_store_i16(int16_t *p, w16 a)
+{
+    V_EACH p[i] = (int16_t)a.lane[i];
+}
+V_INLINE w16 w_max(w16 a, w16 b)
+{
+    V_EACH a.lane[i] = (int32_t)a.lane[i] > (int32_t)b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+}
+V_INLINE int32_t w_largest(w16 a)
+{
+    for (int i = 1; i < 16; i++) {
+        if ((int32_t)a.lane[i] > (int32_t)a.lane[0]) a.lane[0] = a.lane[i];
+    }
+    return (int32_t)a.lane[0];
+}
+V_INLINE int32_t w_sum(w16 a)
+{
+    for (int i = 1; i < 16; i++) {
+        a.lane[0] += a.lane[i];
+    }
+    return (int32_t)a.lane[0];
 }
 
 #undef V_EACH

@@ -188,21 +188,19 @@ static void need_buffer(conversion *c, size_t bytes)
 static ps_err write_panels(conversion *c, const ps_tensor_need *need,
                            const ps_safetensors_tensor *t, ps_dtype dtype)
 {
-    const size_t row_bytes = (size_t)need->k * ps_dtype_bytes(dtype);
+    const size_t row_bytes = (size_t)need->k * ps_dtype_block_bytes(dtype);
     const size_t panel_bytes = ps_panel_bytes(dtype, need->k);
     const int n_panels = ps_panel_count(need->n);
-    need_buffer(c, panel_bytes * PANELS_AT_ONCE + row_bytes * PS_PANEL_LANES);
-    char *rows = c->buffer + panel_bytes * PANELS_AT_ONCE;
+    need_buffer(c, panel_bytes * PANELS_AT_ONCE);
     for (int panel = 0; panel < n_panels; panel += PANELS_AT_ONCE) {
         const int n = n_panels - panel < PANELS_AT_ONCE ? n_panels - panel : PANELS_AT_ONCE;
         for (int p = 0; p < n; p++) {
             const int first = (panel + p) * PS_PANEL_LANES;
             const int n_rows = need->n - first < PS_PANEL_LANES ? need->n - first : PS_PANEL_LANES;
-            // Copied first: the source aligns nothing.
-            memcpy(rows, t->data + (size_t)first * row_bytes, (size_t)n_rows * row_bytes);
+            const void *rows = t->data + (size_t)first * row_bytes;
             PS_TRY(check_finite(c, t, dtype, rows, (size_t)n_rows * (size_t)need->k,
                                 (size_t)first * (size_t)need->k));
-            ps_panel_pack(dtype, rows, n_rows, (size_t)need->k, need->k,
+            ps_panel_pack(dtype, rows, n_rows, row_bytes, need->k,
                           c->buffer + (size_t)p * panel_bytes);
         }
         PS_TRY(ps_ckpt_append(c->writer, c->buffer, (size_t)n * panel_bytes));

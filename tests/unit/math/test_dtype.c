@@ -181,7 +181,7 @@ START_TEST(the_first_value_that_is_not_finite_is_found_at_every_place)
 {
     enum { N = 8500 };
     const ps_dtype dtype = (ps_dtype)_i;
-    const size_t size = ps_dtype_bytes(dtype);
+    const size_t size = ps_dtype_block_bytes(dtype);
     static const float bad[4] = {NAN, HUGE_VALF, -HUGE_VALF, -NAN};
     dice d = {.seed = (uint64_t)_i};
     float *values = floats_new_rolled(&d, N, -60000.0, 60000.0);
@@ -204,7 +204,7 @@ START_TEST(the_first_of_several_bad_values_counts)
 {
     dice d = {.seed = 17};
     for (int run = 0; run < 300; run++) {
-        const ps_dtype dtype = (ps_dtype)(run % PS_DTYPE_COUNT);
+        const ps_dtype dtype = (ps_dtype)(run % PS_DTYPE_FLOATS);
         float values[10000] = {0};
         char stored[sizeof values];
         const size_t n = 1 + (size_t)dice_throw(&d, 10000);
@@ -224,7 +224,7 @@ START_TEST(values_to_widen_or_to_search_need_not_be_aligned)
 {
     enum { N = 100 };
     const ps_dtype dtype = (ps_dtype)_i;
-    const size_t bytes = N * ps_dtype_bytes(dtype);
+    const size_t bytes = N * ps_dtype_block_bytes(dtype);
     dice d = {.seed = 23};
     float values[N], wanted[N], found[N];
     uint32_t aligned[N];
@@ -254,19 +254,48 @@ END_TEST
 
 START_TEST(names_and_formats_belong_together)
 {
-    static const char *const names[PS_DTYPE_COUNT] = {"f32", "f16", "bf16"};
-    static const size_t bytes[PS_DTYPE_COUNT] = {4, 2, 2};
+    static const struct {
+        const char *name;
+        int values;
+        size_t bytes;
+    } formats_by_number[PS_DTYPE_COUNT] = {
+        [PS_F32] = {"f32", 1, 4},         [PS_F16] = {"f16", 1, 2},
+        [PS_BF16] = {"bf16", 1, 2},       [PS_Q8_0] = {"q8_0", 32, 34},
+        [PS_Q4_0] = {"q4_0", 32, 18},     [PS_Q4_1] = {"q4_1", 32, 20},
+        [PS_Q5_0] = {"q5_0", 32, 22},     [PS_Q5_1] = {"q5_1", 32, 24},
+        [PS_IQ4_NL] = {"iq4_nl", 32, 18}, [PS_MXFP4] = {"mxfp4", 32, 17},
+        [PS_Q2_K] = {"q2_k", 256, 84},    [PS_Q3_K] = {"q3_k", 256, 110},
+        [PS_Q4_K] = {"q4_k", 256, 144},   [PS_Q5_K] = {"q5_k", 256, 176},
+        [PS_Q6_K] = {"q6_k", 256, 210},   [PS_IQ4_XS] = {"iq4_xs", 256, 136},
+        [PS_TQ1_0] = {"tq1_0", 256, 54},  [PS_TQ2_0] = {"tq2_0", 256, 66}};
     for (int i = 0; i < PS_DTYPE_COUNT; i++) {
         ps_dtype found = PS_DTYPE_COUNT;
-        ck_assert_str_eq(ps_dtype_name((ps_dtype)i), names[i]);
-        ck_assert(ps_dtype_from_name(names[i], &found));
+        ck_assert_str_eq(ps_dtype_name((ps_dtype)i), formats_by_number[i].name);
+        ck_assert(ps_dtype_from_name(formats_by_number[i].name, &found));
         ck_assert_int_eq(found, i);
-        ck_assert_uint_eq(ps_dtype_bytes((ps_dtype)i), bytes[i]);
+        ck_assert_int_eq(ps_dtype_block_values((ps_dtype)i), formats_by_number[i].values);
+        ck_assert_uint_eq(ps_dtype_block_bytes((ps_dtype)i), formats_by_number[i].bytes);
+        ck_assert_int_eq(ps_dtype_is_quantised((ps_dtype)i), i > PS_BF16);
     }
     ps_dtype untouched = PS_BF16;
     ck_assert(!ps_dtype_from_name("f64", &untouched) && !ps_dtype_from_name("", &untouched));
     ck_assert(!ps_dtype_from_name("F16", &untouched));
     ck_assert_int_eq(untouched, PS_BF16);
+}
+END_TEST
+
+START_TEST(rows_are_whole_blocks_and_fit_a_size)
+{
+    size_t bytes = 7;
+    ck_assert(ps_dtype_row_bytes(PS_Q4_K, 512, &bytes));
+    ck_assert_uint_eq(bytes, 288);
+    ck_assert(!ps_dtype_row_bytes(PS_Q4_K, 511, &bytes));
+    ck_assert(!ps_dtype_row_bytes(PS_Q8_0, 16, &bytes));
+    ck_assert(!ps_dtype_row_bytes(PS_F32, SIZE_MAX / 2, &bytes));
+    ck_assert(!ps_dtype_row_bytes(PS_Q8_0, SIZE_MAX - 31, &bytes));
+    ck_assert_uint_eq(bytes, 288);
+    ck_assert(ps_dtype_row_bytes(PS_BF16, 0, &bytes));
+    ck_assert_uint_eq(bytes, 0);
 }
 END_TEST
 
@@ -281,11 +310,13 @@ int main(void)
     tcase_add_test(tcase, denormals_and_overflow_round_as_published);
     tcase_add_test(tcase, f32_is_copied_bit_by_bit);
     tcase_add_loop_test(tcase, the_first_value_that_is_not_finite_is_found_at_every_place, 0,
-                        PS_DTYPE_COUNT);
+                        PS_DTYPE_FLOATS);
     tcase_add_test(tcase, the_first_of_several_bad_values_counts);
-    tcase_add_loop_test(tcase, values_to_widen_or_to_search_need_not_be_aligned, 0, PS_DTYPE_COUNT);
+    tcase_add_loop_test(tcase, values_to_widen_or_to_search_need_not_be_aligned, 0,
+                        PS_DTYPE_FLOATS);
     tcase_add_test(tcase, largest_values_count_as_finite);
     tcase_add_test(tcase, names_and_formats_belong_together);
+    tcase_add_test(tcase, rows_are_whole_blocks_and_fit_a_size);
     Suite *suite = suite_create("math/dtype");
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -261,7 +261,7 @@ static panel_case panel_case_roll(dice *d, ps_dtype dtype, bool chain)
     job->out_stride = 16 * (size_t)job->panels + (size_t)dice_throw(d, 5);
     const size_t n_weights = 16 * (size_t)job->k * (size_t)job->panels;
     float *weights = floats_new_rolled(d, n_weights, -2.0, 2.0);
-    c.weights = ps_mem_new(n_weights, ps_dtype_bytes(dtype));
+    c.weights = ps_mem_new(n_weights, ps_dtype_block_bytes(dtype));
     ps_dtype_narrow(dtype, weights, n_weights, c.weights);
     ps_mem_free(weights);
     c.x = floats_new_rolled(d, (size_t)job->rows * job->x_stride, -2.0, 2.0);
@@ -294,8 +294,8 @@ static float panel_value(const panel_case *c, int row, int output)
         const size_t at = (size_t)(output / 16) * job->panel_stride + (size_t)k * job->k_stride +
                           (size_t)(output % 16);
         float w;
-        ps_dtype_widen(job->dtype, (const char *)c->weights + at * ps_dtype_bytes(job->dtype), 1,
-                       &w);
+        ps_dtype_widen(job->dtype, (const char *)c->weights + at * ps_dtype_block_bytes(job->dtype),
+                       1, &w);
         sum = fmaf(job->x[(size_t)row * job->x_stride + (size_t)k], w, sum);
     }
     return job->k <= block ? sum : total + sum;
@@ -305,7 +305,7 @@ START_TEST(panel_products_have_the_bits_of_their_contract)
 {
     const sets s = supported_sets();
     dice d = {.seed = 100 + (uint64_t)_i};
-    panel_case c = panel_case_roll(&d, (ps_dtype)(_i % PS_DTYPE_COUNT), _i / PS_DTYPE_COUNT % 2);
+    panel_case c = panel_case_roll(&d, (ps_dtype)(_i % PS_DTYPE_FLOATS), _i / PS_DTYPE_FLOATS % 2);
     float *wanted = floats_new(c.out_floats), *found = floats_new(c.out_floats);
     memcpy(wanted, c.start, c.out_floats * sizeof *wanted); // gaps between rows stay as they are
     for (int r = 0; r < c.job.rows; r++) {

@@ -65,8 +65,18 @@ static ps_linear_call call_of(const product *p, int first_row, int rows, float *
                             .rows = rows};
 }
 
+static ps_linear_scratch scratch_new(const ps_engine *engine, int rows, int k)
+{
+    ps_linear_scratch s = {.bytes =
+                               ps_linear_scratch_bytes(engine->gemm, engine->activations,
+                                                       ps_pool_threads(engine->pool), rows, k)};
+    s.memory = ps_mem_new(s.bytes, 1);
+    return s;
+}
+
 /* The results of `engine` for rows first_row .. + rows, into p->out from its start on. */
-static void compute(const ps_engine *engine, product *p, int first_row, int rows, float *scratch)
+static void compute(const ps_engine *engine, product *p, int first_row, int rows,
+                    const ps_linear_scratch *scratch)
 {
     floats_poison(p->out, (size_t)p->rows * p->out_stride);
     const ps_linear_call call = call_of(p, first_row, rows, p->out);
@@ -102,7 +112,7 @@ START_TEST(products_are_near_the_double_precision_sum)
 {
     dice d = {.seed = (uint64_t)_i};
     ps_engine engine = engines_open(1 + _i % 2);
-    product p = product_roll(&d, (ps_dtype)(_i % PS_DTYPE_COUNT), 5000000);
+    product p = product_roll(&d, (ps_dtype)(_i % PS_DTYPE_FLOATS), 5000000);
     compute(&engine, &p, 0, p.rows, NULL);
     const int k = p.weight.linear.k;
     check_near(&p, (k < PS_PANEL_BLOCK ? k : PS_PANEL_BLOCK) + k / PS_PANEL_BLOCK + 2);
@@ -139,7 +149,7 @@ static void check_bits(const product *p, const float *wanted, int first_row, int
 START_TEST(bits_are_those_of_the_stated_order_on_all_sets_and_threads)
 {
     dice d = {.seed = 1000 + (uint64_t)_i};
-    product p = product_roll(&d, (ps_dtype)(_i % PS_DTYPE_COUNT), 1500000);
+    product p = product_roll(&d, (ps_dtype)(_i % PS_DTYPE_FLOATS), 1500000);
     float *wanted = scalar_results(&p);
     engines_all all = engines_open_all();
     for (int e = 0; e < all.n; e++) {
@@ -155,7 +165,7 @@ END_TEST
 START_TEST(a_row_has_the_same_bits_alone_and_among_any_others)
 {
     dice d = {.seed = 2000 + (uint64_t)_i};
-    product p = product_roll(&d, (ps_dtype)(_i % PS_DTYPE_COUNT), 300000);
+    product p = product_roll(&d, (ps_dtype)(_i % PS_DTYPE_FLOATS), 300000);
     float *wanted = scalar_results(&p);
     for (int isa = 0; isa < ps_isa_count(); isa++) {
         if (!ps_isa_supported(isa)) continue;
@@ -181,7 +191,7 @@ START_TEST(bits_hold_at_the_borders_of_blocks_and_panels)
     engines_all all = engines_open_all();
     for (size_t i = 0; i < sizeof inner / sizeof inner[0]; i++) {
         product p = {.rows = 7, .x_stride = (size_t)inner[i]};
-        p.weight = matrix_roll(&d, (ps_dtype)(i % PS_DTYPE_COUNT), outer[i], inner[i], 1.0, i % 2);
+        p.weight = matrix_roll(&d, (ps_dtype)(i % PS_DTYPE_FLOATS), outer[i], inner[i], 1.0, i % 2);
         p.out_stride = (size_t)ps_panel_count(outer[i]) * PS_PANEL_LANES;
         p.x = floats_new_rolled(&d, 7 * p.x_stride, -2.0, 2.0);
         p.out = floats_new(7 * p.out_stride);
@@ -201,7 +211,7 @@ START_TEST(padding_is_written_and_gaps_between_rows_are_not)
 {
     dice d = {.seed = (uint64_t)_i};
     ps_engine engine = engines_open(2);
-    product p = product_roll(&d, (ps_dtype)(_i % PS_DTYPE_COUNT), 100000);
+    product p = product_roll(&d, (ps_dtype)(_i % PS_DTYPE_FLOATS), 100000);
     const size_t n = (size_t)p.weight.linear.n;
     const size_t padded = (size_t)ps_panel_count((int)n) * PS_PANEL_LANES;
     compute(&engine, &p, 0, p.rows, NULL);
@@ -226,7 +236,7 @@ START_TEST(several_products_in_one_call_are_those_of_single_calls)
     ps_linear_call calls[N_CALLS];
     const int n_calls = 1 + _i % N_CALLS;
     for (int c = 0; c < n_calls; c++) {
-        p[c] = product_roll(&d, (ps_dtype)dice_throw(&d, PS_DTYPE_COUNT), 300000);
+        p[c] = product_roll(&d, (ps_dtype)dice_throw(&d, PS_DTYPE_FLOATS), 300000);
         calls[c] = call_of(&p[c], 0, p[c].rows, p[c].out);
     }
     ps_linear_forward(&engine, calls, n_calls, NULL);
@@ -244,13 +254,12 @@ START_TEST(blas_is_near_the_double_precision_sum)
 {
     dice d = {.seed = 3000 + (uint64_t)_i};
     ps_engine engine = engines_open_isa(0, 1 + _i % 3, PS_GEMM_BLAS);
-    product p = product_roll(&d, (ps_dtype)(_i % PS_DTYPE_COUNT), 5000000);
+    product p = product_roll(&d, (ps_dtype)(_i % PS_DTYPE_FLOATS), 5000000);
     const int k = p.weight.linear.k;
-    float *scratch =
-        floats_new(ps_linear_scratch_floats(PS_GEMM_BLAS, ps_pool_threads(engine.pool), k));
-    compute(&engine, &p, 0, p.rows, scratch);
+    ps_linear_scratch scratch = scratch_new(&engine, 0, k);
+    compute(&engine, &p, 0, p.rows, &scratch);
     check_near(&p, k + 2);
-    ps_mem_free(scratch);
+    ps_mem_free(scratch.memory);
     product_release(&p);
     ps_engine_close(&engine);
 }
@@ -266,12 +275,12 @@ START_TEST(few_rows_go_by_panels_whatever_the_engine)
     p.weight = matrix_roll(&d, PS_BF16, N, K, 1.0, true);
     p.x = floats_new_rolled(&d, ROWS * K, -2.0, 2.0);
     p.out = floats_new(ROWS * p.out_stride);
-    float *scratch = floats_new(ps_linear_scratch_floats(PS_GEMM_BLAS, 2, K));
+    ps_linear_scratch scratch = scratch_new(&engine, 0, K);
     float *wanted = scalar_results(&p);
-    compute(&engine, &p, 0, ROWS, scratch);
+    compute(&engine, &p, 0, ROWS, &scratch);
     check_bits(&p, wanted, 0, ROWS);
     ps_mem_free(wanted);
-    ps_mem_free(scratch);
+    ps_mem_free(scratch.memory);
     product_release(&p);
     ps_engine_close(&engine);
 }
@@ -290,9 +299,13 @@ START_TEST(sizes_are_those_of_the_layout)
 {
     const ps_linear w = {.dtype = PS_F16, .n = 33, .k = 10};
     ck_assert_uint_eq(ps_linear_bytes(&w), 3 * 10 * 16 * 2);
-    ck_assert_uint_eq(ps_linear_scratch_floats(PS_GEMM_PANEL, 8, 4096), 0);
-    ck_assert_uint_ge(ps_linear_scratch_floats(PS_GEMM_BLAS, 3, 100),
-                      3 * ps_linear_scratch_floats(PS_GEMM_BLAS, 1, 100));
+    const ps_activations i16 = PS_ACTIVATIONS_I16, f32 = PS_ACTIVATIONS_F32;
+    ck_assert_uint_eq(ps_linear_scratch_bytes(PS_GEMM_PANEL, i16, 8, 0, 4096), 0);
+    ck_assert_uint_eq(ps_linear_scratch_bytes(PS_GEMM_PANEL, f32, 8, 100, 4096), 0);
+    ck_assert_uint_ge(ps_linear_scratch_bytes(PS_GEMM_BLAS, f32, 3, 0, 128),
+                      3 * ps_linear_scratch_bytes(PS_GEMM_BLAS, f32, 1, 0, 128));
+    ck_assert_uint_gt(ps_linear_scratch_bytes(PS_GEMM_PANEL, i16, 1, 2, 64),
+                      ps_linear_scratch_bytes(PS_GEMM_PANEL, i16, 1, 1, 64));
 }
 END_TEST
 

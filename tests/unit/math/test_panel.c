@@ -13,7 +13,7 @@
 /* Random rows of a format, a row every `stride` values, spoiled between the rows. */
 static char *roll_rows(dice *d, ps_dtype dtype, int n, int k, size_t stride, float *values)
 {
-    const size_t size = ps_dtype_bytes(dtype);
+    const size_t size = ps_dtype_block_bytes(dtype);
     char *rows = ps_mem_new((size_t)n * stride, size);
     memset(rows, 0xFF, (size_t)n * stride * size);
     for (int r = 0; r < n; r++) {
@@ -30,16 +30,17 @@ static void pack_all(ps_dtype dtype, const char *rows, int n, size_t stride, int
 {
     for (int p = 0; p < ps_panel_count(n); p++) {
         const int left = n - p * PS_PANEL_LANES;
-        ps_panel_pack(dtype, rows + (size_t)p * PS_PANEL_LANES * stride * ps_dtype_bytes(dtype),
-                      left < PS_PANEL_LANES ? left : PS_PANEL_LANES, stride, k,
-                      panels + (size_t)p * ps_panel_bytes(dtype, k));
+        ps_panel_pack(
+            dtype, rows + (size_t)p * PS_PANEL_LANES * stride * ps_dtype_block_bytes(dtype),
+            left < PS_PANEL_LANES ? left : PS_PANEL_LANES, stride * ps_dtype_block_bytes(dtype), k,
+            panels + (size_t)p * ps_panel_bytes(dtype, k));
     }
 }
 
 START_TEST(rows_come_back_as_they_were_packed)
 {
     dice d = {.seed = (uint64_t)_i};
-    const ps_dtype dtype = (ps_dtype)(_i % PS_DTYPE_COUNT);
+    const ps_dtype dtype = (ps_dtype)(_i % PS_DTYPE_FLOATS);
     const int n = 1 + dice_throw(&d, 70), k = 1 + dice_throw(&d, 300);
     const size_t stride = (size_t)k + (size_t)dice_throw(&d, 9);
     float *values = floats_new((size_t)n * (size_t)k), *row = floats_new_poisoned((size_t)k + 1);
@@ -65,8 +66,8 @@ END_TEST
 START_TEST(a_lane_is_an_output_and_lanes_past_the_end_are_zero)
 {
     dice d = {.seed = (uint64_t)_i};
-    const ps_dtype dtype = (ps_dtype)(_i % PS_DTYPE_COUNT);
-    const size_t size = ps_dtype_bytes(dtype);
+    const ps_dtype dtype = (ps_dtype)(_i % PS_DTYPE_FLOATS);
+    const size_t size = ps_dtype_block_bytes(dtype);
     const int n = 1 + _i % PS_PANEL_LANES, k = 1 + dice_throw(&d, 40);
     const size_t stride = (size_t)k + 3;
     float *values = floats_new((size_t)n * (size_t)k);
@@ -74,7 +75,7 @@ START_TEST(a_lane_is_an_output_and_lanes_past_the_end_are_zero)
     const size_t bytes = ps_panel_bytes(dtype, k);
     char *panel = ps_mem_new(bytes + 1, 1);
     memset(panel, 0xFF, bytes + 1);
-    ps_panel_pack(dtype, rows, n, stride, k, panel);
+    ps_panel_pack(dtype, rows, n, stride * size, k, panel);
     static const char zeros[4] = {0};
     for (int i = 0; i < k; i++) {
         for (int lane = 0; lane < PS_PANEL_LANES; lane++) {
@@ -97,7 +98,7 @@ START_TEST(packing_keeps_every_bit)
     for (uint32_t i = 0; i < 65536; i++) {
         half[i] = (uint16_t)i;
     }
-    ps_panel_pack(PS_F16, half, 16, 4096, 4096, packed);
+    ps_panel_pack(PS_F16, half, 16, 4096 * sizeof *half, 4096, packed);
     for (uint32_t lane = 0; lane < 16; lane++) {
         for (uint32_t k = 0; k < 4096; k++) {
             ck_assert_uint_eq(packed[k * 16 + lane], half[lane * 4096 + k]);

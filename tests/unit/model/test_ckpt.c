@@ -55,7 +55,7 @@ static void check_tensor(const tiny_model *m, const ps_ckpt_tensor *t, const cha
 {
     float *wanted = source_values(m, &t->need);
     const int k = t->need.panel ? t->need.k : 1;
-    const size_t size = ps_dtype_bytes(t->dtype);
+    const size_t size = ps_dtype_block_bytes(t->dtype);
     ck_assert_int_eq(t->dtype, t->need.panel ? m->dtype : PS_F32);
     ck_assert_uint_ne(t->offset, PS_H5_NOT_MAPPABLE);
     for (int row = 0; row < ps_panel_count(t->need.n) * PS_PANEL_LANES; row++) {

@@ -557,7 +557,7 @@ static void poison(ps_role role, int layer, size_t index, const void *value)
     assert_ok(ps_ckpt_open("m.h5", &ckpt));
     const ps_ckpt_tensor t = *ps_ckpt_find(&ckpt, role, layer);
     ps_ckpt_close(&ckpt);
-    const size_t size = ps_dtype_bytes(t.dtype);
+    const size_t size = ps_dtype_block_bytes(t.dtype);
     const int fd = open("m.h5", O_RDWR);
     char *bytes = ps_mem_new(t.bytes, 1);
     ck_assert_int_eq(pwrite(fd, value, size, (off_t)(t.offset + index * size)), (ssize_t)size);

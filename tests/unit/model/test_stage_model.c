@@ -197,7 +197,7 @@ START_TEST(the_format_of_equal_weights_changes_no_bit)
     m.coarse = true;
     int32_t *tokens = random_tokens(&m, 70, 6);
     float *wanted = NULL;
-    for (int dtype = 0; dtype < PS_DTYPE_COUNT; dtype++) {
+    for (int dtype = 0; dtype < PS_DTYPE_FLOATS; dtype++) {
         m.dtype = (ps_dtype)dtype;
         assert_ok(tiny_model_convert(&m, "m.h5"));
         float *found = run_alone(&(stage_runner_params){.path = "m.h5"}, &m, tokens, 70, 70);
@@ -391,8 +391,9 @@ START_TEST(caches_that_overflow_are_refused)
     const ps_part part = {0, 3, true};
     const ps_limits limits = {
         .rows_max = 1, .chunk_rows = 1, .n_slots = 7, .context = INT64_C(1) << 48};
-    ck_assert_int_eq(ps_stage_measure(&ckpt, &part, &limits, PS_GEMM_PANEL, 1, &size),
-                     PS_ERR_LIMIT);
+    ck_assert_int_eq(
+        ps_stage_measure(&ckpt, &part, &limits, PS_GEMM_PANEL, PS_ACTIVATIONS_I16, 1, &size),
+        PS_ERR_LIMIT);
     assert_message("caches for 7 slots of 281474976710656 positions overflow");
     ps_ckpt_close(&ckpt);
 }

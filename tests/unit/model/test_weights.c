@@ -48,7 +48,7 @@ static void check_matrix(const tiny_model *m, const char *name, const ps_linear 
 {
     float *wanted = tiny_model_values(m, name);
     ck_assert_msg(w->n == n && w->k == k && w->dtype == m->dtype, "%s: wrong shape", name);
-    const size_t size = ps_dtype_bytes(w->dtype);
+    const size_t size = ps_dtype_block_bytes(w->dtype);
     for (int row = 0; row < n; row++) {
         for (int c = 0; c < k; c++) {
             const size_t at = (size_t)(row / 16 * k + c) * 16 + (size_t)(row % 16);

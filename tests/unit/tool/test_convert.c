@@ -335,7 +335,7 @@ START_TEST(nan_and_infinity_are_named_with_their_place)
                {PS_F16, 0xFE01},     {PS_BF16, 0x7F80},    {PS_BF16, 0xFFC0}};
     tiny_model m = tiny_model_default(TINY_LLAMA);
     m.dtype = bad[_i].dtype;
-    const size_t size = ps_dtype_bytes(m.dtype);
+    const size_t size = ps_dtype_block_bytes(m.dtype);
     write_source(&m);
     // The last value of [270,36], in the last panel, which 14 rows fill.
     poison("model.embed_tokens.weight", 270 * 36 - 1, &bad[_i].bits, size);

@@ -1,0 +1,154 @@
+/* Packed blocks of quantised panels, read with vectors: 16 outputs' scales and codes at a time. The
+ * layout is that of math/quant.h; all functions are inlined with a constant format. */
+#ifndef PS_MATH_ISA_QUANT_CODES_H
+#define PS_MATH_ISA_QUANT_CODES_H
+
+#include "math/isa/vec.h"
+#include "math/quant.h"
+
+enum { RUN_UNITS = PS_QUANT_RUN / 4 }; // byte units of a run of 32 k
+
+/* The same byte in all bytes. */
+V_INLINE w16 w_bytes(int byte)
+{
+    return w_set((int32_t)((uint32_t)byte * 0x01010101u));
+}
+
+/* Byte unit j of a run: the codes (or the table's numbers, offset by the zero point) of 4 k. */
+V_INLINE w16 byte_unit(const ps_quant_format *f, const uint8_t *run, int j)
+{
+    const int per_unit = 8 / f->low_bits, shift = j % per_unit * f->low_bits;
+    w16 codes = w_load(run + (f->plane_bits + j / per_unit) * PS_QUANT_UNIT_BYTES);
+    if (shift > 0) codes = w_shr(codes, shift);
+    if (f->low_bits < 8) codes = w_and(codes, w_bytes((1 << f->low_bits) - 1));
+    if (f->plane_bits > 0) {
+        const int per_plane = 8 / f->plane_bits;
+        const int up = f->low_bits - j % per_plane * f->plane_bits;
+        w16 plane = w_load(run + j / per_plane * PS_QUANT_UNIT_BYTES);
+        if (up > 0) plane = w_shl(plane, up);
+        if (up < 0) plane = w_shr(plane, -up);
+        const int mask = ((1 << f->plane_bits) - 1) << f->low_bits;
+        codes = w_or(codes, w_and(plane, w_bytes(mask)));
+    }
+    return f->numbers ? w_lookup(f->numbers, codes) : codes;
+}
+
+/* Five byte units from one unit of base-3 digits; even and odd bytes are worked on apart, since a
+ * product by 3 needs two bits more. */
+V_INLINE void trit_units(const uint8_t *unit, int n, uint8_t *const *out)
+{
+    const w16 bytes = w_load(unit);
+    w16 even = w_low_bytes(bytes), odd = w_high_bytes(bytes);
+    for (int i = 0; i < n; i++) {
+        even = w_add(even, w_shl(even, 1));
+        odd = w_add(odd, w_shl(odd, 1));
+        w_store(out[i], w_or(w_high_bytes(even), w_and(odd, w_set(0x03000300))));
+        even = w_low_bytes(even);
+        odd = w_low_bytes(odd);
+    }
+}
+
+/* All 64 byte units of a tq1_0 block. */
+V_INLINE void trit_block(const uint8_t *units, uint8_t *out)
+{
+    uint8_t *to[5];
+    for (int u = 0; u < PS_QUANT_TRIT_UNITS - 1; u++) {
+        for (int i = 0; i < 5; i++) {
+            to[i] = out + (u / 3 * 16 + u % 3 * 5 + i) * PS_QUANT_UNIT_BYTES;
+        }
+        trit_units(units + u * PS_QUANT_UNIT_BYTES, 5, to);
+    }
+    for (int i = 0; i < 4; i++) {
+        to[i] = out + (16 * i + 15) * PS_QUANT_UNIT_BYTES;
+    }
+    trit_units(units + (PS_QUANT_TRIT_UNITS - 1) * PS_QUANT_UNIT_BYTES, 4, to);
+}
+
+V_INLINE v16 half_lanes(const uint8_t *p)
+{
+    return v_load_f16((const uint16_t *)(const void *)p);
+}
+
+/* Scale (or minimum) of a whole block. */
+V_INLINE v16 block_scale(const ps_quant_format *f, const uint8_t *head)
+{
+    if (f->scales != PS_SCALES_POWER) return half_lanes(head);
+    // 2^(e-128) as 2^(e+1-127) / 4: right for denormal results too.
+    return v_mul(v_from_bits(w_shl(w_add(w_load_u8(head), w_set(1)), 23)), v_set(0.25f));
+}
+
+V_INLINE v16 block_min(const uint8_t *head)
+{
+    return half_lanes(head + 2 * PS_QUANT_LANES);
+}
+
+/* With 0 - a, a zero would lose its sign. */
+V_INLINE v16 negative(v16 a)
+{
+    return v_mul(a, v_set(-1.0f));
+}
+
+/* Field i of 8 or 6 bits from the words behind the halves (math/quant.h). */
+V_INLINE w16 byte_field(const uint8_t *words, int i)
+{
+    const w16 word = w_load(words + i / 4 * PS_QUANT_UNIT_BYTES);
+    return w_and(w_shr(word, i % 4 * 8), w_set(255));
+}
+
+V_INLINE w16 six_field(const uint8_t *words, int i)
+{
+    if (i < 15) {
+        const w16 word = w_load(words + i / 5 * PS_QUANT_UNIT_BYTES);
+        return w_and(w_shr(word, i % 5 * 6), w_set(63));
+    }
+    const w16 a = w_load(words), b = w_load(words + PS_QUANT_UNIT_BYTES),
+              c = w_load(words + 2 * PS_QUANT_UNIT_BYTES);
+    const w16 high = w_or(w_shl(w_shr(b, 30), 2), w_shl(w_shr(c, 30), 4));
+    return w_or(w_shr(a, 30), high);
+}
+
+V_INLINE w16 xs_field(const uint8_t *fields, int i)
+{
+    const w16 low = w_and(w_shr(w_load(fields + 2 * PS_QUANT_LANES), 4 * i), w_set(15));
+    const w16 high = w_and(w_shr(w_load_u16(fields), 2 * i), w_set(3));
+    return w_or(low, w_shl(high, 4));
+}
+
+/* Scale and minimum of sub-block s of a format that has such. */
+V_INLINE void sub_scale(const ps_quant_format *f, const uint8_t *head, int s, float *scale,
+                        float *min)
+{
+    const v16 d = half_lanes(head);
+    const uint8_t *words = head + 2 * PS_QUANT_LANES * (ps_quant_has_min(f->scales) ? 2 : 1);
+    w16 field;
+    switch (f->scales) {
+    case PS_SCALES_Q2:
+        field = byte_field(words, s);
+        v_store(scale, v_mul(d, w_to_float(w_and(field, w_set(15)))));
+        v_store(min, negative(v_mul(block_min(head), w_to_float(w_shr(field, 4)))));
+        return;
+    case PS_SCALES_K:
+        v_store(scale, v_mul(d, w_to_float(six_field(words, 2 * s))));
+        v_store(min, negative(v_mul(block_min(head), w_to_float(six_field(words, 2 * s + 1)))));
+        return;
+    case PS_SCALES_Q6:
+        field = w_load(words + s / 4 * PS_QUANT_UNIT_BYTES);
+        v_store(scale, v_mul(d, w_to_float(w_sar(w_shl(field, 24 - s % 4 * 8), 24))));
+        return;
+    default:
+        field = f->scales == PS_SCALES_Q3 ? six_field(words, s) : xs_field(words, s);
+        v_store(scale, v_mul(d, w_to_float(w_add(field, w_set(-32)))));
+    }
+}
+
+/* All sub-blocks' scales and minima of a block of 256. */
+V_INLINE void sub_scales(const ps_quant_format *f, const uint8_t *head,
+                         float (*scale)[PS_QUANT_LANES], float (*min)[PS_QUANT_LANES])
+{
+    UNROLL_UNITS
+    for (int s = 0; s < f->values / f->sub; s++) {
+        sub_scale(f, head, s, scale[s], min[s]);
+    }
+}
+
+#endif
