@@ -1,7 +1,9 @@
 /* Attention of new rows over cached keys and values, biased and windowed.
  *
- *   z[h,i,j] = scale <q[i,h], k[j,g]> + bias(h,i,j)      g = h G / H, visible: 0 <= i-j < window
- *   out[i,h] = sum_j softmax_j(z)[h,i,j] v[j,g]
+ *   z[h,i,j] = cap(scale <q[i,h], k[j,g]>) + bias(h,i,j)  g = h G / H, visible: 0 <= i-j < window
+ *   out[i,h] = sum_j e^(z[h,i,j]) v[j,g] / (sum_j e^(z[h,i,j]) + e^(sink[h]))
+ *
+ * cap(a) = softcap tanh(a / softcap), or a; the sink's term stands only where there are sinks.
  *
  * The rows of a parcel come as runs: consecutive positions of one sequence, already appended to its
  * cache. A sum's order depends on (i, j, window) alone: keys are taken in segments of PS_SEGMENT
@@ -9,7 +11,8 @@
  * weights and values summed over ascending keys; segments are folded in ascending order. So the
  * result does not change with chunking, threads, the cache's page table, or the rows beside.
  *
- * A query whose keys are all hidden or -inf gives zeros.
+ * A query whose keys are all hidden or -inf gives zeros. A sink is the state that the sums start
+ * from: maximum sink[h], sum 1.
  *
  * Cost: 4 R H T K flops; a key is read once for all query heads of its group and all queries of a
  * block.   Errors: none.   MPI: local.
@@ -27,6 +30,7 @@
 typedef struct ps_attention_shape {
     int n_heads, n_kv_heads, head_dim;
     float scale;
+    float softcap;  // 0: none
     int64_t window; // keys that a query sees, itself included; 0: all
 } ps_attention_shape;
 
@@ -51,6 +55,7 @@ typedef struct ps_attention_job {
     size_t q_stride;
     float *out; // [R, H*K], row stride out_stride
     size_t out_stride;
+    const float *sinks;    // [H] or NULL: one more score of each head, without a value
     const ps_bias *biases; // [n_biases]
     int n_biases;
     const float *features; // [R, all providers' features], row stride feature_stride

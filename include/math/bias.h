@@ -99,9 +99,9 @@ void ps_bias_fill_tile(const ps_bias *bias, const struct ps_kernels *kernels,
 /* Scratch of one thread for fill, for blocks of up to n_queries queries. */
 size_t ps_bias_scratch_floats(int n_queries);
 
-/* Published slopes for any head count and largest exponent (8 in the paper): slopes[n_heads], out.
- */
-void ps_bias_alibi_slopes(int n_heads, double max_exponent, float *slopes);
+/* Published slopes for any head count and largest exponent (8 in the paper), times a factor (1):
+ * slopes[n_heads], out. */
+void ps_bias_alibi_slopes(int n_heads, double max_exponent, double factor, float *slopes);
 
 /* Table of P for one rel_pos layer: [n_heads][span/16 tiles][K][16], lane n of the tiles together
  * being distance (rounded-up span - 1) - n, so that ascending lanes are ascending keys. */

@@ -5,8 +5,18 @@
  * checked: an unknown key means a newer writer and is an error. Nothing in here depends on ranks or
  * requests.
  *
- *   x = E[t];  per layer: x += Wo attention(norm(x));  x += Wdown(silu(Wgate n) * Wup n), n =
- * norm(x) end: logits = head(norm(x))
+ *   start       x = embed_scale E[t] (+ P[position]) (normed if embed_norm)
+ *   a layer     a = norm1(x), or x without pre_norm
+ *               q, k, v = W a (+ b) (clipped) (normed: qk_norm) (q, k rotated)
+ *               o = Wo attention(q, k, v) (+ b) (post norm)
+ *   sequential  x += r o;  m = mlp(norm2(x));  x += r m (post norm of m)
+ *   parallel    x += r o + r mlp(norm2(x)), or mlp(a) with shared_norm
+ *   mlp(n)      Wdown act(Wup n), or Wdown (act(Wgate n) * (Wup n)) where gated; of a mixture
+ *               sum over the chosen experts e, ascending: weight_e mlp_e(n)
+ *   end         logits = cap(logit_scale (head(norm(x)) (+ b)))
+ *
+ * r = residual_scale. Canonical form: pairs of rotated dimensions are half a head apart, norm weights
+ * hold the 1 that some families add, fused matrices are separate.
  *
  * Errors: PS_ERR_FORMAT with the key.   MPI: local.
  */
@@ -18,6 +28,7 @@
 
 #include "base/err.h"
 #include "base/text.h"
+#include "math/activation.h"
 #include "math/bias.h"
 #include "math/rope.h"
 
@@ -27,6 +38,7 @@ enum {
     PS_SPEC_VOCAB_MAX = 1 << 24,
     PS_SPEC_HEAD_DIM_MAX = 1024,
     PS_SPEC_ROPES_MAX = 4,
+    PS_SPEC_EXPERTS_MAX = 512,
     PS_SPEC_EOS_MAX = 16,
     PS_SPEC_NAME_BYTES = 32
 };
@@ -35,6 +47,7 @@ enum {
 typedef struct ps_bias_spec {
     ps_bias_kind kind;
     double max_exponent; // alibi
+    double factor;       // alibi: of the slopes; 1 as published
     int dim;             // rel_pos: width of the position encoding
     double theta;        // rel_pos: its base
 } ps_bias_spec;
@@ -42,18 +55,55 @@ typedef struct ps_bias_spec {
 typedef struct ps_layer_spec {
     int64_t window; // keys that a query sees, itself included; 0: all
     int rope;       // index into ropes; -1: none
+    bool mixture;   // the feed-forward part is a mixture of experts
     int n_biases;
     ps_bias_spec biases[PS_BIAS_MAX];
 } ps_layer_spec;
 
+typedef enum ps_norm_kind { PS_NORM_RMS, PS_NORM_LAYER, PS_NORM_KIND_COUNT } ps_norm_kind;
+
+/* Norm of q and k before the rotation, of the same kind as the others and without a bias. */
+typedef enum ps_qk_norm {
+    PS_QK_NORM_NONE,
+    PS_QK_NORM_HEAD,  // each head, one weight [K] for all
+    PS_QK_NORM_HEADS, // each head, weights of its own [heads, K]
+    PS_QK_NORM_ALL,   // all heads together, [heads*K]
+    PS_QK_NORM_COUNT
+} ps_qk_norm;
+
+/* How the scores of the chosen experts become weights. The chosen are the n_experts_used highest;
+ * of equals the lowest. */
+typedef enum ps_router {
+    PS_ROUTER_CHOSEN, // softmax over the chosen
+    PS_ROUTER_ALL,    // softmax over all, the weights of the chosen as they are
+    PS_ROUTER_COUNT
+} ps_router;
+
 typedef struct ps_spec {
     char family[PS_SPEC_NAME_BYTES];
     int n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, vocab_size;
+    ps_norm_kind norm;
     double norm_eps;
+    bool norm_bias;
+    bool pre_norm, post_norm; // of the inputs, of the outputs of attention and mlp
+    bool parallel, shared_norm;
     double attention_scale; // of <q, k>; usually 1/sqrt(head_dim)
+    double softcap;         // of scores; 0: none
+    double qkv_clip;        // 0: none
     bool qkv_bias, o_bias, mlp_bias;
-    bool qk_norm;    // RMS norm of each head of q and k before the rotation
+    bool sinks; // one more score of each head in the softmax, without a value
+    ps_qk_norm qk_norm;
+    ps_activation_kind activation;
+    double swiglu_alpha, swiglu_limit; // swiglu_oss
+    bool gated;
+    int n_experts, n_experts_used, d_ff_expert; // of layers with a mixture; 0: none
+    ps_router router;
+    bool router_bias, expert_bias;
+    double embed_scale, residual_scale, logit_scale, final_softcap; // 1, 1, 1, 0: nothing
+    bool embed_norm;
+    int n_positions; // learned positions; 0: none
     bool tied_head;  // the head is the embedding
+    bool head_bias;
     int64_t context; // trained positions; 0: no bound
     int n_ropes;
     ps_rope ropes[PS_SPEC_ROPES_MAX];
@@ -63,6 +113,9 @@ typedef struct ps_spec {
     int n_eos;
     int32_t eos_ids[PS_SPEC_EOS_MAX];
 } ps_spec;
+
+/* The numbers that mean nothing special: scales 1, pre_norm, gated silu; no layers yet. */
+ps_spec ps_spec_plain(void);
 
 /* Zeroed layers for n_layers; released with ps_spec_release. */
 void ps_spec_take_layers(ps_spec *spec, int n_layers);
@@ -77,6 +130,9 @@ ps_err ps_spec_from_json(const char *json, size_t n, const char *where, ps_spec 
 
 /* True when every layer has a window, so that caches stay bounded for ever. */
 bool ps_spec_is_endless(const ps_spec *spec);
+
+/* Whether any layer has a mixture of experts. */
+bool ps_spec_has_mixture(const ps_spec *spec);
 
 /* Providers' floats for each query and key of a layer. */
 int ps_spec_layer_features(const ps_spec *spec, int layer);

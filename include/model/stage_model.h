@@ -1,6 +1,6 @@
 /* A stage's share of a model, ready to compute: weights, caches, and all scratch memory.
  *
- *   embed    tokens [R]           -> x [R, D]
+ *   embed    tokens, positions [R] -> x [R, D]
  *   blocks   x [R, D]             -> x [R, D]      through the layers of the part, filling the
  * caches head     x [n, D]             -> logits [n, V] final norm and head, n <= PS_HEAD_ROWS
  *
@@ -55,7 +55,8 @@ void ps_stage_model_close(ps_stage_model *model);
 /* Floats between two rows of x. */
 size_t ps_stage_stride(const ps_spec *spec);
 
-void ps_stage_embed(ps_stage_model *model, const int32_t *tokens, int n, float *x);
+void ps_stage_embed(ps_stage_model *model, const int32_t *tokens, const int64_t *positions, int n,
+                    float *x);
 void ps_stage_blocks(ps_stage_model *model, const ps_rows *rows, float *x);
 
 /* logits[n, V rounded up to 16] of rows 0 .. n of x, in the model's own buffer: valid until the
@@ -65,6 +66,10 @@ size_t ps_stage_logits_stride(const ps_spec *spec);
 
 /* Bytes of cached keys and values that the rows of the last ps_stage_blocks saw. */
 size_t ps_stage_cache_bytes_read(const ps_stage_model *model);
+
+/* An empty slot's new sequence will have at most `length` positions (0: no end). Some ropes take
+ * their frequencies from it; it says nothing about memory. */
+void ps_stage_begin(ps_stage_model *model, int slot, int64_t length);
 
 void ps_stage_fork(ps_stage_model *model, int from, int to);
 void ps_stage_end(ps_stage_model *model, int slot);

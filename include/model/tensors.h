@@ -1,7 +1,9 @@
 /* The tensors that a spec calls for: one table for converter, loader, plan and synthetic models.
  *
  *   panel    matrix [n, k] in panel layout (math/panel.h), any dtype
- *   vector   [n] f32 (norm weights, biases, u and v of rel_pos)
+ *   vector   [n] f32 (norm weights, biases, sinks, u and v of rel_pos)
+ *
+ * Those of experts are stacked: count panel matrices, or count vectors of n rounded up to 16.
  *
  * Names in the model file: /embed/weight, /norm/weight, /head/weight and
  * /layers/NNN/<part>/<tensor>.   MPI: local.
@@ -16,10 +18,16 @@
 typedef enum ps_role {
     // of the whole model
     PS_ROLE_EMBED,
+    PS_ROLE_POSITIONS,
+    PS_ROLE_EMBED_NORM,
+    PS_ROLE_EMBED_NORM_BIAS,
     PS_ROLE_FINAL_NORM,
+    PS_ROLE_FINAL_NORM_BIAS,
     PS_ROLE_HEAD,
+    PS_ROLE_HEAD_BIAS,
     // of a layer
     PS_ROLE_ATTENTION_NORM,
+    PS_ROLE_ATTENTION_NORM_BIAS,
     PS_ROLE_Q,
     PS_ROLE_K,
     PS_ROLE_V,
@@ -30,16 +38,28 @@ typedef enum ps_role {
     PS_ROLE_O_BIAS,
     PS_ROLE_Q_NORM,
     PS_ROLE_K_NORM,
+    PS_ROLE_SINKS,
+    PS_ROLE_ATTENTION_POST_NORM,
     PS_ROLE_REL_POS_W,
     PS_ROLE_REL_POS_U,
     PS_ROLE_REL_POS_V,
     PS_ROLE_MLP_NORM,
+    PS_ROLE_MLP_NORM_BIAS,
     PS_ROLE_GATE,
     PS_ROLE_UP,
     PS_ROLE_DOWN,
     PS_ROLE_GATE_BIAS,
     PS_ROLE_UP_BIAS,
     PS_ROLE_DOWN_BIAS,
+    PS_ROLE_ROUTER,
+    PS_ROLE_ROUTER_BIAS,
+    PS_ROLE_EXPERT_GATE,
+    PS_ROLE_EXPERT_UP,
+    PS_ROLE_EXPERT_DOWN,
+    PS_ROLE_EXPERT_GATE_BIAS,
+    PS_ROLE_EXPERT_UP_BIAS,
+    PS_ROLE_EXPERT_DOWN_BIAS,
+    PS_ROLE_MLP_POST_NORM,
     PS_ROLE_COUNT
 } ps_role;
 
@@ -50,10 +70,14 @@ typedef struct ps_tensor_need {
     int layer;  // -1: of the whole model
     bool panel; // panel matrix, else vector
     int n, k;   // k is 1 for vectors
+    int count;  // matrices or vectors of this shape, stacked: the experts; else 1
 } ps_tensor_need;
 
 /* Whether the spec calls for this role (in this layer), and its shape. */
 bool ps_tensor_needed(const ps_spec *spec, ps_role role, int layer, ps_tensor_need *out);
+
+/* [count,] n [, k] without what is 1 of necessity; returns the rank. */
+int ps_tensor_shape(const ps_tensor_need *need, int shape[3]);
 
 /* Name in the model file; out[PS_TENSOR_NAME_BYTES]. */
 void ps_tensor_name(ps_role role, int layer, char *out);

@@ -39,10 +39,34 @@ static inline bool ps_part_owns(const ps_part *part, int layer)
     return layer < 0 ? part->ends : layer >= part->first_layer && layer < part->end_layer;
 }
 
+/* A norm's weights [n] and bias [n]; NULL where there is none. */
+typedef struct ps_norm {
+    const float *weight, *bias;
+} ps_norm;
+
+/* The experts' matrices of one kind: `first` is that of expert 0, the others follow it. */
+typedef struct ps_expert_linear {
+    ps_linear first;
+    size_t panel_bytes; // of one expert's matrix
+    size_t bias_floats; // from one expert's bias to the next
+} ps_expert_linear;
+
+/* The matrix of one expert. */
+static inline ps_linear ps_expert_at(const ps_expert_linear *experts, int expert)
+{
+    ps_linear linear = experts->first;
+    linear.panels = (const char *)linear.panels + (size_t)expert * experts->panel_bytes;
+    if (linear.bias) linear.bias += (size_t)expert * experts->bias_floats;
+    return linear;
+}
+
 typedef struct ps_layer_weights {
-    ps_linear q, k, v, o, gate, up, down;
-    const float *attention_norm, *mlp_norm; // [D]
-    const float *q_norm, *k_norm;           // [K] or NULL
+    ps_linear q, k, v, o, gate, up, down, router;
+    ps_expert_linear expert_gate, expert_up, expert_down;
+    ps_norm attention_norm, mlp_norm;                 // of the inputs
+    const float *attention_post_norm, *mlp_post_norm; // [D] or NULL
+    const float *q_norm, *k_norm;                     // by the spec's qk_norm, or NULL
+    const float *sinks;                               // [H] or NULL
     int n_biases;
     ps_bias biases[PS_BIAS_MAX];
 } ps_layer_weights;
@@ -50,9 +74,9 @@ typedef struct ps_layer_weights {
 typedef struct ps_weights {
     const ps_ckpt *ckpt; // borrowed
     ps_part part;
-    ps_layer_weights *layers; // [end_layer - first_layer]
-    ps_linear embed, head;    // panels NULL unless part.ends
-    const float *final_norm;
+    ps_layer_weights *layers;         // [end_layer - first_layer]
+    ps_linear embed, positions, head; // panels NULL unless part.ends
+    ps_norm embed_norm, final_norm;
     ps_file_map map;
     ps_region region;
     size_t mapped_bytes; // of the file that this stage uses in place

@@ -1,7 +1,7 @@
 /* The one message of the ring.
  *
  *   head     64 bytes
- *   actions  [n_actions] 16 bytes each: end of a slot, fork of a slot; done before the rows
+ *   actions  [n_actions] 16 bytes each: begin, end or fork of a slot; done before the rows
  *   rows     [n_rows]    16 bytes each: slot, position, whether logits are wanted
  *   data     f32 [n_data, stride], 64-byte aligned: the rows' activations; on the way back to rank
  * 0 only those of rows whose logits are wanted. Of a STOP parcel: one report for each rank.
@@ -23,7 +23,7 @@
 
 typedef enum ps_parcel_kind { PS_PARCEL_WORK = 1, PS_PARCEL_STOP } ps_parcel_kind;
 
-typedef enum ps_action_kind { PS_ACTION_END = 1, PS_ACTION_FORK } ps_action_kind;
+typedef enum ps_action_kind { PS_ACTION_END = 1, PS_ACTION_FORK, PS_ACTION_BEGIN } ps_action_kind;
 
 typedef struct ps_parcel_head {
     uint64_t hash;
@@ -34,7 +34,8 @@ typedef struct ps_parcel_head {
 } ps_parcel_head;
 
 typedef struct ps_parcel_action {
-    int32_t kind, slot, from, reserved;
+    int32_t kind, slot;
+    int64_t argument; // FORK: slot to copy; BEGIN: most positions of the sequence, 0: no end
 } ps_parcel_action;
 
 typedef struct ps_parcel_row {

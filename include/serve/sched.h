@@ -27,6 +27,7 @@ typedef struct ps_task {
     int64_t first;    // tokens before it were submitted and forgotten
     bool wants_all;   // logits of every token, not only of the last
     int n_slots;      // slots to reserve when it starts: 1 + forks to come
+    int64_t length;   // most positions that it may reach; 0: no end
     void *user;
     // private to the scheduler
     int slot, n_reserved;

@@ -234,6 +234,7 @@ static void segment(const block_state *b, int64_t start)
             .first = own.first,
             .last = own.last,
             .scale = b->job->shape.scale,
+            .softcap = b->job->shape.softcap,
         };
         b->segment_max[r] = b->kernels->softmax(&job, &b->segment_sum[r]);
     }
@@ -252,8 +253,8 @@ static void begin(block_state *b)
         const size_t head = (size_t)b->kv_head * (size_t)b->group + (size_t)(r / b->n_queries);
         const size_t row = first_row + (size_t)(r % b->n_queries);
         memcpy(b->q + (size_t)r * k, job->q + row * job->q_stride + head * k, k * sizeof(float));
-        b->maximum[r] = -INFINITY;
-        b->sum[r] = 0.0f;
+        b->maximum[r] = job->sinks ? job->sinks[head] : -INFINITY;
+        b->sum[r] = job->sinks ? 1.0f : 0.0f;
     }
     memset(b->acc, 0, (size_t)b->rows * b->head_stride * sizeof(float));
 }

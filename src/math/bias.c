@@ -102,7 +102,7 @@ size_t ps_bias_scratch_floats(int n_queries)
     return ps_rel_pos_scratch_floats(n_queries);
 }
 
-void ps_bias_alibi_slopes(int n_heads, double max_exponent, float *slopes)
+void ps_bias_alibi_slopes(int n_heads, double max_exponent, double factor, float *slopes)
 {
     assert(n_heads >= 1);
     int power = 1;
@@ -114,6 +114,6 @@ void ps_bias_alibi_slopes(int n_heads, double max_exponent, float *slopes)
         const double exponent =
             h < power ? max_exponent * (double)(h + 1) / (double)power
                       : max_exponent / 2.0 * (double)(2 * (h - power) + 1) / (double)power;
-        slopes[h] = (float)ps_real_exp(-exponent * ln2);
+        slopes[h] = (float)(factor * ps_real_exp(-exponent * ln2));
     }
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "math/activation.h"
 #include "math/dtype.h"
 
 /* out[r, 16 p + lane] = sum_k x[r, k] weights[p, k, lane]
@@ -58,7 +59,8 @@ typedef struct ps_quant_job {
 } ps_quant_job;
 
 /* One row of scores of one segment, turned into weights in place.
- *   z      [count]   in: <q,k>;  out: exp(z*scale + bias - max) for first <= j < last
+ *   z      [count]   in: <q,k>;  out: exp(cap(z*scale) + bias - max) for first <= j < last
+ *                    cap(a) = softcap tanh(a / softcap), a itself when softcap is 0
  *   bias   [count]   or NULL
  * Only [first, last) is visible; nothing outside is read as a number. Returns the maximum, and the
  * sum over the weights in *sum: 16 lanes by j mod 16, ascending, then the fixed tree. When every
@@ -68,7 +70,7 @@ typedef struct ps_softmax_job {
     float *z;
     const float *bias;
     int first, last;
-    float scale;
+    float scale, softcap;
 } ps_softmax_job;
 
 typedef struct ps_kernels {
@@ -82,8 +84,16 @@ typedef struct ps_kernels {
     void (*round_row)(const float *x, int k, int limit, ps_rounded *out);
     /* out[i] = (x[i] / sqrt(mean(x^2) + eps)) * weight[i], 16 lanes of sums and the fixed tree. */
     void (*rms_norm)(const float *x, const float *weight, int n, float eps, float *out);
-    void (*add)(const float *a, float *out, int n);                          // out += a
-    void (*silu_mul)(const float *gate, const float *up, float *out, int n); // out = silu(gate) up
+    void (*add)(const float *a, float *out, int n); // out += a
+    /* out[i] = activation of gate[i], times up[i] unless up is NULL. out may be gate or up. */
+    void (*activate)(const ps_activation *activation, const float *gate, const float *up,
+                     float *out, int n);
+    /* out[i] = (x[i] - mean) / sqrt(mean((x - mean)^2) + eps) * weight[i] + bias[i]; bias may be
+     * NULL. Sums as in rms_norm. */
+    void (*layer_norm)(const float *x, const float *weight, const float *bias, int n, float eps,
+                       float *out);
+    void (*softcap)(float *x, float cap, int n); // x = cap tanh(x / cap)
+    void (*clip)(float *x, float limit, int n);  // x = min(max(x, -limit), limit)
     /* Rotates pairs (t, t + half) of x[0 .. 2 half) by the angles whose cosines and sines are
      * given. */
     void (*rope_half)(float *x, const float *cosine, const float *sine, int half);

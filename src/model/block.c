@@ -1,8 +1,5 @@
-/* The one decoder block: what differs between families is data in the spec.
- *
- *   n = norm(x);  q, k, v = W n + b;  [q, k normed per head];  bias providers prepare;  q, k
- * rotated; k, v appended;  x += Wo attention + b;  n = norm(x);  x += Wdown (silu(Wgate n) * (Wup
- * n)) + b
+/* The one decoder block: what differs between families is data in the spec (model/spec.h has the
+ * formulas).
  *
  * Work over rows is dealt in groups of eight rows; fewer stay on the calling thread, where a
  * hand-over would cost more than the work. */
@@ -12,67 +9,96 @@
 
 enum { ROWS_PER_ITEM = 8 };
 
-typedef void row_function(const ps_block *block, const ps_rows *rows, int row, float *x);
-
 typedef struct row_work {
-    const ps_block *block;
-    const ps_rows *rows;
-    row_function *function;
-    float *x;
+    ps_block_row *function;
+    void *arg;
+    int n;
 } row_work;
 
 static void run_rows(void *arg, int item, int thread)
 {
     (void)thread;
     const row_work *w = arg;
-    const int end =
-        (item + 1) * ROWS_PER_ITEM < w->rows->n ? (item + 1) * ROWS_PER_ITEM : w->rows->n;
+    const int end = (item + 1) * ROWS_PER_ITEM < w->n ? (item + 1) * ROWS_PER_ITEM : w->n;
     for (int row = item * ROWS_PER_ITEM; row < end; row++) {
-        w->function(w->block, w->rows, row, w->x);
+        w->function(w->arg, row);
     }
 }
 
-static void each_row(const ps_block *block, const ps_rows *rows, row_function *function, float *x)
+void ps_block_each_row(const ps_engine *engine, int n, ps_block_row *function, void *arg)
 {
-    row_work w = {block, rows, function, x};
-    const int items = (rows->n + ROWS_PER_ITEM - 1) / ROWS_PER_ITEM;
-    ps_pool_run(block->engine->pool, items, run_rows, &w);
+    row_work w = {function, arg, n};
+    ps_pool_run(engine->pool, (n + ROWS_PER_ITEM - 1) / ROWS_PER_ITEM, run_rows, &w);
 }
 
-static void norm_row(const ps_block *b, const float *x, const float *weight, int row)
+ps_activation ps_block_activation(const ps_spec *spec)
 {
-    const ps_workspace *w = b->work;
-    b->engine->kernels->rms_norm(x + (size_t)row * w->d_stride, weight, b->spec->d_model,
-                                 (float)b->spec->norm_eps, w->normed + (size_t)row * w->d_stride);
+    return (ps_activation){.kind = spec->activation,
+                           .alpha = (float)spec->swiglu_alpha,
+                           .limit = (float)spec->swiglu_limit};
 }
 
-static void attention_norm_row(const ps_block *b, const ps_rows *rows, int row, float *x)
+/* One layer's pass over the rows of a parcel. */
+typedef struct pass {
+    const ps_block *block;
+    const ps_rows *rows;
+    float *x;           // [R, d_stride] the residual stream
+    const float *input; // [R, d_stride] of the part being computed: normed, or x
+} pass;
+
+static void norm(const ps_block *b, const float *x, const float *weight, const float *bias, int n,
+                 float *out)
 {
-    (void)rows;
-    norm_row(b, x, b->weights->attention_norm, row);
+    const float eps = (float)b->spec->norm_eps;
+    if (b->spec->norm == PS_NORM_LAYER) {
+        b->engine->kernels->layer_norm(x, weight, bias, n, eps, out);
+    } else {
+        b->engine->kernels->rms_norm(x, weight, n, eps, out);
+    }
 }
 
+static void norm_row(const pass *p, const ps_norm *weights, int row)
+{
+    const ps_workspace *w = p->block->work;
+    const size_t at = (size_t)row * w->d_stride;
+    norm(p->block, p->x + at, weights->weight, weights->bias, p->block->spec->d_model,
+         w->normed + at);
+}
+
+static void attention_norm_row(void *arg, int row)
+{
+    const pass *p = arg;
+    norm_row(p, &p->block->weights->attention_norm, row);
+}
+
+/* q or k of one row, by the kind of norm that the spec has. */
 static void norm_heads(const ps_block *b, float *x, int n_heads, const float *weight)
 {
     const int k = b->spec->head_dim;
+    if (b->spec->qk_norm == PS_QK_NORM_ALL) {
+        norm(b, x, weight, NULL, n_heads * k, x);
+        return;
+    }
+    const size_t step = b->spec->qk_norm == PS_QK_NORM_HEADS ? (size_t)k : 0;
     for (int h = 0; h < n_heads; h++) {
         float *head = x + (size_t)h * (size_t)k;
-        b->engine->kernels->rms_norm(head, weight, k, (float)b->spec->norm_eps, head);
+        norm(b, head, weight + (size_t)h * step, NULL, k, head);
     }
 }
 
 /* Bias providers take what they need from the row before it is rotated. */
-static void prepare_biases(const ps_block *b, int64_t position, int row)
+static void prepare_biases(const pass *p, int row)
 {
+    const ps_block *b = p->block;
     const ps_workspace *w = b->work;
-    ps_bias_row r = {.position = position,
-                     .x = w->normed + (size_t)row * w->d_stride,
+    ps_bias_row r = {.position = p->rows->position[row],
+                     .x = p->input + (size_t)row * w->d_stride,
                      .q = w->q + (size_t)row * w->q_stride,
                      .k = w->k + (size_t)row * w->k_stride,
                      .features = w->features + (size_t)row * w->feature_stride,
                      .numbers = w->numbers + (size_t)row * w->number_stride};
-    for (int p = 0; p < b->weights->n_biases; p++) {
-        const ps_bias *bias = &b->weights->biases[p];
+    for (int i = 0; i < b->weights->n_biases; i++) {
+        const ps_bias *bias = &b->weights->biases[i];
         ps_bias_prepare_row(bias, &r);
         r.features += ps_bias_features(bias);
         r.numbers += ps_bias_numbers(bias);
@@ -93,49 +119,77 @@ static void rotate(const ps_block *b, int row)
                    w->cosine + at, w->sine + at, half);
 }
 
-/* Everything between the projections and the scores. */
-static void qkv_row(const ps_block *b, const ps_rows *rows, int row, float *x)
+static void clip_row(const ps_block *b, float *q, float *k, float *v)
 {
-    (void)x;
+    const ps_spec *s = b->spec;
+    const ps_kernels *kernels = b->engine->kernels;
+    kernels->clip(q, (float)s->qkv_clip, s->n_heads * s->head_dim);
+    kernels->clip(k, (float)s->qkv_clip, s->n_kv_heads * s->head_dim);
+    kernels->clip(v, (float)s->qkv_clip, s->n_kv_heads * s->head_dim);
+}
+
+/* Everything between the projections and the scores. */
+static void qkv_row(void *arg, int row)
+{
+    const pass *p = arg;
+    const ps_block *b = p->block;
     const ps_workspace *w = b->work;
-    float *q = w->q + (size_t)row * w->q_stride, *k = w->k + (size_t)row * w->k_stride;
+    float *q = w->q + (size_t)row * w->q_stride;
+    float *k = w->k + (size_t)row * w->k_stride, *v = w->v + (size_t)row * w->k_stride;
+    if (b->spec->qkv_clip > 0.0) clip_row(b, q, k, v);
     if (b->weights->q_norm) {
         norm_heads(b, q, b->spec->n_heads, b->weights->q_norm);
         norm_heads(b, k, b->spec->n_kv_heads, b->weights->k_norm);
     }
-    prepare_biases(b, rows->position[row], row);
+    prepare_biases(p, row);
     rotate(b, row);
-    const ps_kv_view view = ps_cache_view(b->cache, b->local_layer, rows->slot[row]);
-    ps_kv_append(&view, rows->position[row], k, w->v + (size_t)row * w->k_stride,
-                 w->numbers + (size_t)row * w->number_stride);
+    const ps_kv_view view = ps_cache_view(b->cache, b->local_layer, p->rows->slot[row]);
+    ps_kv_append(&view, p->rows->position[row], k, v, w->numbers + (size_t)row * w->number_stride);
 }
 
-static void add_row(const ps_block *b, int row, float *x)
+/* x += residual_scale * (post norm of) added */
+static void add_row(const pass *p, const float *post_norm, int row)
 {
+    const ps_block *b = p->block;
     const size_t at = (size_t)row * b->work->d_stride;
-    b->engine->kernels->add(b->work->added + at, x + at, b->spec->d_model);
+    const int d = b->spec->d_model;
+    float *added = b->work->added + at;
+    if (post_norm) norm(b, added, post_norm, NULL, d, added);
+    if (b->spec->residual_scale != 1.0)
+        b->engine->kernels->scale(added, (float)b->spec->residual_scale, d);
+    b->engine->kernels->add(added, p->x + at, d);
 }
 
-static void add_and_norm_row(const ps_block *b, const ps_rows *rows, int row, float *x)
+/* The attention's output goes into x; the input of the feed-forward part is made before that in
+ * parallel blocks, after it in sequential ones. */
+static void after_attention_row(void *arg, int row)
 {
-    (void)rows;
-    add_row(b, row, x);
-    norm_row(b, x, b->weights->mlp_norm, row);
+    const pass *p = arg;
+    const ps_spec *s = p->block->spec;
+    const ps_layer_weights *lw = p->block->weights;
+    const bool own_norm = s->pre_norm && !s->shared_norm;
+    if (own_norm && s->parallel) norm_row(p, &lw->mlp_norm, row);
+    add_row(p, lw->attention_post_norm, row);
+    if (own_norm && !s->parallel) norm_row(p, &lw->mlp_norm, row);
 }
 
-static void activate_row(const ps_block *b, const ps_rows *rows, int row, float *x)
+static void after_mlp_row(void *arg, int row)
 {
-    (void)rows;
-    (void)x;
-    float *gate = b->work->gate + (size_t)row * b->work->f_stride;
-    const float *up = b->work->up + (size_t)row * b->work->f_stride;
-    b->engine->kernels->silu_mul(gate, up, gate, b->spec->d_ff);
+    const pass *p = arg;
+    add_row(p, p->block->weights->mlp_post_norm, row);
 }
 
-static void add_only_row(const ps_block *b, const ps_rows *rows, int row, float *x)
+static void activate_row(void *arg, int row)
 {
-    (void)rows;
-    add_row(b, row, x);
+    const ps_block *b = ((const pass *)arg)->block;
+    const ps_workspace *w = b->work;
+    const ps_activation activation = ps_block_activation(b->spec);
+    float *gate = w->gate + (size_t)row * w->f_stride, *up = w->up + (size_t)row * w->f_stride;
+    if (b->spec->gated) {
+        b->engine->kernels->activate(&activation, gate, up, gate, b->spec->d_ff);
+    } else {
+        b->engine->kernels->activate(&activation, up, NULL, gate, b->spec->d_ff);
+    }
 }
 
 static void attend(const ps_block *b)
@@ -149,6 +203,7 @@ static void attend(const ps_block *b)
                   .n_kv_heads = b->spec->n_kv_heads,
                   .head_dim = b->spec->head_dim,
                   .scale = (float)b->spec->attention_scale,
+                  .softcap = (float)b->spec->softcap,
                   .window = b->spec->layers[b->layer].window},
         .runs = w->runs,
         .n_runs = w->n_runs,
@@ -156,6 +211,7 @@ static void attend(const ps_block *b)
         .q_stride = w->q_stride,
         .out = w->attended,
         .out_stride = w->q_stride,
+        .sinks = b->weights->sinks,
         .biases = b->weights->biases,
         .n_biases = b->weights->n_biases,
         .features = w->features,
@@ -166,26 +222,49 @@ static void attend(const ps_block *b)
     ps_attention_forward(b->engine, &job);
 }
 
-void ps_block_forward(const ps_block *b, const ps_rows *rows, float *x)
+/* added = Wo attention(q, k, v) */
+static void attention(pass *p)
 {
+    const ps_block *b = p->block;
     const ps_workspace *w = b->work;
     const ps_layer_weights *lw = b->weights;
-    const int n = rows->n;
-    each_row(b, rows, attention_norm_row, x);
-    const ps_linear_call qkv[3] = {{&lw->q, w->normed, w->d_stride, w->q, w->q_stride, n},
-                                   {&lw->k, w->normed, w->d_stride, w->k, w->k_stride, n},
-                                   {&lw->v, w->normed, w->d_stride, w->v, w->k_stride, n}};
+    const int n = p->rows->n;
+    const ps_linear_call qkv[3] = {{&lw->q, p->input, w->d_stride, w->q, w->q_stride, n},
+                                   {&lw->k, p->input, w->d_stride, w->k, w->k_stride, n},
+                                   {&lw->v, p->input, w->d_stride, w->v, w->k_stride, n}};
     ps_linear_forward(b->engine, qkv, 3, &w->linear);
-    each_row(b, rows, qkv_row, x);
+    ps_block_each_row(b->engine, n, qkv_row, p);
     attend(b);
     const ps_linear_call out = {&lw->o, w->attended, w->q_stride, w->added, w->d_stride, n};
     ps_linear_forward(b->engine, &out, 1, &w->linear);
-    each_row(b, rows, add_and_norm_row, x);
-    const ps_linear_call gate_up[2] = {{&lw->gate, w->normed, w->d_stride, w->gate, w->f_stride, n},
-                                       {&lw->up, w->normed, w->d_stride, w->up, w->f_stride, n}};
-    ps_linear_forward(b->engine, gate_up, 2, &w->linear);
-    each_row(b, rows, activate_row, x);
+}
+
+/* added = Wdown act(...) */
+static void dense_mlp(pass *p)
+{
+    const ps_block *b = p->block;
+    const ps_workspace *w = b->work;
+    const ps_layer_weights *lw = b->weights;
+    const int n = p->rows->n;
+    const ps_linear_call in[2] = {{&lw->up, p->input, w->d_stride, w->up, w->f_stride, n},
+                                  {&lw->gate, p->input, w->d_stride, w->gate, w->f_stride, n}};
+    ps_linear_forward(b->engine, in, b->spec->gated ? 2 : 1, &w->linear);
+    ps_block_each_row(b->engine, n, activate_row, p);
     const ps_linear_call down = {&lw->down, w->gate, w->f_stride, w->added, w->d_stride, n};
     ps_linear_forward(b->engine, &down, 1, &w->linear);
-    each_row(b, rows, add_only_row, x);
+}
+
+void ps_block_forward(const ps_block *b, const ps_rows *rows, float *x)
+{
+    const bool pre_norm = b->spec->pre_norm;
+    pass p = {.block = b, .rows = rows, .x = x, .input = pre_norm ? b->work->normed : x};
+    if (pre_norm) ps_block_each_row(b->engine, rows->n, attention_norm_row, &p);
+    attention(&p);
+    ps_block_each_row(b->engine, rows->n, after_attention_row, &p);
+    if (b->spec->layers[b->layer].mixture) {
+        ps_mixture_forward(b, p.input, rows->n);
+    } else {
+        dense_mlp(&p);
+    }
+    ps_block_each_row(b->engine, rows->n, after_mlp_row, &p);
 }

@@ -7,6 +7,22 @@
 #include "model/stage_model.h"
 #include "model/weights.h"
 
+/* Scratch of layers with a mixture of experts. A row that chose an expert stands in the table once for
+ * each: C = R * n_experts_used entries, ordered by expert, then by row. */
+typedef struct ps_mixture_work {
+    float *scores;         // [R, score_stride] of the router
+    int *chosen;           // [R, used] experts, ascending
+    float *weights;        // [R, used] of the chosen
+    int *places;           // [R, used] entries of the table
+    int *first_entry;      // [n_experts + 1]
+    float *x, *out;        // [C, d_stride]
+    float *gate, *up;      // [C, f_stride of the experts]
+    ps_linear *matrices;   // [2 n_experts] of the experts that were chosen
+    ps_linear_call *calls; // [2 n_experts]
+    size_t score_stride, f_stride;
+    size_t bytes_read; // of experts' weights since it was last set to 0
+} ps_mixture_work;
+
 /* Scratch of a stage, shared by its layers. Rows are `*_stride` floats apart. */
 typedef struct ps_workspace {
     size_t d_stride, q_stride, k_stride, f_stride, feature_stride, number_stride;
@@ -18,13 +34,14 @@ typedef struct ps_workspace {
     float *features;            // [R, feature_stride] of bias providers
     float *numbers;             // [R, number_stride]
     float *cosine, *sine;       // [n_ropes, R, head_dim/2] of this parcel's positions
-    double *frequencies;        // [n_ropes, head_dim/2]
+    double *frequencies;        // [n_ropes, n_slots, head_dim/2]
     float *attention;           // ps_attention_scratch_floats
     ps_linear_scratch linear;   // of the products
     ps_attention_block *blocks; // [R]
     ps_attention_run *runs;     // [R]
     int *run_slot;              // [R]
     int n_runs, rows_max;
+    ps_mixture_work mixture;
 } ps_workspace;
 
 typedef struct ps_block {
@@ -39,5 +56,15 @@ typedef struct ps_block {
 
 /* x[R, D] in place. The runs in the workspace describe the rows; their pages are reserved. */
 void ps_block_forward(const ps_block *block, const ps_rows *rows, float *x);
+
+/* added[R, D] = the mixture of experts over n rows of `input`, d_stride apart. */
+void ps_mixture_forward(const ps_block *block, const float *input, int n);
+
+/* The activation of the spec as the kernels take it. */
+ps_activation ps_block_activation(const ps_spec *spec);
+
+/* Calls `function` for all rows 0 .. n-1, dealt over the pool in groups of eight. */
+typedef void ps_block_row(void *arg, int row);
+void ps_block_each_row(const ps_engine *engine, int n, ps_block_row *function, void *arg);
 
 #endif

@@ -35,11 +35,13 @@ ps_h5_type ps_ckpt_h5_type(ps_dtype dtype)
 
 int ps_ckpt_dims(const ps_tensor_need *need, ps_dtype dtype, uint64_t *dims)
 {
+    const uint64_t count = (uint64_t)need->count;
+    const uint64_t padded = (uint64_t)ps_panel_count(need->n) * PS_PANEL_LANES;
     if (!need->panel) {
-        dims[0] = (uint64_t)need->n;
+        dims[0] = need->count > 1 ? count * padded : (uint64_t)need->n;
         return 1;
     }
-    dims[0] = (uint64_t)ps_panel_count(need->n);
+    dims[0] = count * (uint64_t)ps_panel_count(need->n);
     if (ps_dtype_is_quantised(dtype)) {
         dims[1] = ps_panel_bytes(dtype, need->k);
         return 2;
@@ -161,11 +163,14 @@ static ps_err check_size(const char *path, const json_t *entry, const char *name
 {
     const ps_tensor_need *need = &tensor->need;
     json_t *shape, *bytes;
+    int wanted_shape[3];
+    const int rank = ps_tensor_shape(need, wanted_shape);
     PS_TRY(ps_json_get(entry, "shape", JSON_ARRAY, path, &shape));
     PS_TRY(ps_json_get(entry, "bytes", JSON_INTEGER, path, &bytes));
-    const bool same = json_array_size(shape) == (need->panel ? 2 : 1) &&
-                      json_integer_value(json_array_get(shape, 0)) == need->n &&
-                      (!need->panel || json_integer_value(json_array_get(shape, 1)) == need->k);
+    bool same = json_array_size(shape) == (size_t)rank;
+    for (int d = 0; same && d < rank; d++) {
+        same = json_integer_value(json_array_get(shape, (size_t)d)) == wanted_shape[d];
+    }
     const uint64_t wanted = ps_ckpt_bytes(need, tensor->dtype);
     if (same && json_integer_value(bytes) == (json_int_t)wanted) return PS_OK;
     return PS_FAIL(PS_ERR_SHAPE,

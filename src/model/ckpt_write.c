@@ -98,11 +98,14 @@ ps_err ps_ckpt_end(ps_ckpt_writer *w)
     PS_TRY(ps_h5_end(w->h5, w->dataset));
     ps_tensor_name(w->need.role, w->need.layer, name);
     ps_ckpt_hash_text(XXH3_64bits_digest(w->hash), hash);
-    ps_text_appendf(&w->entries,
-                    "%s  \"%s\": {\"dtype\": \"%s\", \"layout\": \"%s\", \"shape\": [%d",
+    ps_text_appendf(&w->entries, "%s  \"%s\": {\"dtype\": \"%s\", \"layout\": \"%s\", \"shape\": [",
                     w->n_written ? ",\n" : "", name, ps_dtype_name(w->dtype),
-                    w->need.panel ? "panel16" : "vector", w->need.n);
-    if (w->need.panel) ps_text_appendf(&w->entries, ", %d", w->need.k);
+                    w->need.panel ? "panel16" : "vector");
+    int shape[3];
+    const int rank = ps_tensor_shape(&w->need, shape);
+    for (int d = 0; d < rank; d++) {
+        ps_text_appendf(&w->entries, d ? ", %d" : "%d", shape[d]);
+    }
     ps_text_appendf(&w->entries, "], \"bytes\": %llu, \"xxh3\": \"%s\"}",
                     (unsigned long long)ps_ckpt_bytes(&w->need, w->dtype), hash);
     w->n_written++;

@@ -6,6 +6,17 @@
 
 #include "base/mem.h"
 
+ps_spec ps_spec_plain(void)
+{
+    return (ps_spec){.pre_norm = true,
+                     .activation = PS_ACTIVATION_SILU,
+                     .gated = true,
+                     .embed_scale = 1.0,
+                     .residual_scale = 1.0,
+                     .logit_scale = 1.0,
+                     .bos_id = -1};
+}
+
 void ps_spec_take_layers(ps_spec *spec, int n_layers)
 {
     spec->n_layers = n_layers;
@@ -32,6 +43,63 @@ static ps_err check_positive(const char *where, const char *key, double value)
     return PS_FAIL(PS_ERR_FORMAT, "%s: %s is %g, wanted a positive number", where, key, value);
 }
 
+static ps_err check_not_negative(const char *where, const char *key, double value)
+{
+    if (isfinite(value) && value >= 0.0) return PS_OK;
+    return PS_FAIL(PS_ERR_FORMAT, "%s: %s is %g, wanted >= 0", where, key, value);
+}
+
+/* `higher` must be above `lower`. */
+static ps_err check_above(const char *where, const char *higher_key, double higher,
+                          const char *lower_key, double lower)
+{
+    if (higher > lower) return PS_OK;
+    return PS_FAIL(PS_ERR_FORMAT, "%s: %s %g must be above %s %g", where, higher_key, higher,
+                   lower_key, lower);
+}
+
+static ps_err check_factors(const double *factors, int n, const char *key, const char *where)
+{
+    for (int t = 0; t < n; t++) {
+        PS_TRY(check_positive(where, key, factors[t]));
+    }
+    return PS_OK;
+}
+
+static ps_err check_rope_kind(const ps_rope *rope, const char *where)
+{
+    switch (rope->kind) {
+    case PS_ROPE_LINEAR:
+        return check_positive(where, "rope factor", rope->factor);
+    case PS_ROPE_LLAMA3:
+        PS_TRY(check_positive(where, "rope factor", rope->factor));
+        PS_TRY(check_positive(where, "rope low_factor", rope->low_factor));
+        PS_TRY(check_positive(where, "rope high_factor", rope->high_factor));
+        PS_TRY(check_positive(where, "rope original_length", rope->original_length));
+        return check_above(where, "rope high_factor", rope->high_factor, "low_factor",
+                           rope->low_factor);
+    case PS_ROPE_DIVIDED:
+        return check_factors(rope->factors, rope->dims / 2, "rope factors", where);
+    case PS_ROPE_YARN:
+        PS_TRY(check_positive(where, "rope factor", rope->factor));
+        PS_TRY(check_positive(where, "rope original_length", rope->original_length));
+        PS_TRY(check_positive(where, "rope beta_slow", rope->beta_slow));
+        PS_TRY(check_above(where, "rope base", rope->base, "its least value", 1.0));
+        return check_above(where, "rope beta_fast", rope->beta_fast, "beta_slow", rope->beta_slow);
+    case PS_ROPE_DYNAMIC:
+        PS_TRY(check_positive(where, "rope original_length", rope->original_length));
+        if (isfinite(rope->factor) && rope->factor >= 1.0) return PS_OK;
+        return PS_FAIL(PS_ERR_FORMAT, "%s: rope factor is %g, wanted 1 or more", where,
+                       rope->factor);
+    case PS_ROPE_LONGROPE:
+        PS_TRY(check_positive(where, "rope original_length", rope->original_length));
+        PS_TRY(check_factors(rope->factors, rope->dims / 2, "rope factors", where));
+        return check_factors(rope->long_factors, rope->dims / 2, "rope long_factors", where);
+    default:
+        return PS_OK;
+    }
+}
+
 static ps_err check_rope(const ps_spec *spec, const ps_rope *rope, const char *where)
 {
     PS_TRY(check_range(where, "rope dims", rope->dims, 2, spec->head_dim));
@@ -39,18 +107,8 @@ static ps_err check_rope(const ps_spec *spec, const ps_rope *rope, const char *w
         return PS_FAIL(PS_ERR_FORMAT, "%s: rope dims is %d, wanted an even number", where,
                        rope->dims);
     PS_TRY(check_positive(where, "rope base", rope->base));
-    if (rope->kind == PS_ROPE_LINEAR || rope->kind == PS_ROPE_LLAMA3)
-        PS_TRY(check_positive(where, "rope factor", rope->factor));
-    if (rope->kind == PS_ROPE_LLAMA3) {
-        PS_TRY(check_positive(where, "rope low_factor", rope->low_factor));
-        PS_TRY(check_positive(where, "rope high_factor", rope->high_factor));
-        PS_TRY(check_positive(where, "rope original_length", rope->original_length));
-        if (rope->high_factor <= rope->low_factor) {
-            return PS_FAIL(PS_ERR_FORMAT, "%s: rope high_factor %g must be above low_factor %g",
-                           where, rope->high_factor, rope->low_factor);
-        }
-    }
-    return PS_OK;
+    PS_TRY(check_positive(where, "rope magnitude", rope->magnitude));
+    return check_rope_kind(rope, where);
 }
 
 static ps_err check_layer(const ps_spec *spec, const ps_layer_spec *layer, const char *where)
@@ -58,12 +116,15 @@ static ps_err check_layer(const ps_spec *spec, const ps_layer_spec *layer, const
     PS_TRY(check_range(where, "window", layer->window, 0, INT32_MAX));
     PS_TRY(check_range(where, "rope of a layer", layer->rope, -1, spec->n_ropes - 1));
     PS_TRY(check_range(where, "number of biases", layer->n_biases, 0, PS_BIAS_MAX));
+    if (layer->mixture && spec->n_experts == 0)
+        return PS_FAIL(PS_ERR_FORMAT, "%s: a layer has a mixture, but n_experts is 0", where);
     int n_rel_pos = 0;
     for (int b = 0; b < layer->n_biases; b++) {
         const ps_bias_spec *bias = &layer->biases[b];
         switch (bias->kind) {
         case PS_BIAS_ALIBI:
             PS_TRY(check_positive(where, "alibi max_exponent", bias->max_exponent));
+            PS_TRY(check_positive(where, "alibi factor", bias->factor));
             break;
         case PS_BIAS_REL_POS:
             PS_TRY(check_range(where, "rel_pos dim", bias->dim, 2, PS_SPEC_WIDTH_MAX));
@@ -91,6 +152,39 @@ static ps_err check_tokens(const ps_spec *spec, const char *where)
     return PS_OK;
 }
 
+static ps_err check_experts(const ps_spec *spec, const char *where)
+{
+    PS_TRY(check_range(where, "n_experts", spec->n_experts, 0, PS_SPEC_EXPERTS_MAX));
+    if (spec->n_experts == 0) return PS_OK;
+    PS_TRY(check_range(where, "n_experts_used", spec->n_experts_used, 1, spec->n_experts));
+    PS_TRY(check_range(where, "d_ff_expert", spec->d_ff_expert, 1, PS_SPEC_WIDTH_MAX));
+    return check_range(where, "router", spec->router, 0, PS_ROUTER_COUNT - 1);
+}
+
+static ps_err check_block(const ps_spec *spec, const char *where)
+{
+    PS_TRY(check_positive(where, "attention_scale", spec->attention_scale));
+    PS_TRY(check_not_negative(where, "norm_eps", spec->norm_eps));
+    PS_TRY(check_not_negative(where, "softcap", spec->softcap));
+    PS_TRY(check_not_negative(where, "qkv_clip", spec->qkv_clip));
+    PS_TRY(check_not_negative(where, "final_softcap", spec->final_softcap));
+    PS_TRY(check_positive(where, "embed_scale", spec->embed_scale));
+    PS_TRY(check_positive(where, "residual_scale", spec->residual_scale));
+    PS_TRY(check_positive(where, "logit_scale", spec->logit_scale));
+    if (spec->activation == PS_ACTIVATION_SWIGLU_OSS) {
+        PS_TRY(check_positive(where, "swiglu_alpha", spec->swiglu_alpha));
+        PS_TRY(check_positive(where, "swiglu_limit", spec->swiglu_limit));
+        if (!spec->gated)
+            return PS_FAIL(PS_ERR_FORMAT, "%s: activation swiglu_oss is gated, gated is false",
+                           where);
+    }
+    if ((spec->parallel && !spec->pre_norm) || (spec->shared_norm && !spec->parallel))
+        return PS_FAIL(PS_ERR_FORMAT, "%s: parallel needs pre_norm, shared_norm needs parallel",
+                       where);
+    PS_TRY(check_range(where, "n_positions", spec->n_positions, 0, INT32_MAX / 2));
+    return check_experts(spec, where);
+}
+
 ps_err ps_spec_check(const ps_spec *spec, const char *where)
 {
     PS_TRY(check_range(where, "n_layers", spec->n_layers, 1, PS_SPEC_LAYERS_MAX));
@@ -105,9 +199,7 @@ ps_err ps_spec_check(const ps_spec *spec, const char *where)
                        spec->n_heads, spec->n_kv_heads);
     }
     PS_TRY(check_range(where, "context", spec->context, 0, INT64_C(1) << 48));
-    PS_TRY(check_positive(where, "attention_scale", spec->attention_scale));
-    if (!isfinite(spec->norm_eps) || spec->norm_eps < 0.0)
-        return PS_FAIL(PS_ERR_FORMAT, "%s: norm_eps is %g, wanted >= 0", where, spec->norm_eps);
+    PS_TRY(check_block(spec, where));
     PS_TRY(check_range(where, "number of ropes", spec->n_ropes, 0, PS_SPEC_ROPES_MAX));
     for (int r = 0; r < spec->n_ropes; r++) {
         PS_TRY(check_rope(spec, &spec->ropes[r], where));
@@ -123,7 +215,15 @@ bool ps_spec_is_endless(const ps_spec *spec)
     for (int l = 0; l < spec->n_layers; l++) {
         if (spec->layers[l].window == 0) return false;
     }
-    return true;
+    return spec->n_positions == 0;
+}
+
+bool ps_spec_has_mixture(const ps_spec *spec)
+{
+    for (int l = 0; l < spec->n_layers; l++) {
+        if (spec->layers[l].mixture) return true;
+    }
+    return false;
 }
 
 /* A provider of this layer as far as its needs go: no tensors. */

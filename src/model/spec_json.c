@@ -9,29 +9,100 @@
 #include "model/spec.h"
 
 /* The whole-model numbers and flags: one table for writer, reader and the list of known keys. */
-typedef enum { FIELD_INT, FIELD_REAL, FIELD_BOOL } field_type;
+typedef enum { FIELD_INT, FIELD_REAL, FIELD_BOOL, FIELD_NAME } field_type;
+
+static const char *norm_name(int kind)
+{
+    static const char *const names[PS_NORM_KIND_COUNT] = {"rms", "layer"};
+    return kind < PS_NORM_KIND_COUNT ? names[kind] : NULL;
+}
+
+static const char *qk_norm_name(int kind)
+{
+    static const char *const names[PS_QK_NORM_COUNT] = {"none", "head", "heads", "all"};
+    return kind < PS_QK_NORM_COUNT ? names[kind] : NULL;
+}
+
+static const char *activation_name(int kind)
+{
+    return kind < PS_ACTIVATION_KIND_COUNT ? ps_activation_name((ps_activation_kind)kind) : NULL;
+}
+
+static const char *router_name(int kind)
+{
+    static const char *const names[PS_ROUTER_COUNT] = {"chosen", "all"};
+    return kind < PS_ROUTER_COUNT ? names[kind] : NULL;
+}
+
+#define INT(key)                                                                                   \
+    {                                                                                              \
+#key, FIELD_INT, offsetof(ps_spec, key), NULL                                              \
+    }
+#define REAL(key)                                                                                  \
+    {                                                                                              \
+#key, FIELD_REAL, offsetof(ps_spec, key), NULL                                             \
+    }
+#define BOOL(key)                                                                                  \
+    {                                                                                              \
+#key, FIELD_BOOL, offsetof(ps_spec, key), NULL                                             \
+    }
+#define NAME(key, names)                                                                           \
+    {                                                                                              \
+#key, FIELD_NAME, offsetof(ps_spec, key), names                                            \
+    }
 
 static const struct {
     const char *key;
     field_type type;
     size_t offset;
+    const char *(*name)(int kind); // FIELD_NAME: NULL behind the last
 } fields[] = {
-    {"n_layers", FIELD_INT, offsetof(ps_spec, n_layers)},
-    {"d_model", FIELD_INT, offsetof(ps_spec, d_model)},
-    {"n_heads", FIELD_INT, offsetof(ps_spec, n_heads)},
-    {"n_kv_heads", FIELD_INT, offsetof(ps_spec, n_kv_heads)},
-    {"head_dim", FIELD_INT, offsetof(ps_spec, head_dim)},
-    {"d_ff", FIELD_INT, offsetof(ps_spec, d_ff)},
-    {"vocab_size", FIELD_INT, offsetof(ps_spec, vocab_size)},
-    {"norm_eps", FIELD_REAL, offsetof(ps_spec, norm_eps)},
-    {"attention_scale", FIELD_REAL, offsetof(ps_spec, attention_scale)},
-    {"qkv_bias", FIELD_BOOL, offsetof(ps_spec, qkv_bias)},
-    {"o_bias", FIELD_BOOL, offsetof(ps_spec, o_bias)},
-    {"mlp_bias", FIELD_BOOL, offsetof(ps_spec, mlp_bias)},
-    {"qk_norm", FIELD_BOOL, offsetof(ps_spec, qk_norm)},
-    {"tied_head", FIELD_BOOL, offsetof(ps_spec, tied_head)},
-    {"add_bos", FIELD_BOOL, offsetof(ps_spec, add_bos)},
+    INT(n_layers),
+    INT(d_model),
+    INT(n_heads),
+    INT(n_kv_heads),
+    INT(head_dim),
+    INT(d_ff),
+    INT(vocab_size),
+    NAME(norm, norm_name),
+    REAL(norm_eps),
+    BOOL(norm_bias),
+    BOOL(pre_norm),
+    BOOL(post_norm),
+    BOOL(parallel),
+    BOOL(shared_norm),
+    REAL(attention_scale),
+    REAL(softcap),
+    REAL(qkv_clip),
+    BOOL(qkv_bias),
+    BOOL(o_bias),
+    BOOL(mlp_bias),
+    BOOL(sinks),
+    NAME(qk_norm, qk_norm_name),
+    NAME(activation, activation_name),
+    REAL(swiglu_alpha),
+    REAL(swiglu_limit),
+    BOOL(gated),
+    INT(n_experts),
+    INT(n_experts_used),
+    INT(d_ff_expert),
+    NAME(router, router_name),
+    BOOL(router_bias),
+    BOOL(expert_bias),
+    REAL(embed_scale),
+    REAL(residual_scale),
+    REAL(logit_scale),
+    REAL(final_softcap),
+    BOOL(embed_norm),
+    INT(n_positions),
+    BOOL(tied_head),
+    BOOL(head_bias),
+    BOOL(add_bos),
 };
+
+_Static_assert(sizeof(ps_norm_kind) == sizeof(int) && sizeof(ps_qk_norm) == sizeof(int) &&
+                   sizeof(ps_activation_kind) == sizeof(int) && sizeof(ps_router) == sizeof(int),
+               "a name is stored as an int");
 
 enum { N_FIELDS = sizeof fields / sizeof fields[0] };
 
@@ -52,6 +123,9 @@ static void append_field(const ps_spec *spec, int i, ps_text *out)
     case FIELD_BOOL:
         ps_text_append_str(out, *(const bool *)at ? "true" : "false");
         break;
+    case FIELD_NAME:
+        ps_text_appendf(out, "\"%s\"", fields[i].name(*(const int *)(const void *)at));
+        break;
     }
     ps_text_append_str(out, ",\n");
 }
@@ -62,17 +136,64 @@ static void append_real_key(ps_text *out, const char *key, double value)
     ps_json_append_real(out, value);
 }
 
+static void append_list(ps_text *out, const char *key, const double *values, int n)
+{
+    ps_text_appendf(out, ", \"%s\": [", key);
+    for (int i = 0; i < n; i++) {
+        if (i > 0) ps_text_append_str(out, ", ");
+        ps_json_append_real(out, values[i]);
+    }
+    ps_text_append_char(out, ']');
+}
+
+/* The numbers of a rope, and the kinds that have them: one table for writer and reader. */
+typedef enum { ROPE_REAL, ROPE_BOOL, ROPE_LIST } rope_field_type;
+
+#define KIND(name)     (1u << PS_ROPE_##name)
+#define KINDS_SCALED   (KIND(LINEAR) | KIND(LLAMA3) | KIND(YARN) | KIND(DYNAMIC))
+#define KINDS_ALL      (~0u)
+#define KINDS_ORIGINAL (KIND(LLAMA3) | KIND(YARN) | KIND(DYNAMIC) | KIND(LONGROPE))
+
+static const struct {
+    const char *key;
+    rope_field_type type;
+    size_t offset;
+    unsigned kinds;
+} rope_fields[] = {
+    {"base", ROPE_REAL, offsetof(ps_rope, base), KINDS_ALL},
+    {"magnitude", ROPE_REAL, offsetof(ps_rope, magnitude), KINDS_ALL},
+    {"factor", ROPE_REAL, offsetof(ps_rope, factor), KINDS_SCALED},
+    {"low_factor", ROPE_REAL, offsetof(ps_rope, low_factor), KIND(LLAMA3)},
+    {"high_factor", ROPE_REAL, offsetof(ps_rope, high_factor), KIND(LLAMA3)},
+    {"original_length", ROPE_REAL, offsetof(ps_rope, original_length), KINDS_ORIGINAL},
+    {"beta_fast", ROPE_REAL, offsetof(ps_rope, beta_fast), KIND(YARN)},
+    {"beta_slow", ROPE_REAL, offsetof(ps_rope, beta_slow), KIND(YARN)},
+    {"truncate", ROPE_BOOL, offsetof(ps_rope, truncate), KIND(YARN)},
+    {"factors", ROPE_LIST, offsetof(ps_rope, factors), KIND(DIVIDED) | KIND(LONGROPE)},
+    {"long_factors", ROPE_LIST, offsetof(ps_rope, long_factors), KIND(LONGROPE)},
+};
+
+enum { N_ROPE_FIELDS = sizeof rope_fields / sizeof rope_fields[0] };
+
 static void append_rope(const ps_rope *rope, ps_text *out)
 {
     ps_text_appendf(out, "{\"kind\": \"%s\", \"dims\": %d", ps_rope_kind_name(rope->kind),
                     rope->dims);
-    append_real_key(out, "base", rope->base);
-    if (rope->kind == PS_ROPE_LINEAR || rope->kind == PS_ROPE_LLAMA3)
-        append_real_key(out, "factor", rope->factor);
-    if (rope->kind == PS_ROPE_LLAMA3) {
-        append_real_key(out, "low_factor", rope->low_factor);
-        append_real_key(out, "high_factor", rope->high_factor);
-        append_real_key(out, "original_length", rope->original_length);
+    for (int i = 0; i < N_ROPE_FIELDS; i++) {
+        const char *at = (const char *)rope + rope_fields[i].offset;
+        if (!(rope_fields[i].kinds & 1u << rope->kind)) continue;
+        switch (rope_fields[i].type) {
+        case ROPE_REAL:
+            append_real_key(out, rope_fields[i].key, *(const double *)(const void *)at);
+            break;
+        case ROPE_BOOL:
+            ps_text_appendf(out, ", \"%s\": %s", rope_fields[i].key,
+                            *(const bool *)at ? "true" : "false");
+            break;
+        case ROPE_LIST:
+            append_list(out, rope_fields[i].key, (const double *)(const void *)at, rope->dims / 2);
+            break;
+        }
     }
     ps_text_append_char(out, '}');
 }
@@ -80,7 +201,10 @@ static void append_rope(const ps_rope *rope, ps_text *out)
 static void append_bias(const ps_bias_spec *bias, ps_text *out)
 {
     ps_text_appendf(out, "{\"kind\": \"%s\"", ps_bias_kind_name(bias->kind));
-    if (bias->kind == PS_BIAS_ALIBI) append_real_key(out, "max_exponent", bias->max_exponent);
+    if (bias->kind == PS_BIAS_ALIBI) {
+        append_real_key(out, "max_exponent", bias->max_exponent);
+        append_real_key(out, "factor", bias->factor);
+    }
     if (bias->kind == PS_BIAS_REL_POS) {
         ps_text_appendf(out, ", \"dim\": %d", bias->dim);
         append_real_key(out, "theta", bias->theta);
@@ -90,8 +214,8 @@ static void append_bias(const ps_bias_spec *bias, ps_text *out)
 
 static void append_layer(const ps_layer_spec *layer, ps_text *out)
 {
-    ps_text_appendf(out, "  {\"window\": %lld, \"rope\": %d, \"biases\": [",
-                    (long long)layer->window, layer->rope);
+    ps_text_appendf(out, "  {\"window\": %lld, \"rope\": %d, \"mixture\": %s, \"biases\": [",
+                    (long long)layer->window, layer->rope, layer->mixture ? "true" : "false");
     for (int b = 0; b < layer->n_biases; b++) {
         if (b > 0) ps_text_append_str(out, ", ");
         append_bias(&layer->biases[b], out);
@@ -129,7 +253,16 @@ static ps_err read_field(const json_t *object, int i, const char *where, ps_spec
 {
     char *at = (char *)spec + fields[i].offset;
     json_t *value;
+    const char *name;
     switch (fields[i].type) {
+    case FIELD_NAME:
+        PS_TRY(ps_json_get_text(object, fields[i].key, where, &name));
+        for (int kind = 0; fields[i].name(kind); kind++) {
+            if (strcmp(fields[i].name(kind), name) != 0) continue;
+            *(int *)(void *)at = kind;
+            return PS_OK;
+        }
+        return PS_FAIL(PS_ERR_FORMAT, "%s: unknown %s %s", where, fields[i].key, name);
     case FIELD_INT:
         return ps_json_get_int(object, fields[i].key, INT32_MIN, INT32_MAX, where,
                                (int *)(void *)at);
@@ -172,13 +305,43 @@ static ps_err check_keys(const json_t *object, const char *const *known, int n_k
     return PS_OK;
 }
 
+static ps_err read_list(const json_t *object, const char *key, const char *where, int n,
+                        double *out)
+{
+    json_t *list;
+    PS_TRY(ps_json_get(object, key, JSON_ARRAY, where, &list));
+    if (json_array_size(list) != (size_t)n)
+        return PS_FAIL(PS_ERR_FORMAT, "%s: %s has %zu numbers, wanted %d", where, key,
+                       json_array_size(list), n);
+    for (int i = 0; i < n; i++) {
+        const json_t *value = json_array_get(list, (size_t)i);
+        if (!json_is_number(value))
+            return PS_FAIL(PS_ERR_FORMAT, "%s: %s[%d] is not a number", where, key, i);
+        out[i] = json_number_value(value);
+    }
+    return PS_OK;
+}
+
+static ps_err read_rope_field(const json_t *object, int i, const char *where, ps_rope *rope)
+{
+    char *at = (char *)rope + rope_fields[i].offset;
+    json_t *value;
+    switch (rope_fields[i].type) {
+    case ROPE_LIST:
+        return read_list(object, rope_fields[i].key, where, rope->dims / 2, (double *)(void *)at);
+    case ROPE_BOOL:
+        PS_TRY(ps_json_get(object, rope_fields[i].key, JSON_TRUE, where, &value));
+        *(bool *)at = json_is_true(value);
+        return PS_OK;
+    default:
+        return ps_json_get_real(object, rope_fields[i].key, where, (double *)(void *)at);
+    }
+}
+
 static ps_err read_rope(const json_t *object, const char *where, ps_rope *rope)
 {
-    static const char *const keys[] = {"kind",       "dims",        "base",           "factor",
-                                       "low_factor", "high_factor", "original_length"};
-    static const int n_keys[PS_ROPE_KIND_COUNT] = {
-        [PS_ROPE_DEFAULT] = 3, [PS_ROPE_LINEAR] = 4, [PS_ROPE_LLAMA3] = 7};
-    const char *kind;
+    const char *kind, *keys[N_ROPE_FIELDS + 2] = {"kind", "dims"};
+    int n_keys = 2;
     PS_TRY(ps_json_get_text(object, "kind", where, &kind));
     rope->kind = PS_ROPE_KIND_COUNT;
     for (int k = PS_ROPE_DEFAULT; k < PS_ROPE_KIND_COUNT; k++) {
@@ -186,19 +349,22 @@ static ps_err read_rope(const json_t *object, const char *where, ps_rope *rope)
     }
     if (rope->kind == PS_ROPE_KIND_COUNT)
         return PS_FAIL(PS_ERR_FORMAT, "%s: unknown rope kind %s", where, kind);
-    PS_TRY(check_keys(object, keys, n_keys[rope->kind], "rope", where));
+    for (int i = 0; i < N_ROPE_FIELDS; i++) {
+        if (rope_fields[i].kinds & 1u << rope->kind) keys[n_keys++] = rope_fields[i].key;
+    }
+    PS_TRY(check_keys(object, keys, n_keys, "rope", where));
     PS_TRY(ps_json_get_int(object, "dims", 0, PS_SPEC_HEAD_DIM_MAX, where, &rope->dims));
-    PS_TRY(ps_json_get_real(object, "base", where, &rope->base));
-    PS_TRY(ps_json_opt_real(object, "factor", where, &rope->factor));
-    PS_TRY(ps_json_opt_real(object, "low_factor", where, &rope->low_factor));
-    PS_TRY(ps_json_opt_real(object, "high_factor", where, &rope->high_factor));
-    return ps_json_opt_real(object, "original_length", where, &rope->original_length);
+    for (int i = 0; i < N_ROPE_FIELDS; i++) {
+        if (rope_fields[i].kinds & 1u << rope->kind)
+            PS_TRY(read_rope_field(object, i, where, rope));
+    }
+    return PS_OK;
 }
 
 static ps_err read_bias(const json_t *object, const char *where, ps_bias_spec *bias)
 {
     static const char *const keys[PS_BIAS_KIND_COUNT][3] = {
-        [PS_BIAS_ALIBI] = {"kind", "max_exponent", "max_exponent"},
+        [PS_BIAS_ALIBI] = {"kind", "max_exponent", "factor"},
         [PS_BIAS_REL_POS] = {"kind", "dim", "theta"},
         [PS_BIAS_CUSTOM] = {"kind", "kind", "kind"}};
     const char *kind;
@@ -211,16 +377,19 @@ static ps_err read_bias(const json_t *object, const char *where, ps_bias_spec *b
         return PS_FAIL(PS_ERR_FORMAT, "%s: unknown bias kind %s", where, kind);
     PS_TRY(check_keys(object, keys[bias->kind], 3, "bias", where));
     PS_TRY(ps_json_opt_real(object, "max_exponent", where, &bias->max_exponent));
+    PS_TRY(ps_json_opt_real(object, "factor", where, &bias->factor));
     PS_TRY(ps_json_opt_int(object, "dim", 0, PS_SPEC_WIDTH_MAX, where, &bias->dim));
     return ps_json_opt_real(object, "theta", where, &bias->theta);
 }
 
 static ps_err read_layer(const json_t *object, const char *where, ps_layer_spec *layer)
 {
-    static const char *const keys[] = {"window", "rope", "biases"};
+    static const char *const keys[] = {"window", "rope", "mixture", "biases"};
     int window;
-    json_t *biases;
-    PS_TRY(check_keys(object, keys, 3, "layer", where));
+    json_t *biases, *mixture;
+    PS_TRY(check_keys(object, keys, 4, "layer", where));
+    PS_TRY(ps_json_get(object, "mixture", JSON_TRUE, where, &mixture));
+    layer->mixture = json_is_true(mixture);
     PS_TRY(ps_json_get_int(object, "window", 0, INT32_MAX, where, &window));
     layer->window = window;
     PS_TRY(ps_json_get_int(object, "rope", -1, PS_SPEC_ROPES_MAX - 1, where, &layer->rope));

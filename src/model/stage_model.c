@@ -57,7 +57,32 @@ static void most_bias_needs(const ps_spec *spec, const ps_part *part, ps_workspa
 /* The widest input of any product of the part. */
 static int widest_input(const ps_spec *spec)
 {
-    return larger(larger(spec->d_model, spec->d_ff), spec->n_heads * spec->head_dim);
+    const int mlp = larger(spec->d_ff, spec->d_ff_expert);
+    return larger(larger(spec->d_model, mlp), spec->n_heads * spec->head_dim);
+}
+
+static void lay_out_mixture(const ps_spec *spec, const ps_part *part, size_t rows, size_t d_stride,
+                            ps_arena *arena, ps_mixture_work *m)
+{
+    bool any = false;
+    for (int l = part->first_layer; l < part->end_layer; l++) {
+        any = any || spec->layers[l].mixture;
+    }
+    if (!any) return;
+    const size_t n = (size_t)spec->n_experts, choices = rows * (size_t)spec->n_experts_used;
+    m->score_stride = round16(n);
+    m->f_stride = round16((size_t)spec->d_ff_expert);
+    m->scores = ps_arena_take(arena, rows * m->score_stride, sizeof(float));
+    m->chosen = ps_arena_take(arena, choices, sizeof *m->chosen);
+    m->weights = ps_arena_take(arena, choices, sizeof *m->weights);
+    m->places = ps_arena_take(arena, choices, sizeof *m->places);
+    m->first_entry = ps_arena_take(arena, n + 1, sizeof *m->first_entry);
+    m->x = ps_arena_take(arena, choices * d_stride, sizeof(float));
+    m->out = ps_arena_take(arena, choices * d_stride, sizeof(float));
+    m->gate = ps_arena_take(arena, choices * m->f_stride, sizeof(float));
+    m->up = ps_arena_take(arena, choices * m->f_stride, sizeof(float));
+    m->matrices = ps_arena_take(arena, 2 * n, sizeof *m->matrices);
+    m->calls = ps_arena_take(arena, 2 * n, sizeof *m->calls);
 }
 
 /* Rows that the products of the part may have to round: none when all its weights are floats. */
@@ -66,7 +91,7 @@ static int rounded_rows(const ps_ckpt *ckpt, const ps_part *part, const ps_limit
     for (int i = 0; i < ckpt->n_tensors; i++) {
         const ps_ckpt_tensor *t = &ckpt->tensors[i];
         if (ps_part_owns(part, t->need.layer) && ps_dtype_is_quantised(t->dtype))
-            return larger(limits->rows_max, PS_HEAD_ROWS);
+            return larger(limits->rows_max * larger(1, ckpt->spec.n_experts_used), PS_HEAD_ROWS);
     }
     return 0;
 }
@@ -109,9 +134,10 @@ static void lay_out(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *l
     w->features = ps_arena_take(arena, rows * w->feature_stride, sizeof(float));
     w->numbers = ps_arena_take(arena, rows * w->number_stride, sizeof(float));
     const size_t angles = (size_t)spec->n_ropes * (k / 2);
+    const size_t slots = (size_t)limits->n_slots;
     w->cosine = ps_arena_take(arena, rows * angles, sizeof(float));
     w->sine = ps_arena_take(arena, rows * angles, sizeof(float));
-    w->frequencies = ps_arena_take(arena, angles, sizeof(double));
+    w->frequencies = ps_arena_take(arena, slots * angles, sizeof(double));
     const int group = spec->n_heads / spec->n_kv_heads;
     w->attention = ps_arena_take(
         arena, ps_attention_scratch_floats(a->n_threads, group, spec->head_dim), sizeof(float));
@@ -119,6 +145,7 @@ static void lay_out(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *l
     w->blocks = ps_arena_take(arena, rows, sizeof *w->blocks);
     w->runs = ps_arena_take(arena, rows, sizeof *w->runs);
     w->run_slot = ps_arena_take(arena, rows, sizeof *w->run_slot);
+    lay_out_mixture(spec, part, rows, w->d_stride, arena, &w->mixture);
 }
 
 static void lay_out_head(const ps_spec *spec, const ps_part *part, ps_arena *arena,
@@ -163,6 +190,13 @@ ps_err ps_stage_measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limit
     return PS_OK;
 }
 
+/* [head_dim/2] of one rope for one slot's sequence. */
+static double *frequencies_of(const ps_stage_model *m, int rope, int slot)
+{
+    const size_t at = (size_t)rope * (size_t)m->limits.n_slots + (size_t)slot;
+    return m->work.frequencies + at * (size_t)(m->ckpt->spec.head_dim / 2);
+}
+
 static ps_err open_parts(const ps_stage_model_params *params, ps_stage_model *m)
 {
     const ps_spec *spec = &params->ckpt->spec;
@@ -180,9 +214,10 @@ static ps_err open_parts(const ps_stage_model_params *params, ps_stage_model *m)
     ps_arena arena = ps_arena_over(&m->region);
     lay_out(params->ckpt, &params->part, &params->limits, &a, &arena, &m->work);
     lay_out_head(spec, &params->part, &arena, m);
-    for (int r = 0; r < spec->n_ropes; r++) {
-        ps_rope_frequencies(&spec->ropes[r],
-                            m->work.frequencies + (size_t)r * (size_t)(spec->head_dim / 2));
+    for (int slot = 0; slot < params->limits.n_slots; slot++) {
+        for (int r = 0; r < spec->n_ropes; r++) {
+            ps_rope_frequencies(&spec->ropes[r], 0, frequencies_of(m, r, slot));
+        }
     }
     return PS_OK;
 }
@@ -226,14 +261,42 @@ void ps_stage_observe(ps_stage_model *model, ps_observer *observer, void *arg)
     model->observer_arg = arg;
 }
 
-void ps_stage_embed(ps_stage_model *m, const int32_t *tokens, int n, float *x)
+/* The norm that the spec has, of one row of activations. */
+static void norm_row(const ps_stage_model *m, const ps_norm *weights, const float *x, float *out)
+{
+    const ps_spec *s = &m->ckpt->spec;
+    const ps_kernels *kernels = m->engine->kernels;
+    const float eps = (float)s->norm_eps;
+    if (s->norm == PS_NORM_LAYER) {
+        kernels->layer_norm(x, weights->weight, weights->bias, s->d_model, eps, out);
+    } else {
+        kernels->rms_norm(x, weights->weight, s->d_model, eps, out);
+    }
+}
+
+static void embed_row(const ps_stage_model *m, int32_t token, int64_t position, float *x)
+{
+    const ps_spec *s = &m->ckpt->spec;
+    const ps_weights *w = &m->weights;
+    const ps_kernels *kernels = m->engine->kernels;
+    assert(token >= 0 && token < w->embed.n);
+    ps_panel_unpack_row(w->embed.dtype, w->embed.panels, w->embed.k, token, x);
+    if (s->embed_scale != 1.0) kernels->scale(x, (float)s->embed_scale, s->d_model);
+    if (s->n_positions > 0) {
+        assert(position >= 0 && position < s->n_positions);
+        ps_panel_unpack_row(w->positions.dtype, w->positions.panels, w->positions.k, (int)position,
+                            m->work.added);
+        kernels->add(m->work.added, x, s->d_model);
+    }
+    if (s->embed_norm) norm_row(m, &w->embed_norm, x, x);
+}
+
+void ps_stage_embed(ps_stage_model *m, const int32_t *tokens, const int64_t *positions, int n,
+                    float *x)
 {
     assert(m->part.ends && n <= m->limits.rows_max);
-    const ps_linear *embed = &m->weights.embed;
     for (int r = 0; r < n; r++) {
-        assert(tokens[r] >= 0 && tokens[r] < embed->n);
-        ps_panel_unpack_row(embed->dtype, embed->panels, embed->k, tokens[r],
-                            x + (size_t)r * m->work.d_stride);
+        embed_row(m, tokens[r], positions[r], x + (size_t)r * m->work.d_stride);
     }
     if (m->observer) m->observer(m->observer_arg, -1, x, m->work.d_stride, n);
 }
@@ -266,11 +329,11 @@ static void find_angles(ps_stage_model *m, const ps_rows *rows)
     ps_workspace *w = &m->work;
     const size_t half_stride = (size_t)(spec->head_dim / 2);
     for (int rope = 0; rope < spec->n_ropes; rope++) {
-        const double *frequencies = w->frequencies + (size_t)rope * half_stride;
         for (int r = 0; r < rows->n; r++) {
             const size_t at = ((size_t)rope * (size_t)w->rows_max + (size_t)r) * half_stride;
-            ps_rope_angles(frequencies, spec->ropes[rope].dims / 2, rows->position[r],
-                           w->cosine + at, w->sine + at);
+            ps_rope_angles(frequencies_of(m, rope, rows->slot[r]), spec->ropes[rope].magnitude,
+                           spec->ropes[rope].dims / 2, rows->position[r], w->cosine + at,
+                           w->sine + at);
         }
     }
 }
@@ -301,12 +364,19 @@ const float *ps_stage_head(ps_stage_model *m, const float *x, int n)
     const ps_spec *spec = &m->ckpt->spec;
     const size_t stride = m->work.d_stride;
     for (int r = 0; r < n; r++) {
-        m->engine->kernels->rms_norm(x + (size_t)r * stride, m->weights.final_norm, spec->d_model,
-                                     (float)spec->norm_eps, m->head_normed + (size_t)r * stride);
+        norm_row(m, &m->weights.final_norm, x + (size_t)r * stride,
+                 m->head_normed + (size_t)r * stride);
     }
     const ps_linear_call call = {
         &m->weights.head, m->head_normed, stride, m->logits, ps_stage_logits_stride(spec), n};
     ps_linear_forward(m->engine, &call, 1, &m->work.linear);
+    for (int r = 0; r < n; r++) {
+        float *row = m->logits + (size_t)r * ps_stage_logits_stride(spec);
+        if (spec->logit_scale != 1.0)
+            m->engine->kernels->scale(row, (float)spec->logit_scale, spec->vocab_size);
+        if (spec->final_softcap > 0.0)
+            m->engine->kernels->softcap(row, (float)spec->final_softcap, spec->vocab_size);
+    }
     return m->logits;
 }
 
@@ -327,8 +397,22 @@ size_t ps_stage_cache_bytes_read(const ps_stage_model *m)
     return seen * position_bytes;
 }
 
+void ps_stage_begin(ps_stage_model *m, int slot, int64_t length)
+{
+    const ps_spec *spec = &m->ckpt->spec;
+    for (int r = 0; r < spec->n_ropes; r++) {
+        if (ps_rope_depends_on_length(&spec->ropes[r]))
+            ps_rope_frequencies(&spec->ropes[r], length, frequencies_of(m, r, slot));
+    }
+}
+
 void ps_stage_fork(ps_stage_model *model, int from, int to)
 {
+    const ps_spec *spec = &model->ckpt->spec;
+    for (int r = 0; r < spec->n_ropes; r++) {
+        memcpy(frequencies_of(model, r, to), frequencies_of(model, r, from),
+               (size_t)(spec->head_dim / 2) * sizeof(double));
+    }
     ps_cache_fork(&model->cache, from, to);
 }
 

@@ -2,8 +2,38 @@
 
 #include <stdio.h>
 
-typedef enum { ALWAYS, UNTIED, QKV_BIAS, O_BIAS, QK_NORM, REL_POS, MLP_BIAS } condition;
-typedef enum { ONE, D, HK, GK, K, F, V, P } dimension; // names as in the formulas; P: rel_pos dim
+typedef enum {
+    ALWAYS,
+    UNTIED,
+    HEAD_BIAS,
+    POSITIONS,
+    EMBED_NORM,
+    EMBED_NORM_BIAS,
+    NORM_BIAS,
+    PRE_NORM,
+    PRE_NORM_BIAS,
+    MLP_PRE_NORM,
+    MLP_PRE_NORM_BIAS,
+    POST_NORM,
+    QKV_BIAS,
+    O_BIAS,
+    QK_NORM,
+    SINKS,
+    REL_POS,
+    GATED,
+    DENSE,
+    GATE_BIAS,
+    MLP_BIAS,
+    MIXTURE,
+    ROUTER_BIAS,
+    MIXTURE_GATED,
+    EXPERT_GATE_BIAS,
+    EXPERT_BIAS
+} condition;
+
+/* Names as in the formulas. P: rel_pos dim, QN and KN: norms of q and k, E: experts, FE: their ffn
+ * width, N: learned positions, H: heads. */
+typedef enum { ONE, D, H, HK, GK, QN, KN, F, V, P, E, FE, N } dimension;
 
 static const struct {
     const char *part;
@@ -13,9 +43,15 @@ static const struct {
     dimension n, k;
 } table[PS_ROLE_COUNT] = {
     [PS_ROLE_EMBED] = {"embed", "weight", ALWAYS, true, V, D},
+    [PS_ROLE_POSITIONS] = {"embed", "positions", POSITIONS, true, N, D},
+    [PS_ROLE_EMBED_NORM] = {"embed", "norm", EMBED_NORM, false, D, ONE},
+    [PS_ROLE_EMBED_NORM_BIAS] = {"embed", "norm_bias", EMBED_NORM_BIAS, false, D, ONE},
     [PS_ROLE_FINAL_NORM] = {"norm", "weight", ALWAYS, false, D, ONE},
+    [PS_ROLE_FINAL_NORM_BIAS] = {"norm", "bias", NORM_BIAS, false, D, ONE},
     [PS_ROLE_HEAD] = {"head", "weight", UNTIED, true, V, D},
-    [PS_ROLE_ATTENTION_NORM] = {"attention", "norm", ALWAYS, false, D, ONE},
+    [PS_ROLE_HEAD_BIAS] = {"head", "bias", HEAD_BIAS, false, V, ONE},
+    [PS_ROLE_ATTENTION_NORM] = {"attention", "norm", PRE_NORM, false, D, ONE},
+    [PS_ROLE_ATTENTION_NORM_BIAS] = {"attention", "norm_bias", PRE_NORM_BIAS, false, D, ONE},
     [PS_ROLE_Q] = {"attention", "q", ALWAYS, true, HK, D},
     [PS_ROLE_K] = {"attention", "k", ALWAYS, true, GK, D},
     [PS_ROLE_V] = {"attention", "v", ALWAYS, true, GK, D},
@@ -24,18 +60,30 @@ static const struct {
     [PS_ROLE_K_BIAS] = {"attention", "k_bias", QKV_BIAS, false, GK, ONE},
     [PS_ROLE_V_BIAS] = {"attention", "v_bias", QKV_BIAS, false, GK, ONE},
     [PS_ROLE_O_BIAS] = {"attention", "o_bias", O_BIAS, false, D, ONE},
-    [PS_ROLE_Q_NORM] = {"attention", "q_norm", QK_NORM, false, K, ONE},
-    [PS_ROLE_K_NORM] = {"attention", "k_norm", QK_NORM, false, K, ONE},
+    [PS_ROLE_Q_NORM] = {"attention", "q_norm", QK_NORM, false, QN, ONE},
+    [PS_ROLE_K_NORM] = {"attention", "k_norm", QK_NORM, false, KN, ONE},
+    [PS_ROLE_SINKS] = {"attention", "sinks", SINKS, false, H, ONE},
+    [PS_ROLE_ATTENTION_POST_NORM] = {"attention", "post_norm", POST_NORM, false, D, ONE},
     [PS_ROLE_REL_POS_W] = {"rel_pos", "w_pos", REL_POS, true, HK, P},
     [PS_ROLE_REL_POS_U] = {"rel_pos", "u", REL_POS, false, HK, ONE},
     [PS_ROLE_REL_POS_V] = {"rel_pos", "v", REL_POS, false, HK, ONE},
-    [PS_ROLE_MLP_NORM] = {"mlp", "norm", ALWAYS, false, D, ONE},
-    [PS_ROLE_GATE] = {"mlp", "gate", ALWAYS, true, F, D},
-    [PS_ROLE_UP] = {"mlp", "up", ALWAYS, true, F, D},
-    [PS_ROLE_DOWN] = {"mlp", "down", ALWAYS, true, D, F},
-    [PS_ROLE_GATE_BIAS] = {"mlp", "gate_bias", MLP_BIAS, false, F, ONE},
+    [PS_ROLE_MLP_NORM] = {"mlp", "norm", MLP_PRE_NORM, false, D, ONE},
+    [PS_ROLE_MLP_NORM_BIAS] = {"mlp", "norm_bias", MLP_PRE_NORM_BIAS, false, D, ONE},
+    [PS_ROLE_GATE] = {"mlp", "gate", GATED, true, F, D},
+    [PS_ROLE_UP] = {"mlp", "up", DENSE, true, F, D},
+    [PS_ROLE_DOWN] = {"mlp", "down", DENSE, true, D, F},
+    [PS_ROLE_GATE_BIAS] = {"mlp", "gate_bias", GATE_BIAS, false, F, ONE},
     [PS_ROLE_UP_BIAS] = {"mlp", "up_bias", MLP_BIAS, false, F, ONE},
     [PS_ROLE_DOWN_BIAS] = {"mlp", "down_bias", MLP_BIAS, false, D, ONE},
+    [PS_ROLE_ROUTER] = {"mlp", "router", MIXTURE, true, E, D},
+    [PS_ROLE_ROUTER_BIAS] = {"mlp", "router_bias", ROUTER_BIAS, false, E, ONE},
+    [PS_ROLE_EXPERT_GATE] = {"experts", "gate", MIXTURE_GATED, true, FE, D},
+    [PS_ROLE_EXPERT_UP] = {"experts", "up", MIXTURE, true, FE, D},
+    [PS_ROLE_EXPERT_DOWN] = {"experts", "down", MIXTURE, true, D, FE},
+    [PS_ROLE_EXPERT_GATE_BIAS] = {"experts", "gate_bias", EXPERT_GATE_BIAS, false, FE, ONE},
+    [PS_ROLE_EXPERT_UP_BIAS] = {"experts", "up_bias", EXPERT_BIAS, false, FE, ONE},
+    [PS_ROLE_EXPERT_DOWN_BIAS] = {"experts", "down_bias", EXPERT_BIAS, false, D, ONE},
+    [PS_ROLE_MLP_POST_NORM] = {"mlp", "post_norm", POST_NORM, false, D, ONE},
 };
 
 static const ps_bias_spec *rel_pos_of(const ps_spec *spec, int layer)
@@ -48,24 +96,76 @@ static const ps_bias_spec *rel_pos_of(const ps_spec *spec, int layer)
     return NULL;
 }
 
-static bool holds(const ps_spec *spec, condition when, int layer)
+static bool holds_for_mlp(const ps_spec *s, condition when, bool mixture)
 {
     switch (when) {
-    case UNTIED:
-        return !spec->tied_head;
-    case QKV_BIAS:
-        return spec->qkv_bias;
-    case O_BIAS:
-        return spec->o_bias;
-    case QK_NORM:
-        return spec->qk_norm;
-    case REL_POS:
-        return rel_pos_of(spec, layer) != NULL;
+    case GATED:
+        return !mixture && s->gated;
+    case DENSE:
+        return !mixture;
+    case GATE_BIAS:
+        return !mixture && s->gated && s->mlp_bias;
     case MLP_BIAS:
-        return spec->mlp_bias;
+        return !mixture && s->mlp_bias;
+    case MIXTURE:
+        return mixture;
+    case ROUTER_BIAS:
+        return mixture && s->router_bias;
+    case MIXTURE_GATED:
+        return mixture && s->gated;
+    case EXPERT_GATE_BIAS:
+        return mixture && s->gated && s->expert_bias;
+    case EXPERT_BIAS:
+        return mixture && s->expert_bias;
     default:
         return true;
     }
+}
+
+static bool holds(const ps_spec *s, condition when, int layer)
+{
+    switch (when) {
+    case UNTIED:
+        return !s->tied_head;
+    case HEAD_BIAS:
+        return s->head_bias;
+    case POSITIONS:
+        return s->n_positions > 0;
+    case EMBED_NORM:
+        return s->embed_norm;
+    case EMBED_NORM_BIAS:
+        return s->embed_norm && s->norm_bias;
+    case NORM_BIAS:
+        return s->norm_bias;
+    case PRE_NORM:
+        return s->pre_norm;
+    case PRE_NORM_BIAS:
+        return s->pre_norm && s->norm_bias;
+    case MLP_PRE_NORM:
+        return s->pre_norm && !s->shared_norm;
+    case MLP_PRE_NORM_BIAS:
+        return s->pre_norm && !s->shared_norm && s->norm_bias;
+    case POST_NORM:
+        return s->post_norm;
+    case QKV_BIAS:
+        return s->qkv_bias;
+    case O_BIAS:
+        return s->o_bias;
+    case QK_NORM:
+        return s->qk_norm != PS_QK_NORM_NONE;
+    case SINKS:
+        return s->sinks;
+    case REL_POS:
+        return rel_pos_of(s, layer) != NULL;
+    default:
+        return holds_for_mlp(s, when, layer >= 0 && s->layers[layer].mixture);
+    }
+}
+
+/* Weights of the norm of q or k, of `heads` heads. */
+static int norm_length(const ps_spec *spec, int heads)
+{
+    return spec->qk_norm == PS_QK_NORM_HEAD ? spec->head_dim : heads * spec->head_dim;
 }
 
 static int length(const ps_spec *spec, dimension d, int layer)
@@ -77,8 +177,18 @@ static int length(const ps_spec *spec, dimension d, int layer)
         return spec->n_heads * spec->head_dim;
     case GK:
         return spec->n_kv_heads * spec->head_dim;
-    case K:
-        return spec->head_dim;
+    case QN:
+        return norm_length(spec, spec->n_heads);
+    case KN:
+        return norm_length(spec, spec->n_kv_heads);
+    case H:
+        return spec->n_heads;
+    case E:
+        return spec->n_experts;
+    case FE:
+        return spec->d_ff_expert;
+    case N:
+        return spec->n_positions;
     case F:
         return spec->d_ff;
     case V:
@@ -90,6 +200,11 @@ static int length(const ps_spec *spec, dimension d, int layer)
     }
 }
 
+static bool is_of_experts(ps_role role)
+{
+    return role >= PS_ROLE_EXPERT_GATE && role <= PS_ROLE_EXPERT_DOWN_BIAS;
+}
+
 bool ps_tensor_needed(const ps_spec *spec, ps_role role, int layer, ps_tensor_need *out)
 {
     if (((int)role >= PS_ROLE_FIRST_OF_LAYER) != (layer >= 0)) return false;
@@ -98,8 +213,18 @@ bool ps_tensor_needed(const ps_spec *spec, ps_role role, int layer, ps_tensor_ne
                             .layer = layer,
                             .panel = table[role].panel,
                             .n = length(spec, table[role].n, layer),
-                            .k = length(spec, table[role].k, layer)};
+                            .k = length(spec, table[role].k, layer),
+                            .count = is_of_experts(role) ? spec->n_experts : 1};
     return true;
+}
+
+int ps_tensor_shape(const ps_tensor_need *need, int shape[3])
+{
+    int rank = 0;
+    if (need->count > 1) shape[rank++] = need->count;
+    shape[rank++] = need->n;
+    if (need->panel) shape[rank++] = need->k;
+    return rank;
 }
 
 void ps_tensor_name(ps_role role, int layer, char *out)

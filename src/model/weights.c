@@ -79,6 +79,17 @@ static ps_err place_linear(layout *l, ps_role role, ps_role bias_role, int layer
     return PS_OK;
 }
 
+static ps_err place_experts(layout *l, ps_role role, ps_role bias_role, int layer,
+                            ps_expert_linear *out)
+{
+    PS_TRY(place_linear(l, role, bias_role, layer, &out->first));
+    const ps_linear *first = &out->first;
+    if (!ps_ckpt_find(l->ckpt, role, layer)) return PS_OK;
+    out->panel_bytes = ps_linear_bytes(first);
+    out->bias_floats = (size_t)ps_panel_count(first->n) * PS_PANEL_LANES;
+    return PS_OK;
+}
+
 static ps_err place_vector(layout *l, ps_role role, int layer, const float **out)
 {
     const void *bytes;
@@ -124,7 +135,9 @@ static ps_err place_biases(layout *l, int layer, ps_layer_weights *out, const ps
         if (bias->kind == PS_BIAS_ALIBI) {
             float *slopes = ps_arena_take(&l->arena, (size_t)spec->n_heads, sizeof *slopes);
             bias->slopes = slopes;
-            if (slopes) ps_bias_alibi_slopes(spec->n_heads, ls->biases[b].max_exponent, slopes);
+            if (slopes)
+                ps_bias_alibi_slopes(spec->n_heads, ls->biases[b].max_exponent,
+                                     ls->biases[b].factor, slopes);
         }
         if (bias->kind == PS_BIAS_REL_POS)
             PS_TRY(place_rel_pos(l, &ls->biases[b], layer, bias, engine));
@@ -132,41 +145,67 @@ static ps_err place_biases(layout *l, int layer, ps_layer_weights *out, const ps
     return PS_OK;
 }
 
+static ps_err place_norm(layout *l, ps_role role, ps_role bias_role, int layer, ps_norm *out)
+{
+    PS_TRY(place_vector(l, role, layer, &out->weight));
+    return place_vector(l, bias_role, layer, &out->bias);
+}
+
+static ps_err place_mlp(layout *l, int layer, ps_layer_weights *out)
+{
+    PS_TRY(place_norm(l, PS_ROLE_MLP_NORM, PS_ROLE_MLP_NORM_BIAS, layer, &out->mlp_norm));
+    PS_TRY(place_linear(l, PS_ROLE_GATE, PS_ROLE_GATE_BIAS, layer, &out->gate));
+    PS_TRY(place_linear(l, PS_ROLE_UP, PS_ROLE_UP_BIAS, layer, &out->up));
+    PS_TRY(place_linear(l, PS_ROLE_DOWN, PS_ROLE_DOWN_BIAS, layer, &out->down));
+    PS_TRY(place_linear(l, PS_ROLE_ROUTER, PS_ROLE_ROUTER_BIAS, layer, &out->router));
+    PS_TRY(
+        place_experts(l, PS_ROLE_EXPERT_GATE, PS_ROLE_EXPERT_GATE_BIAS, layer, &out->expert_gate));
+    PS_TRY(place_experts(l, PS_ROLE_EXPERT_UP, PS_ROLE_EXPERT_UP_BIAS, layer, &out->expert_up));
+    PS_TRY(
+        place_experts(l, PS_ROLE_EXPERT_DOWN, PS_ROLE_EXPERT_DOWN_BIAS, layer, &out->expert_down));
+    return place_vector(l, PS_ROLE_MLP_POST_NORM, layer, &out->mlp_post_norm);
+}
+
 static ps_err place_layer(layout *l, int layer, ps_layer_weights *out, const ps_engine *engine)
 {
-    PS_TRY(place_vector(l, PS_ROLE_ATTENTION_NORM, layer, &out->attention_norm));
+    PS_TRY(place_norm(l, PS_ROLE_ATTENTION_NORM, PS_ROLE_ATTENTION_NORM_BIAS, layer,
+                      &out->attention_norm));
     PS_TRY(place_linear(l, PS_ROLE_Q, PS_ROLE_Q_BIAS, layer, &out->q));
     PS_TRY(place_linear(l, PS_ROLE_K, PS_ROLE_K_BIAS, layer, &out->k));
     PS_TRY(place_linear(l, PS_ROLE_V, PS_ROLE_V_BIAS, layer, &out->v));
     PS_TRY(place_linear(l, PS_ROLE_O, PS_ROLE_O_BIAS, layer, &out->o));
     PS_TRY(place_vector(l, PS_ROLE_Q_NORM, layer, &out->q_norm));
     PS_TRY(place_vector(l, PS_ROLE_K_NORM, layer, &out->k_norm));
+    PS_TRY(place_vector(l, PS_ROLE_SINKS, layer, &out->sinks));
     PS_TRY(place_biases(l, layer, out, engine));
-    PS_TRY(place_vector(l, PS_ROLE_MLP_NORM, layer, &out->mlp_norm));
-    PS_TRY(place_linear(l, PS_ROLE_GATE, PS_ROLE_GATE_BIAS, layer, &out->gate));
-    PS_TRY(place_linear(l, PS_ROLE_UP, PS_ROLE_UP_BIAS, layer, &out->up));
-    return place_linear(l, PS_ROLE_DOWN, PS_ROLE_DOWN_BIAS, layer, &out->down);
+    PS_TRY(place_vector(l, PS_ROLE_ATTENTION_POST_NORM, layer, &out->attention_post_norm));
+    return place_mlp(l, layer, out);
+}
+
+static ps_err place_ends(layout *l, ps_weights *w)
+{
+    PS_TRY(place_linear(l, PS_ROLE_EMBED, PS_ROLE_COUNT, -1, &w->embed));
+    PS_TRY(place_linear(l, PS_ROLE_POSITIONS, PS_ROLE_COUNT, -1, &w->positions));
+    PS_TRY(place_norm(l, PS_ROLE_EMBED_NORM, PS_ROLE_EMBED_NORM_BIAS, -1, &w->embed_norm));
+    PS_TRY(place_norm(l, PS_ROLE_FINAL_NORM, PS_ROLE_FINAL_NORM_BIAS, -1, &w->final_norm));
+    if (!l->ckpt->spec.tied_head)
+        return place_linear(l, PS_ROLE_HEAD, PS_ROLE_HEAD_BIAS, -1, &w->head);
+    const void *bias;
+    PS_TRY(place(l, PS_ROLE_HEAD_BIAS, -1, &bias));
+    w->head = w->embed;
+    w->head.bias = bias;
+    return PS_OK;
 }
 
 static ps_err place_all(layout *l, const ps_engine *engine)
 {
     ps_layer_weights counted;
-    ps_linear counted_linear;
-    const float *counted_vector;
+    ps_weights counted_ends = {0};
     ps_weights *w = l->weights;
     const int n_layers = l->part.end_layer - l->part.first_layer;
     ps_layer_weights *layers = ps_arena_take(&l->arena, (size_t)n_layers, sizeof *layers);
     if (w) w->layers = layers;
-    if (l->part.ends) {
-        ps_linear *embed = w ? &w->embed : &counted_linear, *head = w ? &w->head : &counted_linear;
-        PS_TRY(place_linear(l, PS_ROLE_EMBED, PS_ROLE_COUNT, -1, embed));
-        PS_TRY(place_vector(l, PS_ROLE_FINAL_NORM, -1, w ? &w->final_norm : &counted_vector));
-        if (l->ckpt->spec.tied_head) {
-            *head = *embed;
-        } else {
-            PS_TRY(place_linear(l, PS_ROLE_HEAD, PS_ROLE_COUNT, -1, head));
-        }
-    }
+    if (l->part.ends) PS_TRY(place_ends(l, w ? w : &counted_ends));
     for (int i = 0; i < n_layers; i++) {
         PS_TRY(place_layer(l, l->part.first_layer + i, w ? &layers[i] : &counted, engine));
     }
@@ -244,7 +283,11 @@ size_t ps_weights_layer_bytes(const ps_ckpt *ckpt, int layer)
     for (int role = 0; role < PS_ROLE_COUNT; role++) {
         const ps_ckpt_tensor *t = ps_ckpt_find(ckpt, (ps_role)role, layer);
         // w_pos itself is read once, to make its table.
-        if (t && role != PS_ROLE_REL_POS_W) bytes += t->bytes;
+        if (!t || role == PS_ROLE_REL_POS_W) continue;
+        // Of the experts a row reads those that it chose.
+        bytes += t->need.count > 1
+                     ? t->bytes / (uint64_t)t->need.count * (uint64_t)ckpt->spec.n_experts_used
+                     : t->bytes;
     }
     return bytes;
 }

@@ -85,9 +85,8 @@ static bool entries_are_sane(const ps_parcel *p, const ps_parcel_limits *limits)
     for (uint32_t i = 0; i < p->head->n_actions; i++) {
         const ps_parcel_action *a = &p->actions[i];
         if (a->slot < 0 || a->slot >= limits->n_slots) return false;
-        if (a->kind != PS_ACTION_END && a->kind != PS_ACTION_FORK) return false;
-        if (a->kind == PS_ACTION_FORK &&
-            (a->from < 0 || a->from >= limits->n_slots || a->from == a->slot))
+        if (a->kind < PS_ACTION_END || a->kind > PS_ACTION_BEGIN || a->argument < 0) return false;
+        if (a->kind == PS_ACTION_FORK && (a->argument >= limits->n_slots || a->argument == a->slot))
             return false;
     }
     for (uint32_t i = 0; i < p->head->n_rows; i++) {

@@ -76,10 +76,11 @@ ps_err ps_pipeline_submit(ps_pipeline *p, const ps_batch *batch, uint64_t *seque
         parcel.rows[r] = (ps_parcel_row){
             .position = row->position, .slot = row->slot, .wants_logits = row->wants_logits};
         p->tokens[r] = row->token;
+        p->stage.positions[r] = row->position;
     }
     ps_stage_begin(&p->stage);
     const int64_t begin = ps_clock_now_ns();
-    ps_stage_embed(p->stage.model, p->tokens, batch->n_rows, parcel.data);
+    ps_stage_embed(p->stage.model, p->tokens, p->stage.positions, batch->n_rows, parcel.data);
     p->stage.report.busy_ns += ps_clock_now_ns() - begin;
     const int n_data = ps_stage_step(&p->stage, &parcel);
     const int64_t send = ps_clock_now_ns();

@@ -94,7 +94,8 @@ static void do_actions(ps_stage *stage, const ps_parcel *parcel)
     for (uint32_t i = 0; i < parcel->head->n_actions; i++) {
         const ps_parcel_action *a = &parcel->actions[i];
         if (a->kind == PS_ACTION_END) ps_stage_end(stage->model, a->slot);
-        if (a->kind == PS_ACTION_FORK) ps_stage_fork(stage->model, a->from, a->slot);
+        if (a->kind == PS_ACTION_FORK) ps_stage_fork(stage->model, (int)a->argument, a->slot);
+        if (a->kind == PS_ACTION_BEGIN) ps_stage_begin(stage->model, a->slot, a->argument);
     }
 }
 

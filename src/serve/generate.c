@@ -164,6 +164,17 @@ static ps_err open_sequence(ps_generate *g, job *j, int sample, sequence *q)
     return PS_OK;
 }
 
+/* Most positions that a sequence of the request can reach; 0: no end. */
+static int64_t length_of(const ps_generate *g, const ps_request *request)
+{
+    const bool endless = request->max_tokens == PS_REQUEST_ENDLESS;
+    if (endless && ps_spec_is_endless(g->params.spec)) return 0;
+    const int64_t context = context_of(g->params.spec, &g->params.limits);
+    const int64_t prompt = (int64_t)request->prompt.n;
+    if (endless || request->max_tokens > context - prompt) return context;
+    return prompt + request->max_tokens;
+}
+
 /* Starts the samples from first_sample on, as many as there are slots for. */
 static ps_err start_wave(ps_generate *g, job *j)
 {
@@ -176,6 +187,7 @@ static ps_err start_wave(ps_generate *g, job *j)
     }
     j->sequences[0].task.user = &j->sequences[0];
     j->sequences[0].task.n_slots = j->wave;
+    j->sequences[0].task.length = length_of(g, &j->request);
     ps_sched_add(g->sched, &j->sequences[0].task);
     return PS_OK;
 }

@@ -5,8 +5,8 @@
  * parcel takes ceil(B / S) of those that are ready, so that S parcels follow each other round the
  * ring.
  *
- * Actions on slots wait for the next parcel. Between two parcels a slot is ended at most once and
- * forked into at most once, so twice the slots is room enough. */
+ * Actions on slots wait for the next parcel. Between two parcels a slot is ended at most once, and
+ * begun or forked into at most once, so twice the slots is room enough. */
 #include "serve/sched.h"
 
 #include <assert.h>
@@ -111,6 +111,8 @@ static void admit(ps_sched *s)
         if (!s->first_waiting) s->last_waiting = NULL;
         s->n_waiting--;
         start(s, task);
+        s->actions[s->n_actions++] = (ps_parcel_action){
+            .kind = PS_ACTION_BEGIN, .slot = task->slot, .argument = task->length};
         task->n_reserved = task->n_slots - 1;
         s->n_reserved += task->n_reserved;
     }
@@ -138,7 +140,7 @@ void ps_sched_fork(ps_sched *s, ps_task *task, ps_task *child)
     child->next_waiting = NULL;
     start(s, child);
     s->actions[s->n_actions++] =
-        (ps_parcel_action){.kind = PS_ACTION_FORK, .slot = child->slot, .from = task->slot};
+        (ps_parcel_action){.kind = PS_ACTION_FORK, .slot = child->slot, .argument = task->slot};
 }
 
 /* One new token, behind rows that have all come back: not a prompt. */

@@ -81,6 +81,7 @@ void ps_score_add(ps_score *s, uint64_t number, ps_tokens *tokens)
 {
     sequence *q = ps_mem_new(1, sizeof *q);
     q->task = (ps_task){.tokens = *tokens, .wants_all = true, .n_slots = 1, .user = q};
+    q->task.length = (int64_t)q->task.tokens.n;
     q->result = (ps_score_result){.number = number, .n_tokens = tokens->n, .perplexity = 1.0};
     *tokens = (ps_tokens){0};
     ps_sched_add(s->sched, &q->task);

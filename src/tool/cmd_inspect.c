@@ -19,7 +19,8 @@ static uint64_t count_parameters(const ps_ckpt *c)
 {
     uint64_t n = 0;
     for (int i = 0; i < c->n_tensors; i++) {
-        n += (uint64_t)c->tensors[i].need.n * (uint64_t)c->tensors[i].need.k;
+        const ps_tensor_need *need = &c->tensors[i].need;
+        n += (uint64_t)need->count * (uint64_t)need->n * (uint64_t)need->k;
     }
     return n;
 }

@@ -158,6 +158,9 @@ ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_ne
     if (endless && context > PS_CONTEXT_ENDLESS) context = PS_CONTEXT_ENDLESS;
     if (!endless && spec->context > 0 && context > spec->context) context = spec->context;
     if (run->context > 0) context = run->context;
+    if (spec->n_positions > 0 && context > spec->n_positions)
+        return PS_FAIL(PS_ERR_USAGE, "--ctx is %lld, but the model has %d learned positions",
+                       (long long)context, spec->n_positions);
     if (!endless && context > INT32_MAX)
         return PS_FAIL(PS_ERR_USAGE, "the model has layers without a window and names no context: "
                                      "give --ctx");

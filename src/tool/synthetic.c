@@ -92,20 +92,21 @@ static ps_err parse_shape(const char *text, shape *out)
 
 static void fill_spec(const shape *s, ps_spec *spec)
 {
-    *spec = (ps_spec){.family = "synthetic",
-                      .d_model = s->d,
-                      .n_heads = s->heads,
-                      .n_kv_heads = s->kv,
-                      .head_dim = s->head_dim,
-                      .d_ff = s->ff,
-                      .vocab_size = s->vocab,
-                      .norm_eps = 1e-5,
-                      .attention_scale = 1.0 / sqrt((double)s->head_dim),
-                      .tied_head = s->tied,
-                      .context = s->context,
-                      .n_ropes = 1,
-                      .bos_id = -1};
-    spec->ropes[0] = (ps_rope){.kind = PS_ROPE_DEFAULT, .dims = s->head_dim, .base = 10000.0};
+    *spec = ps_spec_plain();
+    strcpy(spec->family, "synthetic");
+    spec->d_model = s->d;
+    spec->n_heads = s->heads;
+    spec->n_kv_heads = s->kv;
+    spec->head_dim = s->head_dim;
+    spec->d_ff = s->ff;
+    spec->vocab_size = s->vocab;
+    spec->norm_eps = 1e-5;
+    spec->attention_scale = 1.0 / sqrt((double)s->head_dim);
+    spec->tied_head = s->tied;
+    spec->context = s->context;
+    spec->n_ropes = 1;
+    spec->ropes[0] =
+        (ps_rope){.kind = PS_ROPE_DEFAULT, .dims = s->head_dim, .base = 10000.0, .magnitude = 1.0};
     ps_spec_take_layers(spec, s->layers);
     for (int l = 0; l < s->layers; l++) {
         spec->layers[l].window = s->window;

@@ -143,7 +143,7 @@ void providers_add(providers *list, provider_kind kind, const provider_shape *sh
     switch (kind) {
     case PROVIDER_ALIBI:
         p.slopes = floats_new((size_t)shape->n_heads);
-        ps_bias_alibi_slopes(shape->n_heads, 8.0, p.slopes);
+        ps_bias_alibi_slopes(shape->n_heads, 8.0, 1.0, p.slopes);
         p.bias.kind = PS_BIAS_ALIBI;
         p.bias.slopes = p.slopes;
         break;

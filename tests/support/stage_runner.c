@@ -61,7 +61,7 @@ void stage_runner_rows(stage_runner *r, const ps_rows *rows, const int32_t *toke
 {
     const size_t stride = ps_stage_stride(&r->ckpt.spec);
     const size_t vocabulary = (size_t)r->ckpt.spec.vocab_size;
-    ps_stage_embed(r->parts[0], tokens, rows->n, r->x);
+    ps_stage_embed(r->parts[0], tokens, rows->position, rows->n, r->x);
     for (int i = 0; i < r->params.n_parts; i++) {
         ps_stage_blocks(r->parts[i], rows, r->x);
     }

@@ -29,11 +29,115 @@ static void add(const float *a, float *out, int n)
     }
 }
 
-static void silu_mul(const float *gate, const float *up, float *out, int n)
+static void layer_norm(const float *x, const float *weight, const float *bias, int n, float eps,
+                       float *out)
+{
+    v16 sum = v_zero(), squares = v_zero();
+    for (int i = 0; i < n; i += 16) {
+        sum = v_add(sum, v_load_first(x + i, n - i));
+    }
+    const v16 mean = v_set(v_sum(sum) / (float)n);
+    for (int i = 0; i < n; i += 16) {
+        v16 a = v_sub(v_load_first(x + i, n - i), mean);
+        if (n - i < 16) a = v_blend(v_less(v_lanes(), v_set((float)(n - i))), a, v_zero());
+        squares = v_fma(a, a, squares);
+    }
+    const v16 factor = v_set(1.0f / sqrtf(v_sum(squares) / (float)n + eps));
+    for (int i = 0; i < n; i += 16) {
+        const v16 a = v_sub(v_load_first(x + i, n - i), mean);
+        v16 y = v_mul(v_mul(a, factor), v_load_first(weight + i, n - i));
+        if (bias) y = v_add(y, v_load_first(bias + i, n - i));
+        v_store_first(out + i, n - i, y);
+    }
+}
+
+V_INLINE v16 gelu(v16 x)
+{
+    const v16 size = v_with_sign_of(x, x);
+    const v16 tail = v_mul(v_set(0.5f), v_erfc_positive(v_mul(size, v_set(0x1.6a09e6p-1f))));
+    return v_mul(x, v_blend(v_less(x, v_zero()), tail, v_sub(v_set(1.0f), tail)));
+}
+
+V_INLINE v16 gelu_tanh(v16 x)
+{
+    const v16 cube = v_mul(v_mul(x, x), x);
+    const v16 inner = v_fma(cube, v_set(0.044715f), x);
+    return v_mul(x, v_sigmoid(v_mul(inner, v_set(0x1.988454p0f)))); // 2 sqrt(2/pi)
+}
+
+/* The activation itself; `kind` is a constant after inlining. */
+V_INLINE v16 activated(ps_activation_kind kind, const ps_activation *a, v16 x)
+{
+    const v16 positive = v_max(v_zero(), x); // a NaN stays
+    switch (kind) {
+    case PS_ACTIVATION_GELU:
+        return gelu(x);
+    case PS_ACTIVATION_GELU_TANH:
+        return gelu_tanh(x);
+    case PS_ACTIVATION_GELU_QUICK:
+        return v_mul(x, v_sigmoid(v_mul(x, v_set(1.702f))));
+    case PS_ACTIVATION_RELU:
+        return positive;
+    case PS_ACTIVATION_RELU2:
+        return v_mul(positive, positive);
+    case PS_ACTIVATION_SWIGLU_OSS:
+        x = v_min(v_set(a->limit), x);
+        return v_mul(x, v_sigmoid(v_mul(x, v_set(a->alpha))));
+    default:
+        return v_mul(x, v_sigmoid(x));
+    }
+}
+
+V_INLINE void activate_all(ps_activation_kind kind, const ps_activation *a, const float *gate,
+                           const float *up, float *out, int n)
 {
     for (int i = 0; i < n; i += 16) {
-        const v16 g = v_load_first(gate + i, n - i), u = v_load_first(up + i, n - i);
-        v_store_first(out + i, n - i, v_mul(v_mul(g, v_sigmoid(g)), u));
+        v16 y = activated(kind, a, v_load_first(gate + i, n - i));
+        if (up) {
+            v16 u = v_load_first(up + i, n - i);
+            if (kind == PS_ACTIVATION_SWIGLU_OSS) {
+                u = v_max(v_set(-a->limit), v_min(v_set(a->limit), u));
+                u = v_add(u, v_set(1.0f));
+            }
+            y = v_mul(y, u);
+        }
+        v_store_first(out + i, n - i, y);
+    }
+}
+
+#define ACTIVATE(KIND)                                                                             \
+    case KIND:                                                                                     \
+        activate_all(KIND, activation, gate, up, out, n);                                          \
+        break
+
+static void activate(const ps_activation *activation, const float *gate, const float *up,
+                     float *out, int n)
+{
+    switch (activation->kind) {
+        ACTIVATE(PS_ACTIVATION_GELU);
+        ACTIVATE(PS_ACTIVATION_GELU_TANH);
+        ACTIVATE(PS_ACTIVATION_GELU_QUICK);
+        ACTIVATE(PS_ACTIVATION_RELU);
+        ACTIVATE(PS_ACTIVATION_RELU2);
+        ACTIVATE(PS_ACTIVATION_SWIGLU_OSS);
+    default:
+        activate_all(PS_ACTIVATION_SILU, activation, gate, up, out, n);
+    }
+}
+
+static void softcap(float *x, float cap, int n)
+{
+    const v16 c = v_set(cap);
+    for (int i = 0; i < n; i += 16) {
+        v_store_first(x + i, n - i, v_mul(c, v_tanh(v_div(v_load_first(x + i, n - i), c))));
+    }
+}
+
+static void clip(float *x, float limit, int n)
+{
+    for (int i = 0; i < n; i += 16) {
+        const v16 a = v_min(v_set(limit), v_load_first(x + i, n - i)); // a NaN stays
+        v_store_first(x + i, n - i, v_max(v_set(-limit), a));
     }
 }
 
@@ -52,6 +156,10 @@ static void rope_half(float *x, const float *cosine, const float *sine, int half
 V_INLINE v16 masked_scores(const ps_softmax_job *job, int tile)
 {
     v16 z = v_mul(v_load(job->z + tile), v_set(job->scale));
+    if (job->softcap > 0.0f) {
+        const v16 cap = v_set(job->softcap);
+        z = v_mul(cap, v_tanh(v_div(z, cap)));
+    }
     if (job->bias) z = v_add(z, v_load(job->bias + tile));
     if (tile >= job->first && tile + 16 <= job->last) return z;
     const v16 lane = v_add(v_lanes(), v_set((float)tile)), hidden = v_set(-INFINITY);
@@ -189,7 +297,10 @@ const ps_kernels PS_ISA(ps_kernels) = {
     .round_row = round_row,
     .rms_norm = rms_norm,
     .add = add,
-    .silu_mul = silu_mul,
+    .activate = activate,
+    .layer_norm = layer_norm,
+    .softcap = softcap,
+    .clip = clip,
     .rope_half = rope_half,
     .softmax = softmax,
     .fold = fold,

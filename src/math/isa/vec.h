@@ -92,6 +92,46 @@ V_INLINE v16 v_exp(v16 x)
     return v_scale_by_power(p, n);
 }
 
+/* x where sign is not negative, else -x. */
+V_INLINE v16 v_with_sign_of(v16 x, v16 sign)
+{
+    return v_blend(v_less(sign, v_zero()), v_sub(v_zero(), x), x);
+}
+
+/* tanh: an odd polynomial below 0.625 (relative error 2e-7), 1 - 2 / (e^2|x| + 1) above. */
+V_INLINE v16 v_tanh(v16 x)
+{
+    const v16 size = v_with_sign_of(x, x), square = v_mul(x, x);
+    v16 p = v_set(-5.70498872745e-3f);
+    p = v_fma(p, square, v_set(2.06390887954e-2f));
+    p = v_fma(p, square, v_set(-5.37397155531e-2f));
+    p = v_fma(p, square, v_set(1.33314422036e-1f));
+    p = v_fma(p, square, v_set(-3.33332819422e-1f));
+    const v16 small = v_fma(v_mul(p, square), x, x);
+    const v16 e = v_exp(v_add(size, size)), one = v_set(1.0f);
+    const v16 large = v_sub(one, v_div(v_set(2.0f), v_add(e, one)));
+    return v_blend(v_less(size, v_set(0.625f)), small, v_with_sign_of(large, x));
+}
+
+/* erfc for x >= 0, relative error 1.2e-7: t e^(-x^2 + P(t)), t = 1 / (1 + x/2), P a Chebyshev fit
+ * (Press et al., Numerical Recipes, 6.2). */
+V_INLINE v16 v_erfc_positive(v16 x)
+{
+    const v16 t = v_div(v_set(1.0f), v_fma(x, v_set(0.5f), v_set(1.0f)));
+    v16 p = v_set(0.17087277f);
+    p = v_fma(p, t, v_set(-0.82215223f));
+    p = v_fma(p, t, v_set(1.48851587f));
+    p = v_fma(p, t, v_set(-1.13520398f));
+    p = v_fma(p, t, v_set(0.27886807f));
+    p = v_fma(p, t, v_set(-0.18628806f));
+    p = v_fma(p, t, v_set(0.09678418f));
+    p = v_fma(p, t, v_set(0.37409196f));
+    p = v_fma(p, t, v_set(1.00002368f));
+    p = v_fma(p, t, v_set(-1.26551223f));
+    const v16 minus = v_sub(v_zero(), x);
+    return v_mul(t, v_exp(v_fma(minus, x, p)));
+}
+
 /* 1 / (1 + e^-x) */
 V_INLINE v16 v_sigmoid(v16 x)
 {

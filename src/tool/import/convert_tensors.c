@@ -1,0 +1,354 @@
+#include "tool/import/convert_tensors.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/progress.h"
+#include "math/panel.h"
+
+enum { PANELS_AT_ONCE = 16 };
+
+typedef struct work {
+    const ps_conversion *c;
+    char *panels, *rows; // buffers, owned
+    size_t panels_bytes, rows_bytes;
+    ps_progress progress;
+    uint64_t done_bytes;
+} work;
+
+/* One tensor of the source, or one expert's slab of it, that holds rows of a role. */
+typedef struct slab {
+    ps_source_tensor *tensor;
+    const unsigned char *data;
+    size_t n_rows; // of the source
+} slab;
+
+/* ---- finding ---- */
+
+/* Files of a bare model leave out the first part of each name: "model.", "transformer.". */
+static ps_source_tensor *find_by_name(const work *w, const char *name)
+{
+    ps_source_tensor *t = ps_source_find(w->c->source, name);
+    const char *dot = strchr(name, '.');
+    return t || !dot ? t : ps_source_find(w->c->source, dot + 1);
+}
+
+static ps_err fail_shape(const ps_source_tensor *t, size_t rows, size_t k, size_t count,
+                         bool columns)
+{
+    ps_text found = {0}, wanted = {0};
+    for (int d = 0; d < t->n_dims; d++) {
+        ps_text_appendf(&found, d ? ",%zu" : "%zu", t->shape[d]);
+    }
+    if (count > 1) ps_text_appendf(&wanted, "%zu,", count);
+    if (k == 1) {
+        ps_text_appendf(&wanted, "%zu", rows);
+    } else {
+        ps_text_appendf(&wanted, "%zu,%zu", columns ? k : rows, columns ? rows : k);
+    }
+    const ps_err err = PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s is [%s], wanted [%s]", t->file, t->name,
+                               ps_text_str(&found), ps_text_str(&wanted));
+    ps_text_release(&found);
+    ps_text_release(&wanted);
+    return err;
+}
+
+/* Matrices must have their dimensions; vectors their number of values, whatever way it is written:
+ * [6,32] serves for [192]. */
+static ps_err check_shape(const ps_source_tensor *t, const ps_tensor_need *need, size_t rows,
+                          size_t count, bool columns)
+{
+    const size_t k = (size_t)need->k;
+    bool same;
+    if (need->panel) {
+        const int matrix = t->n_dims - 2;
+        same = t->n_dims == (count > 1 ? 3 : 2) && (count == 1 || t->shape[0] == count) &&
+               t->shape[matrix] == (columns ? k : rows) &&
+               t->shape[matrix + 1] == (columns ? rows : k);
+    } else {
+        same = ps_source_values(t) == rows * count;
+    }
+    return same ? PS_OK : fail_shape(t, rows, k, count, columns);
+}
+
+/* The tensor that holds a role's rows for one expert or head (0 where there is only one). */
+static ps_err find_slab(const work *w, const ps_tensor_need *need, int item, slab *out)
+{
+    const ps_tensor_from *from = &w->c->import->from[need->role];
+    const bool by_expert = from->name && strstr(from->name, "%e");
+    const bool by_head = from->name && strstr(from->name, "%h");
+    const size_t count = by_expert || by_head ? 1 : (size_t)need->count;
+    ps_text name = {0};
+    if (from->name) ps_family_tensor_name(from, need->layer, item, &name);
+    ps_source_tensor *t = find_by_name(w, ps_text_str(&name));
+    ps_err err = PS_OK;
+    out->n_rows = (size_t)ps_import_rows(w->c->import, need);
+    if (by_head) out->n_rows = (size_t)w->c->import->spec.head_dim;
+    if (!t) {
+        char role[PS_TENSOR_NAME_BYTES];
+        ps_tensor_name(need->role, need->layer, role);
+        err = PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s is missing", w->c->where,
+                      from->name ? ps_text_str(&name) : role);
+    } else if (!t->supported) {
+        err = PS_FAIL(PS_ERR_UNSUPPORTED, "%s: tensor %s is %s, wanted F32, F16 or BF16", t->file,
+                      t->name, t->type_name);
+    } else {
+        err = check_shape(t, need, out->n_rows, count, from->columns);
+    }
+    ps_text_release(&name);
+    if (err) return err;
+    t->used = true;
+    out->tensor = t;
+    out->data = t->data + (count > 1 ? (size_t)item * (t->bytes / count) : 0);
+    return PS_OK;
+}
+
+static ps_err check_finite(const ps_source_tensor *t, ps_dtype dtype, const void *values, size_t n)
+{
+    const size_t at = ps_dtype_first_not_finite(dtype, values, n);
+    if (at == n) return PS_OK;
+    return PS_FAIL(PS_ERR_NUMERIC, "%s: tensor %s holds NaN or infinity", t->file, t->name);
+}
+
+/* ---- matrices ---- */
+
+/* Rows first .. + n of the role, one behind the other. */
+static void copy_rows(const work *w, const slab *s, const ps_tensor_need *need, int first, int n,
+                      size_t row_bytes)
+{
+    for (int r = 0; r < n; r++) {
+        const size_t row = (size_t)ps_import_row(w->c->import, need, first + r);
+        memcpy(w->rows + (size_t)r * row_bytes, s->data + row * row_bytes, row_bytes);
+    }
+}
+
+/* The same from a matrix that is stored by columns; its values are of one size, never quantised. */
+static void copy_columns(const work *w, const slab *s, const ps_tensor_need *need, int first, int n,
+                         size_t value_bytes)
+{
+    const size_t k = (size_t)need->k, stride = s->n_rows * value_bytes;
+    size_t columns[PS_PANEL_LANES];
+    for (int r = 0; r < n; r++) {
+        columns[r] = (size_t)ps_import_row(w->c->import, need, first + r);
+    }
+    for (size_t i = 0; i < k; i++) {
+        for (int r = 0; r < n; r++) {
+            memcpy(w->rows + ((size_t)r * k + i) * value_bytes,
+                   s->data + i * stride + columns[r] * value_bytes, value_bytes);
+        }
+    }
+}
+
+/* Scales f32 rows to length 1, as heads of that kind do each time they are used. */
+static void scale_to_unit(float *rows, int n, size_t k)
+{
+    for (int r = 0; r < n; r++) {
+        double squares = 0.0;
+        for (size_t i = 0; i < k; i++) {
+            squares += (double)rows[(size_t)r * k + i] * (double)rows[(size_t)r * k + i];
+        }
+        const double length = sqrt(squares) > 1e-12 ? sqrt(squares) : 1e-12;
+        for (size_t i = 0; i < k; i++) {
+            rows[(size_t)r * k + i] = (float)((double)rows[(size_t)r * k + i] / length);
+        }
+    }
+}
+
+static bool wants_unit_rows(const work *w, const ps_tensor_need *need)
+{
+    return w->c->import->unit_head_rows && need->role == PS_ROLE_HEAD;
+}
+
+/* The format that a matrix has in the model file. */
+static ps_dtype dtype_of(const work *w, const ps_tensor_need *need, const slab *s)
+{
+    return wants_unit_rows(w, need) ? PS_F32 : s->tensor->dtype;
+}
+
+static ps_err pack_panel(work *w, const slab *s, const ps_tensor_need *need, int panel, char *out)
+{
+    const ps_dtype source = s->tensor->dtype, dtype = dtype_of(w, need, s);
+    const size_t k = (size_t)need->k, row_bytes = k * ps_dtype_bytes(source);
+    const int first = panel * PS_PANEL_LANES;
+    const int n = need->n - first < PS_PANEL_LANES ? need->n - first : PS_PANEL_LANES;
+    if (w->c->import->from[need->role].columns) {
+        copy_columns(w, s, need, first, n, ps_dtype_bytes(source));
+    } else {
+        copy_rows(w, s, need, first, n, row_bytes);
+    }
+    PS_TRY(check_finite(s->tensor, source, w->rows, (size_t)n * k));
+    const char *rows = w->rows;
+    if (wants_unit_rows(w, need)) {
+        float *wide = (float *)(void *)(w->rows + ps_mem_round_up(PS_PANEL_LANES * row_bytes, 64));
+        ps_dtype_widen(source, w->rows, (size_t)n * k, wide);
+        scale_to_unit(wide, n, k);
+        rows = (const char *)wide;
+    }
+    ps_panel_pack(dtype, rows, n, k, need->k, out);
+    return PS_OK;
+}
+
+static ps_err write_matrix(work *w, const ps_tensor_need *need, const slab *s)
+{
+    const ps_dtype dtype = dtype_of(w, need, s);
+    const size_t panel_bytes = ps_panel_bytes(dtype, need->k), k = (size_t)need->k;
+    const int n_panels = ps_panel_count(need->n);
+    w->panels = ps_mem_grow(w->panels, &w->panels_bytes, panel_bytes * PANELS_AT_ONCE, 1);
+    const size_t rows = ps_mem_round_up(PS_PANEL_LANES * k * sizeof(float), 64);
+    w->rows = ps_mem_grow(w->rows, &w->rows_bytes, 2 * rows, 1);
+    for (int panel = 0; panel < n_panels; panel += PANELS_AT_ONCE) {
+        const int n = n_panels - panel < PANELS_AT_ONCE ? n_panels - panel : PANELS_AT_ONCE;
+        for (int p = 0; p < n; p++) {
+            PS_TRY(pack_panel(w, s, need, panel + p, w->panels + (size_t)p * panel_bytes));
+        }
+        PS_TRY(ps_ckpt_append(w->c->writer, w->panels, (size_t)n * panel_bytes));
+    }
+    return PS_OK;
+}
+
+/* ---- vectors ---- */
+
+static bool is_norm_weight(ps_role role)
+{
+    switch (role) {
+    case PS_ROLE_FINAL_NORM:
+    case PS_ROLE_EMBED_NORM:
+    case PS_ROLE_ATTENTION_NORM:
+    case PS_ROLE_Q_NORM:
+    case PS_ROLE_K_NORM:
+    case PS_ROLE_ATTENTION_POST_NORM:
+    case PS_ROLE_MLP_NORM:
+    case PS_ROLE_MLP_POST_NORM:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The role's values, from one tensor or one for each head, into out[n]. */
+static ps_err read_vector(work *w, const ps_tensor_need *need, const slab *s, float *wide,
+                          float *out)
+{
+    const ps_import *import = w->c->import;
+    const ps_source_tensor *t = s->tensor;
+    const size_t bytes = s->n_rows * ps_dtype_bytes(t->dtype);
+    w->rows = ps_mem_grow(w->rows, &w->rows_bytes, bytes, 1);
+    memcpy(w->rows, s->data, bytes); // copied first: the source aligns nothing
+    ps_dtype_widen(t->dtype, w->rows, s->n_rows, wide);
+    PS_TRY(check_finite(t, PS_F32, wide, s->n_rows));
+    const float more = import->norm_plus_one && is_norm_weight(need->role) ? 1.0f : 0.0f;
+    for (int n = 0; n < need->n; n++) {
+        out[n] = wide[ps_import_row(import, need, n)] + more;
+    }
+    return PS_OK;
+}
+
+/* A role that has a tensor for each head: as if their values stood one behind the other. */
+static ps_err read_head_vectors(work *w, const ps_tensor_need *need, float *wide, float *out)
+{
+    const int k = w->c->import->spec.head_dim;
+    for (int h = 0; h < need->n / k; h++) {
+        slab s;
+        ps_tensor_need head = *need;
+        head.n = k;
+        PS_TRY(find_slab(w, need, h, &s));
+        PS_TRY(read_vector(w, &head, &s, wide, out + (size_t)h * (size_t)k));
+    }
+    return PS_OK;
+}
+
+static ps_err write_vector(work *w, const ps_tensor_need *need)
+{
+    const bool by_head = strstr(w->c->import->from[need->role].name, "%h") != NULL;
+    const size_t padded = (size_t)ps_panel_count(need->n) * PS_PANEL_LANES;
+    const size_t n_out = need->count > 1 ? padded : (size_t)need->n;
+    const size_t n_wide = (size_t)ps_import_rows(w->c->import, need);
+    float *wide = ps_mem_new(n_wide, sizeof *wide), *out = ps_mem_new(padded, sizeof *out);
+    ps_err err = PS_OK;
+    for (int item = 0; item < need->count && !err; item++) {
+        slab s;
+        if (by_head) {
+            err = read_head_vectors(w, need, wide, out);
+        } else {
+            err = find_slab(w, need, item, &s);
+            if (!err) err = read_vector(w, need, &s, wide, out);
+        }
+        if (!err) err = ps_ckpt_append(w->c->writer, out, n_out * sizeof *out);
+    }
+    ps_mem_free(out);
+    ps_mem_free(wide);
+    return err;
+}
+
+/* ---- all of them ---- */
+
+static void note_progress(work *w, const ps_source_tensor *t, size_t bytes)
+{
+    ps_source_advise(t, PS_SOURCE_DONE);
+    w->done_bytes += bytes;
+    ps_progress_update(&w->progress, w->done_bytes);
+}
+
+static ps_err convert_matrix(work *w, const ps_tensor_need *need)
+{
+    slab s;
+    PS_TRY(find_slab(w, need, 0, &s));
+    const ps_dtype dtype = dtype_of(w, need, &s);
+    PS_TRY(ps_ckpt_begin(w->c->writer, need, dtype));
+    for (int item = 0; item < need->count; item++) {
+        PS_TRY(find_slab(w, need, item, &s));
+        if (dtype_of(w, need, &s) != dtype)
+            return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: tensor %s is %s, that of expert 0 is %s",
+                           s.tensor->file, s.tensor->name, s.tensor->type_name,
+                           ps_dtype_name(dtype));
+        ps_source_advise(s.tensor, PS_SOURCE_NEED);
+        PS_TRY(write_matrix(w, need, &s));
+        const size_t bytes = (size_t)need->n * (size_t)need->k * ps_dtype_bytes(s.tensor->dtype);
+        note_progress(w, s.tensor, bytes);
+    }
+    return ps_ckpt_end(w->c->writer);
+}
+
+static ps_err convert_vector(work *w, const ps_tensor_need *need)
+{
+    if (!w->c->import->from[need->role].name) {
+        slab none;
+        return find_slab(w, need, 0, &none); // says that it is missing
+    }
+    PS_TRY(ps_ckpt_begin(w->c->writer, need, PS_F32));
+    PS_TRY(write_vector(w, need));
+    return ps_ckpt_end(w->c->writer);
+}
+
+static ps_err check_leftovers(const work *w)
+{
+    for (int i = 0; i < w->c->source->n; i++) {
+        const ps_source_tensor *t = &w->c->source->tensors[i];
+        if (t->used || ps_family_ignores(w->c->import, t->name)) continue;
+        return PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s belongs to no part of a %s model", t->file,
+                       t->name, w->c->import->spec.family);
+    }
+    return PS_OK;
+}
+
+ps_err ps_convert_tensors(const ps_conversion *conversion)
+{
+    work w = {.c = conversion};
+    uint64_t total_bytes = 0;
+    for (int i = 0; i < conversion->source->n; i++) {
+        total_bytes += conversion->source->tensors[i].bytes;
+    }
+    ps_progress_begin(&w.progress, "convert", total_bytes, "B", !conversion->progress);
+    int cursor = 0;
+    ps_tensor_need need;
+    ps_err err = PS_OK;
+    while (!err && ps_tensor_next(&conversion->import->spec, &cursor, &need)) {
+        err = need.panel ? convert_matrix(&w, &need) : convert_vector(&w, &need);
+    }
+    if (!err) err = check_leftovers(&w);
+    ps_progress_end(&w.progress);
+    ps_mem_free(w.panels);
+    ps_mem_free(w.rows);
+    return err;
+}

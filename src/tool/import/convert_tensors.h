@@ -1,0 +1,27 @@
+/* From the tensors of a source to those of a model file.
+ *
+ * Walks the tensors that the spec calls for, in the order of the model file; each is found in the
+ * source, checked, its rows put into the canonical order (families.h), packed panel by panel and
+ * appended. Memory: a few panels, or the longest vector.
+ *
+ * Errors: PS_ERR_FORMAT for a tensor that is missing or left over, PS_ERR_SHAPE, PS_ERR_UNSUPPORTED
+ * for a type that a model file does not hold, PS_ERR_NUMERIC for NaN or infinity.   MPI: rank 0 only.
+ */
+#ifndef PS_TOOL_IMPORT_CONVERT_TENSORS_H
+#define PS_TOOL_IMPORT_CONVERT_TENSORS_H
+
+#include "model/ckpt.h"
+#include "tool/import/families.h"
+#include "tool/import/source.h"
+
+typedef struct ps_conversion {
+    const char *where; // names the source in messages
+    const ps_import *import;
+    ps_source *source;
+    ps_ckpt_writer *writer;
+    bool progress; // a bar, where standard error is a terminal
+} ps_conversion; // all borrowed
+
+ps_err ps_convert_tensors(const ps_conversion *conversion) PS_MUST_CHECK;
+
+#endif
