@@ -25,7 +25,7 @@ B := build/$(MODE)$(if $(filter gcc,$(FLAVOUR)),,-$(FLAVOUR))
 Q := $(if $(filter 0,$(V)),@,)
 
 HDF5 := $(firstword $(foreach p,hdf5-serial hdf5,$(shell $(PKG_CONFIG) --exists $(p) 2>/dev/null && echo $(p))))
-PACKAGES := $(HDF5) openblas jansson libpcre2-8 libutf8proc libxxhash hwloc
+PACKAGES := $(HDF5) openblas jansson libpcre2-8 libutf8proc libxxhash hwloc libcrypto
 WARN := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wvla -Wundef -Wstrict-prototypes \
         -Wmissing-prototypes -Wwrite-strings -Wcast-qual $(if $(WERROR),-Werror)
 OPT_release := -O3 -g

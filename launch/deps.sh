@@ -3,7 +3,7 @@
 #
 #   launch/deps.sh [build|demo|test|all]
 #
-# build  compiler, make, pkg-config, MPI, OpenBLAS, HDF5, jansson, PCRE2, utf8proc, xxHash, hwloc (default)
+# build  compiler, make, pkg-config, MPI, OpenBLAS, HDF5, jansson, PCRE2, utf8proc, xxHash, hwloc, OpenSSL (default)
 # demo   and abcmidi, for MIDI files; the demo does without it where it cannot be had
 # test   build, and Check
 # all    demo and test, and the tools of make lint and make format
@@ -75,6 +75,7 @@ probe_build() {
     has_module libutf8proc || missing utf8proc libutf8proc-dev utf8proc-devel libutf8proc
     has_module libxxhash || missing xxHash libxxhash-dev xxhash-devel xxhash
     has_module hwloc || missing hwloc libhwloc-dev hwloc-devel hwloc
+    has_module libcrypto || missing OpenSSL libssl-dev openssl-devel openssl
 }
 
 probe_test() {

@@ -69,7 +69,7 @@ size_t ps_stage_cache_bytes_read(const ps_stage_model *model);
 
 /* An empty slot's new sequence will have at most `length` positions (0: no end). Some ropes take
  * their frequencies from it; it says nothing about memory. */
-void ps_stage_begin(ps_stage_model *model, int slot, int64_t length);
+void ps_stage_start(ps_stage_model *model, int slot, int64_t length);
 
 void ps_stage_fork(ps_stage_model *model, int from, int to);
 void ps_stage_end(ps_stage_model *model, int slot);

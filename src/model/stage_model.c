@@ -397,7 +397,7 @@ size_t ps_stage_cache_bytes_read(const ps_stage_model *m)
     return seen * position_bytes;
 }
 
-void ps_stage_begin(ps_stage_model *m, int slot, int64_t length)
+void ps_stage_start(ps_stage_model *m, int slot, int64_t length)
 {
     const ps_spec *spec = &m->ckpt->spec;
     for (int r = 0; r < spec->n_ropes; r++) {

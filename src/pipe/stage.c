@@ -95,7 +95,7 @@ static void do_actions(ps_stage *stage, const ps_parcel *parcel)
         const ps_parcel_action *a = &parcel->actions[i];
         if (a->kind == PS_ACTION_END) ps_stage_end(stage->model, a->slot);
         if (a->kind == PS_ACTION_FORK) ps_stage_fork(stage->model, (int)a->argument, a->slot);
-        if (a->kind == PS_ACTION_BEGIN) ps_stage_begin(stage->model, a->slot, a->argument);
+        if (a->kind == PS_ACTION_BEGIN) ps_stage_start(stage->model, a->slot, a->argument);
     }
 }
 

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -93,7 +94,7 @@ static ps_err parse_shape(const char *text, shape *out)
 static void fill_spec(const shape *s, ps_spec *spec)
 {
     *spec = ps_spec_plain();
-    strcpy(spec->family, "synthetic");
+    snprintf(spec->family, sizeof spec->family, "synthetic");
     spec->d_model = s->d;
     spec->n_heads = s->heads;
     spec->n_kv_heads = s->kv;

@@ -26,6 +26,7 @@ library 'mpi\.h' 'pipe/(comm|ring)'
 library 'hdf5\.h' 'model/h5'
 library 'cblas\.h' 'math/linear'
 library 'hwloc' 'base/cores'
+library 'openssl/' 'base/sha256'
 library 'pcre2' 'serve/tokenizer'
 library 'utf8proc' 'serve/tokenizer'
 # Rooms that must not know of each other's concerns.

@@ -3,9 +3,11 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/progress.h"
 #include "math/panel.h"
+#include "tool/import/lora.h"
 
 enum { PANELS_AT_ONCE = 16 };
 
@@ -15,6 +17,9 @@ typedef struct work {
     size_t panels_bytes, rows_bytes;
     ps_progress progress;
     uint64_t done_bytes;
+    ps_lora **loras;                               // [n_loras] owned
+    bool *selected; // [n_loras] those that change the matrix being written; owned
+    double squares, error_squares, largest_error; // of the matrix being written
 } work;
 
 /* One tensor of the source, or one expert's slab of it, that holds rows of a role. */
@@ -91,7 +96,7 @@ static ps_err find_slab(const work *w, const ps_tensor_need *need, int item, sla
         err = PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s is missing", w->c->where,
                       from->name ? ps_text_str(&name) : role);
     } else if (!t->supported) {
-        err = PS_FAIL(PS_ERR_UNSUPPORTED, "%s: tensor %s is %s, wanted F32, F16 or BF16", t->file,
+        err = PS_FAIL(PS_ERR_UNSUPPORTED, "%s: tensor %s is %s, which a model file does not hold", t->file,
                       t->name, t->type_name);
     } else {
         err = check_shape(t, need, out->n_rows, count, from->columns);
@@ -113,29 +118,32 @@ static ps_err check_finite(const ps_source_tensor *t, ps_dtype dtype, const void
 
 /* ---- matrices ---- */
 
+/* How a matrix gets from its source into the model file. */
+typedef struct route {
+    ps_dtype from, to;
+    size_t from_bytes, to_bytes; // of a row
+    bool unit_rows;              // rows are scaled to length 1
+    bool adapted;                // an adapter is merged
+    bool wide;                   // goes through f32
+} route;
+
 /* Rows first .. + n of the role, one behind the other. */
-static void copy_rows(const work *w, const slab *s, const ps_tensor_need *need, int first, int n,
-                      size_t row_bytes)
+static void copy_rows(const work *w, const slab *s, const size_t *rows, int n, size_t row_bytes)
 {
     for (int r = 0; r < n; r++) {
-        const size_t row = (size_t)ps_import_row(w->c->import, need, first + r);
-        memcpy(w->rows + (size_t)r * row_bytes, s->data + row * row_bytes, row_bytes);
+        memcpy(w->rows + (size_t)r * row_bytes, s->data + rows[r] * row_bytes, row_bytes);
     }
 }
 
 /* The same from a matrix that is stored by columns; its values are of one size, never quantised. */
-static void copy_columns(const work *w, const slab *s, const ps_tensor_need *need, int first, int n,
+static void copy_columns(const work *w, const slab *s, const size_t *rows, int n, size_t k,
                          size_t value_bytes)
 {
-    const size_t k = (size_t)need->k, stride = s->n_rows * value_bytes;
-    size_t columns[PS_PANEL_LANES];
-    for (int r = 0; r < n; r++) {
-        columns[r] = (size_t)ps_import_row(w->c->import, need, first + r);
-    }
+    const size_t stride = s->n_rows * value_bytes;
     for (size_t i = 0; i < k; i++) {
         for (int r = 0; r < n; r++) {
             memcpy(w->rows + ((size_t)r * k + i) * value_bytes,
-                   s->data + i * stride + columns[r] * value_bytes, value_bytes);
+                   s->data + i * stride + rows[r] * value_bytes, value_bytes);
         }
     }
 }
@@ -155,56 +163,125 @@ static void scale_to_unit(float *rows, int n, size_t k)
     }
 }
 
-static bool wants_unit_rows(const work *w, const ps_tensor_need *need)
+static bool keeps_format(ps_role role)
 {
-    return w->c->import->unit_head_rows && need->role == PS_ROLE_HEAD;
+    return role == PS_ROLE_ROUTER || role == PS_ROLE_POSITIONS || role == PS_ROLE_REL_POS_W;
 }
 
 /* The format that a matrix has in the model file. */
-static ps_dtype dtype_of(const work *w, const ps_tensor_need *need, const slab *s)
+static ps_err find_route(work *w, const ps_tensor_need *need, const slab *s, route *out)
 {
-    return wants_unit_rows(w, need) ? PS_F32 : s->tensor->dtype;
-}
-
-static ps_err pack_panel(work *w, const slab *s, const ps_tensor_need *need, int panel, char *out)
-{
-    const ps_dtype source = s->tensor->dtype, dtype = dtype_of(w, need, s);
-    const size_t k = (size_t)need->k, row_bytes = k * ps_dtype_bytes(source);
-    const int first = panel * PS_PANEL_LANES;
-    const int n = need->n - first < PS_PANEL_LANES ? need->n - first : PS_PANEL_LANES;
-    if (w->c->import->from[need->role].columns) {
-        copy_columns(w, s, need, first, n, ps_dtype_bytes(source));
-    } else {
-        copy_rows(w, s, need, first, n, row_bytes);
+    const ps_convert_options *o = w->c->options;
+    const ps_source_tensor *t = s->tensor;
+    const size_t k = (size_t)need->k;
+    *out = (route){.from = t->dtype, .to = t->dtype};
+    out->unit_rows = w->c->import->unit_head_rows && need->role == PS_ROLE_HEAD;
+    for (int i = 0; i < o->n_loras; i++) {
+        PS_TRY(ps_lora_select(w->loras[i], t->name, s->n_rows, k, &w->selected[i]));
+        out->adapted = out->adapted || w->selected[i];
     }
-    PS_TRY(check_finite(s->tensor, source, w->rows, (size_t)n * k));
-    const char *rows = w->rows;
-    if (wants_unit_rows(w, need)) {
-        float *wide = (float *)(void *)(w->rows + ps_mem_round_up(PS_PANEL_LANES * row_bytes, 64));
-        ps_dtype_widen(source, w->rows, (size_t)n * k, wide);
-        scale_to_unit(wide, n, k);
-        rows = (const char *)wide;
-    }
-    ps_panel_pack(dtype, rows, n, k, need->k, out);
+    if (out->unit_rows) out->to = PS_F32;
+    if (o->has_type && !keeps_format(need->role)) out->to = o->type;
+    out->wide = out->adapted || out->unit_rows || out->to != out->from;
+    if (!ps_dtype_row_bytes(out->from, k, &out->from_bytes))
+        return PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s has rows of %zu values, %s wants blocks of %d",
+                       t->file, t->name, k, t->type_name, ps_dtype_block_values(out->from));
+    if (!ps_dtype_row_bytes(out->to, k, &out->to_bytes))
+        return PS_FAIL(PS_ERR_UNSUPPORTED,
+                       "%s: tensor %s has rows of %zu values, and %s wants blocks of %d", t->file,
+                       t->name, k, ps_dtype_name(out->to), ps_dtype_block_values(out->to));
+    if (out->wide && !ps_dtype_can_narrow(out->to))
+        return PS_FAIL(PS_ERR_UNSUPPORTED,
+                       "%s: tensor %s is %s, which cannot be written again after a change: give "
+                       "--type", t->file, t->name, t->type_name);
+    if (w->c->import->from[need->role].columns && ps_dtype_is_quantised(out->from))
+        return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: tensor %s is %s, but stored by columns", t->file,
+                       t->name, t->type_name);
     return PS_OK;
 }
 
-static ps_err write_matrix(work *w, const ps_tensor_need *need, const slab *s)
+/* What writing `wide` as the route's format cost. */
+static void note_error(work *w, const route *r, const float *wide, const char *written, size_t n,
+                       float *again)
 {
-    const ps_dtype dtype = dtype_of(w, need, s);
-    const size_t panel_bytes = ps_panel_bytes(dtype, need->k), k = (size_t)need->k;
+    ps_dtype_widen(r->to, written, n, again);
+    for (size_t i = 0; i < n; i++) {
+        const double error = fabs((double)again[i] - (double)wide[i]);
+        w->squares += (double)wide[i] * (double)wide[i];
+        w->error_squares += error * error;
+        if (error > w->largest_error) w->largest_error = error;
+    }
+}
+
+/* Rows of the role in the buffer, in the route's format; *out: where they are. */
+static ps_err fetch_rows(work *w, const slab *s, const ps_tensor_need *need, const route *r,
+                         int first, int n, const char **out)
+{
+    const size_t k = (size_t)need->k;
+    size_t rows[PS_PANEL_LANES];
+    for (int i = 0; i < n; i++) {
+        rows[i] = (size_t)ps_import_row(w->c->import, need, first + i);
+    }
+    if (w->c->import->from[need->role].columns) {
+        copy_columns(w, s, rows, n, k, r->from_bytes / k);
+    } else {
+        copy_rows(w, s, rows, n, r->from_bytes);
+    }
+    *out = w->rows;
+    for (int i = 0; i < n; i++) {
+        PS_TRY(check_finite(s->tensor, r->from, w->rows + (size_t)i * r->from_bytes, k));
+    }
+    if (!r->wide) return PS_OK;
+    const size_t part = ps_mem_round_up(PS_PANEL_LANES * k * sizeof(float), 64);
+    float *wide = (float *)(void *)(w->rows + part), *again = wide + part / sizeof *wide;
+    char *written = w->rows + 3 * part;
+    for (int i = 0; i < n; i++) {
+        ps_dtype_widen(r->from, w->rows + (size_t)i * r->from_bytes, k, wide + (size_t)i * k);
+    }
+    for (int i = 0; i < w->c->options->n_loras; i++) {
+        if (w->selected[i]) ps_lora_add(w->loras[i], rows, n, wide);
+    }
+    if (r->unit_rows) scale_to_unit(wide, n, k);
+    for (int i = 0; i < n; i++) {
+        char *row = written + (size_t)i * r->to_bytes;
+        ps_dtype_narrow(r->to, wide + (size_t)i * k, k, row);
+        PS_TRY(check_finite(s->tensor, r->to, row, k));
+        note_error(w, r, wide + (size_t)i * k, row, k, again);
+    }
+    *out = written;
+    return PS_OK;
+}
+
+static ps_err write_matrix(work *w, const ps_tensor_need *need, const slab *s, const route *r)
+{
+    const size_t panel_bytes = ps_panel_bytes(r->to, need->k), k = (size_t)need->k;
     const int n_panels = ps_panel_count(need->n);
+    const size_t part = ps_mem_round_up(PS_PANEL_LANES * k * sizeof(float), 64);
     w->panels = ps_mem_grow(w->panels, &w->panels_bytes, panel_bytes * PANELS_AT_ONCE, 1);
-    const size_t rows = ps_mem_round_up(PS_PANEL_LANES * k * sizeof(float), 64);
-    w->rows = ps_mem_grow(w->rows, &w->rows_bytes, 2 * rows, 1);
+    w->rows = ps_mem_grow(w->rows, &w->rows_bytes, 4 * part, 1);
     for (int panel = 0; panel < n_panels; panel += PANELS_AT_ONCE) {
         const int n = n_panels - panel < PANELS_AT_ONCE ? n_panels - panel : PANELS_AT_ONCE;
         for (int p = 0; p < n; p++) {
-            PS_TRY(pack_panel(w, s, need, panel + p, w->panels + (size_t)p * panel_bytes));
+            const int first = (panel + p) * PS_PANEL_LANES;
+            const int n_rows = need->n - first < PS_PANEL_LANES ? need->n - first : PS_PANEL_LANES;
+            const char *rows;
+            PS_TRY(fetch_rows(w, s, need, r, first, n_rows, &rows));
+            ps_panel_pack(r->to, rows, n_rows, r->to_bytes, need->k,
+                          w->panels + (size_t)p * panel_bytes);
         }
         PS_TRY(ps_ckpt_append(w->c->writer, w->panels, (size_t)n * panel_bytes));
     }
     return PS_OK;
+}
+
+static void say_error(const work *w, const ps_tensor_need *need, const route *r)
+{
+    char name[PS_TENSOR_NAME_BYTES];
+    if (!r->wide || r->to == PS_F32) return;
+    ps_tensor_name(need->role, need->layer, name);
+    ps_log(PS_LOG_INFO, "%s: %s%s, error %.2e of the weights (rms), %.2e at most", name + 1,
+           ps_dtype_name(r->to), r->adapted ? " with its adapter" : "",
+           w->squares > 0.0 ? sqrt(w->error_squares / w->squares) : 0.0, w->largest_error);
 }
 
 /* ---- vectors ---- */
@@ -232,7 +309,10 @@ static ps_err read_vector(work *w, const ps_tensor_need *need, const slab *s, fl
 {
     const ps_import *import = w->c->import;
     const ps_source_tensor *t = s->tensor;
-    const size_t bytes = s->n_rows * ps_dtype_bytes(t->dtype);
+    size_t bytes;
+    if (!ps_dtype_row_bytes(t->dtype, s->n_rows, &bytes))
+        return PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s has %zu values, %s wants blocks of %d", t->file,
+                       t->name, s->n_rows, t->type_name, ps_dtype_block_values(t->dtype));
     w->rows = ps_mem_grow(w->rows, &w->rows_bytes, bytes, 1);
     memcpy(w->rows, s->data, bytes); // copied first: the source aligns nothing
     ps_dtype_widen(t->dtype, w->rows, s->n_rows, wide);
@@ -293,20 +373,23 @@ static void note_progress(work *w, const ps_source_tensor *t, size_t bytes)
 static ps_err convert_matrix(work *w, const ps_tensor_need *need)
 {
     slab s;
+    route r, first;
     PS_TRY(find_slab(w, need, 0, &s));
-    const ps_dtype dtype = dtype_of(w, need, &s);
-    PS_TRY(ps_ckpt_begin(w->c->writer, need, dtype));
+    PS_TRY(find_route(w, need, &s, &first));
+    PS_TRY(ps_ckpt_begin(w->c->writer, need, first.to));
+    w->squares = w->error_squares = w->largest_error = 0.0;
     for (int item = 0; item < need->count; item++) {
         PS_TRY(find_slab(w, need, item, &s));
-        if (dtype_of(w, need, &s) != dtype)
+        PS_TRY(find_route(w, need, &s, &r));
+        if (r.to != first.to)
             return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: tensor %s is %s, that of expert 0 is %s",
                            s.tensor->file, s.tensor->name, s.tensor->type_name,
-                           ps_dtype_name(dtype));
+                           ps_dtype_name(first.to));
         ps_source_advise(s.tensor, PS_SOURCE_NEED);
-        PS_TRY(write_matrix(w, need, &s));
-        const size_t bytes = (size_t)need->n * (size_t)need->k * ps_dtype_bytes(s.tensor->dtype);
-        note_progress(w, s.tensor, bytes);
+        PS_TRY(write_matrix(w, need, &s, &r));
+        note_progress(w, s.tensor, (size_t)need->n * r.from_bytes);
     }
+    say_error(w, need, &first);
     return ps_ckpt_end(w->c->writer);
 }
 
@@ -332,6 +415,36 @@ static ps_err check_leftovers(const work *w)
     return PS_OK;
 }
 
+static ps_err open_loras(work *w)
+{
+    const ps_convert_options *o = w->c->options;
+    w->loras = ps_mem_new((size_t)o->n_loras, sizeof(ps_lora *));
+    w->selected = ps_mem_new((size_t)o->n_loras, sizeof *w->selected);
+    for (int i = 0; i < o->n_loras; i++) {
+        PS_TRY(ps_lora_open(o->loras[i], &w->loras[i]));
+    }
+    return PS_OK;
+}
+
+static ps_err check_loras(const work *w)
+{
+    for (int i = 0; i < w->c->options->n_loras; i++) {
+        PS_TRY(ps_lora_check_all_used(w->loras[i]));
+    }
+    return PS_OK;
+}
+
+static void release(work *w)
+{
+    for (int i = 0; i < w->c->options->n_loras; i++) {
+        ps_lora_close(w->loras[i]);
+    }
+    ps_mem_free(w->selected);
+    ps_mem_free(w->loras);
+    ps_mem_free(w->panels);
+    ps_mem_free(w->rows);
+}
+
 ps_err ps_convert_tensors(const ps_conversion *conversion)
 {
     work w = {.c = conversion};
@@ -339,16 +452,16 @@ ps_err ps_convert_tensors(const ps_conversion *conversion)
     for (int i = 0; i < conversion->source->n; i++) {
         total_bytes += conversion->source->tensors[i].bytes;
     }
-    ps_progress_begin(&w.progress, "convert", total_bytes, "B", !conversion->progress);
+    ps_err err = open_loras(&w);
+    ps_progress_begin(&w.progress, "convert", total_bytes, "B", !conversion->options->progress);
     int cursor = 0;
     ps_tensor_need need;
-    ps_err err = PS_OK;
     while (!err && ps_tensor_next(&conversion->import->spec, &cursor, &need)) {
         err = need.panel ? convert_matrix(&w, &need) : convert_vector(&w, &need);
     }
     if (!err) err = check_leftovers(&w);
+    if (!err) err = check_loras(&w);
     ps_progress_end(&w.progress);
-    ps_mem_free(w.panels);
-    ps_mem_free(w.rows);
+    release(&w);
     return err;
 }

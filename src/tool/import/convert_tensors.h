@@ -2,10 +2,12 @@
  *
  * Walks the tensors that the spec calls for, in the order of the model file; each is found in the
  * source, checked, its rows put into the canonical order (families.h), packed panel by panel and
- * appended. Memory: a few panels, or the longest vector.
+ * appended. A matrix that gets another format, or an adapter (lora.h), goes through f32, and what the
+ * rounding cost is said for each. Memory: a few panels, the longest vector, one adapter.
  *
  * Errors: PS_ERR_FORMAT for a tensor that is missing or left over, PS_ERR_SHAPE, PS_ERR_UNSUPPORTED
- * for a type that a model file does not hold, PS_ERR_NUMERIC for NaN or infinity.   MPI: rank 0 only.
+ * for a type that a model file does not hold or cannot be written, or rows that a block of the wanted
+ * type does not divide, PS_ERR_NUMERIC for NaN or infinity.   MPI: rank 0 only.
  */
 #ifndef PS_TOOL_IMPORT_CONVERT_TENSORS_H
 #define PS_TOOL_IMPORT_CONVERT_TENSORS_H
@@ -14,12 +16,21 @@
 #include "tool/import/families.h"
 #include "tool/import/source.h"
 
+/* What changes on the way. Nothing by default: every matrix keeps its format and its values. */
+typedef struct ps_convert_options {
+    bool has_type; // matrices get the format `type`; routers, positions and w_pos keep theirs
+    ps_dtype type;
+    const char *const *loras; // [n_loras] DIR or DIR:SCALE, borrowed
+    int n_loras;
+    bool progress; // a bar, where standard error is a terminal
+} ps_convert_options;
+
 typedef struct ps_conversion {
     const char *where; // names the source in messages
     const ps_import *import;
     ps_source *source;
     ps_ckpt_writer *writer;
-    bool progress; // a bar, where standard error is a terminal
+    const ps_convert_options *options;
 } ps_conversion; // all borrowed
 
 ps_err ps_convert_tensors(const ps_conversion *conversion) PS_MUST_CHECK;
