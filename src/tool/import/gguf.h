@@ -4,8 +4,8 @@
  *             data; little endian
  *   key     = string, u32 kind, value;   string = u64 length, bytes;   array = u32 kind, u64 n,
  *             elements
- *   tensor  = string, u32 number of dimensions, u64 dimensions (the contiguous one first), u32 type,
- *             u64 offset from the start of the data, a multiple of general.alignment (32)
+ *   tensor  = string, u32 number of dimensions, u64 dimensions (the contiguous one first),
+ *             u32 type, u64 offset from the start of the data, a multiple of general.alignment (32)
  *   split   = NAME-00001-of-000NN.gguf ...; split.no, split.count, split.tensors.count in each
  *
  * Files are mapped, so that opening costs the heads only. Everything is checked before the first
@@ -18,7 +18,8 @@
  *
  * Cost: parsing the heads, n log n for the names.   MPI: local.
  * Errors: PS_ERR_IO; PS_ERR_FORMAT with file and key or tensor; PS_ERR_UNSUPPORTED for big-endian
- * files, version 1, nested arrays and types of no known name; PS_ERR_LIMIT for too many of anything.
+ * files, version 1, nested arrays and types of no known name; PS_ERR_LIMIT for too many of
+ * anything.
  */
 #ifndef PS_TOOL_IMPORT_GGUF_H
 #define PS_TOOL_IMPORT_GGUF_H
@@ -104,8 +105,8 @@ const ps_gguf_value *ps_gguf_find(ps_gguf *self, const char *key);
 ps_err ps_gguf_find_array(ps_gguf *self, const char *key, ps_gguf_kind kind,
                           const ps_gguf_value **out) PS_MUST_CHECK;
 
-/* Element i of a value of a fitting kind (asserted): booleans and integers, numbers. An integer over
- * INT64_MAX counts as INT64_MAX. */
+/* Element i of a value of a fitting kind (asserted): booleans and integers, numbers. An integer
+ * over INT64_MAX counts as INT64_MAX. */
 int64_t ps_gguf_int_at(const ps_gguf_value *value, size_t i);
 double ps_gguf_real_at(const ps_gguf_value *value, size_t i);
 
