@@ -22,7 +22,7 @@ static ps_err check(void *arg, ps_job *job)
 static ps_err work(void *arg, ps_job *job)
 {
     const state *s = arg;
-    return ps_convert_directory(job->parsed.positionals[0], s->output, job->run.progress);
+    return ps_convert_model(job->parsed.positionals[0], s->output, job->run.progress);
 }
 
 int ps_cmd_convert(int argc, char **argv)
@@ -30,7 +30,7 @@ int ps_cmd_convert(int argc, char **argv)
     state s = {0};
     ps_job job = {0};
     ps_opt_group groups[] = {{"Conversion", rows, 1, &s}, ps_base_group(&job.run)};
-    static const char *const names[] = {"DIR"};
+    static const char *const names[] = {"SOURCE"};
     const ps_job_command command = {.name = "convert",
                                     .groups = groups,
                                     .n_groups = 2,

@@ -302,13 +302,31 @@ static const ps_tensor_from mpt_from[PS_ROLE_COUNT] = {
 /* Keys of attn_config that are read, or that say nothing about the forward pass. */
 static ps_err check_mpt_attention(const ps_config *c, const json_t *attention)
 {
-    static const char *const known[] = {
-        "alibi",     "alibi_bias_max", "clip_qkv",    "softmax_scale",  "kv_n_heads",
-        "qk_ln",     "attn_type",      "prefix_lm",   "attn_pdrop",     "attn_impl",
-        "attn_uses_sequence_id",       "model_type",  "return_dict",    "_name_or_path",
-        "architectures",               "dtype",       "torch_dtype",    "id2label",
-        "label2id",  "problem_type",   "is_encoder_decoder",            "output_attentions",
-        "output_hidden_states",        "chunk_size_feed_forward",       "transformers_version"};
+    static const char *const known[] = {"alibi",
+                                        "alibi_bias_max",
+                                        "clip_qkv",
+                                        "softmax_scale",
+                                        "kv_n_heads",
+                                        "qk_ln",
+                                        "attn_type",
+                                        "prefix_lm",
+                                        "attn_pdrop",
+                                        "attn_impl",
+                                        "attn_uses_sequence_id",
+                                        "model_type",
+                                        "return_dict",
+                                        "_name_or_path",
+                                        "architectures",
+                                        "dtype",
+                                        "torch_dtype",
+                                        "id2label",
+                                        "label2id",
+                                        "problem_type",
+                                        "is_encoder_decoder",
+                                        "output_attentions",
+                                        "output_hidden_states",
+                                        "chunk_size_feed_forward",
+                                        "transformers_version"};
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)attention, key, value)
@@ -329,8 +347,7 @@ static ps_err read_mpt_attention(ps_config *c, ps_spec *s)
     const json_t *o = ps_config_take(c, "attn_config");
     bool alibi = false, qk_norm = false, prefix = false, sequence_id = false;
     double max_exponent = 8.0;
-    if (!json_is_object(o))
-        return PS_FAIL(PS_ERR_FORMAT, "%s: attn_config is missing", c->path);
+    if (!json_is_object(o)) return PS_FAIL(PS_ERR_FORMAT, "%s: attn_config is missing", c->path);
     PS_TRY(check_mpt_attention(c, o));
     PS_TRY(ps_json_opt_bool(o, "alibi", c->path, &alibi));
     PS_TRY(ps_json_opt_bool(o, "qk_ln", c->path, &qk_norm));
@@ -341,8 +358,10 @@ static ps_err read_mpt_attention(ps_config *c, ps_spec *s)
     PS_TRY(ps_json_opt_real(o, "softmax_scale", c->path, &s->attention_scale));
     PS_TRY(ps_json_opt_int(o, "kv_n_heads", 1, s->n_heads, c->path, &s->n_kv_heads));
     if (!alibi || qk_norm || prefix || sequence_id)
-        return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: attn_config must have alibi, and neither qk_ln, "
-                       "prefix_lm nor attn_uses_sequence_id", c->path);
+        return PS_FAIL(PS_ERR_UNSUPPORTED,
+                       "%s: attn_config must have alibi, and neither qk_ln, "
+                       "prefix_lm nor attn_uses_sequence_id",
+                       c->path);
     ps_give_alibi(s, max_exponent, 1.0);
     return PS_OK;
 }
@@ -357,8 +376,10 @@ static ps_err read_mpt_logit_scale(ps_config *c, ps_spec *s)
     } else if (text && strcmp(text, "inv_sqrt_d_model") == 0) {
         s->logit_scale = 1.0 / sqrt((double)s->d_model);
     } else {
-        return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: logit_scale is neither a number nor "
-                       "inv_sqrt_d_model", c->path);
+        return PS_FAIL(PS_ERR_UNSUPPORTED,
+                       "%s: logit_scale is neither a number nor "
+                       "inv_sqrt_d_model",
+                       c->path);
     }
     return PS_OK;
 }

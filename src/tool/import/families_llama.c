@@ -299,8 +299,7 @@ static ps_err read_phi3(ps_config *c, ps_import *m)
     PS_TRY(ps_read_window(c, 0, &window));
     m->from[PS_ROLE_Q] = m->from[PS_ROLE_K] = m->from[PS_ROLE_V] =
         (ps_tensor_from){qkv, PS_ROWS_QKV, false};
-    m->from[PS_ROLE_GATE] = m->from[PS_ROLE_UP] =
-        (ps_tensor_from){gate_up, PS_ROWS_GATE_UP, false};
+    m->from[PS_ROLE_GATE] = m->from[PS_ROLE_UP] = (ps_tensor_from){gate_up, PS_ROWS_GATE_UP, false};
     (void)ps_config_take(c, "original_max_position_embeddings"); // longrope asks for it
     return read_positions(c, &m->spec, window);
 }

@@ -164,7 +164,7 @@ void ps_give_alibi(ps_spec *s, double max_exponent, double factor)
     for (int l = 0; l < s->n_layers; l++) {
         s->layers[l].rope = -1;
         s->layers[l].n_biases = 1;
-        s->layers[l].biases[0] = (ps_bias_spec){
-            .kind = PS_BIAS_ALIBI, .max_exponent = max_exponent, .factor = factor};
+        s->layers[l].biases[0] =
+            (ps_bias_spec){.kind = PS_BIAS_ALIBI, .max_exponent = max_exponent, .factor = factor};
     }
 }

@@ -74,8 +74,7 @@ static ps_err read_llama3(ps_config *c, const json_t *o, ps_rope *rope)
     PS_TRY(ps_json_get_real(o, "factor", c->path, &rope->factor));
     PS_TRY(ps_json_get_real(o, "low_freq_factor", c->path, &rope->low_factor));
     PS_TRY(ps_json_get_real(o, "high_freq_factor", c->path, &rope->high_factor));
-    return ps_json_get_real(o, "original_max_position_embeddings", c->path,
-                            &rope->original_length);
+    return ps_json_get_real(o, "original_max_position_embeddings", c->path, &rope->original_length);
 }
 
 static ps_err read_dynamic(ps_config *c, const json_t *o, ps_rope *rope)
@@ -95,14 +94,10 @@ static double yarn_magnitude(double factor, double m)
 
 static ps_err read_yarn(ps_config *c, const json_t *o, ps_rope *rope)
 {
-    static const char *const known[] = {"factor",
-                                        "original_max_position_embeddings",
-                                        "attention_factor",
-                                        "beta_fast",
-                                        "beta_slow",
-                                        "mscale",
-                                        "mscale_all_dim",
-                                        "truncate"};
+    static const char *const known[] = {"factor",           "original_max_position_embeddings",
+                                        "attention_factor", "beta_fast",
+                                        "beta_slow",        "mscale",
+                                        "mscale_all_dim",   "truncate"};
     double scale = 0.0, scale_all = 0.0;
     rope->kind = PS_ROPE_YARN;
     rope->beta_fast = 32.0;
@@ -127,8 +122,10 @@ static ps_err read_list(const char *where, const json_t *o, const char *key, int
     json_t *list;
     PS_TRY(ps_json_get(o, key, JSON_ARRAY, where, &list));
     if (json_array_size(list) != (size_t)n)
-        return PS_FAIL(PS_ERR_FORMAT, "%s: %s has %zu numbers, wanted %d, half of the rotated "
-                       "dimensions", where, key, json_array_size(list), n);
+        return PS_FAIL(PS_ERR_FORMAT,
+                       "%s: %s has %zu numbers, wanted %d, half of the rotated "
+                       "dimensions",
+                       where, key, json_array_size(list), n);
     for (int i = 0; i < n; i++) {
         const json_t *value = json_array_get(list, (size_t)i);
         if (!json_is_number(value))
@@ -162,8 +159,8 @@ static ps_err read_longrope(ps_config *c, const json_t *o, ps_rope *rope)
 static const struct {
     const char *type;
     ps_err (*read)(ps_config *c, const json_t *object, ps_rope *rope);
-} types[] = {{"default", read_default}, {"linear", read_linear},     {"llama3", read_llama3},
-             {"dynamic", read_dynamic}, {"yarn", read_yarn},         {"longrope", read_longrope},
+} types[] = {{"default", read_default}, {"linear", read_linear}, {"llama3", read_llama3},
+             {"dynamic", read_dynamic}, {"yarn", read_yarn},     {"longrope", read_longrope},
              {"su", read_longrope}};
 
 static ps_err read_dims(ps_config *c, const json_t *o, int head_dim, int *dims)
@@ -245,8 +242,8 @@ ps_err ps_read_rope(ps_config *c, ps_spec *s, int dims, double theta)
         return PS_FAIL(PS_ERR_UNSUPPORTED,
                        "%s: rope_scaling and rope_parameters are both there, and differ", c->path);
     const json_t *o = nested ? nested : flat;
-    if (json_is_object(o) && (json_object_get(o, "full_attention") ||
-                              json_object_get(o, "sliding_attention")))
+    if (json_is_object(o) &&
+        (json_object_get(o, "full_attention") || json_object_get(o, "sliding_attention")))
         return read_typed(c, o, &rope, s);
     if (json_is_object(o)) PS_TRY(read_dims(c, o, s->head_dim, &rope.dims));
     PS_TRY(ps_read_rope_object(c, o, &rope));
