@@ -1,17 +1,16 @@
-/* Opens a Hugging Face directory or a GGUF file and makes the model file of it. */
+/* Opens a Hugging Face directory and makes the model file of it. */
 #include "tool/import/convert.h"
 
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "model/ckpt.h"
 #include "serve/tokenizer.h"
 #include "tool/import/convert_tensors.h"
 #include "tool/import/families.h"
-#include "tool/import/gguf_families.h"
 #include "tool/import/safetensors.h"
 
 enum { TOKENIZER_BYTES_MAX = 1 << 28 };
@@ -146,79 +145,37 @@ static void close_directory(directory *d)
     ps_config_close(&d->config);
 }
 
-static ps_err convert_directory(const char *path, const char *output, bool progress)
+static ps_err put_texts(const directory *d, ps_ckpt_writer *writer)
+{
+    ps_text source = {0};
+    ps_text_appendf(&source, "{\"kind\": \"huggingface\", \"model_type\": \"%s\"}\n",
+                    d->import.spec.family);
+    ps_err err = ps_ckpt_put_source(writer, ps_text_str(&source), source.len);
+    ps_text_release(&source);
+    if (!err) err = ps_ckpt_put_tokenizer(writer, ps_text_str(&d->tokenizer), d->tokenizer.len);
+    return err;
+}
+
+ps_err ps_convert_directory(const char *path, const char *output, bool progress)
 {
     directory d = {.path = path};
-    ps_text origin = {0};
+    ps_ckpt_writer *writer = NULL;
     ps_err err = open_directory(&d);
+    if (!err) err = ps_ckpt_create(output, &d.import.spec, &writer);
+    if (!err) err = put_texts(&d, writer);
     if (!err) {
-        ps_text_appendf(&origin, "{\"kind\": \"huggingface\", \"model_type\": \"%s\"}\n",
-                        d.import.spec.family);
         const ps_conversion conversion = {.where = path,
                                           .import = &d.import,
                                           .source = &d.source,
-                                          .origin = &origin,
-                                          .tokenizer = &d.tokenizer,
+                                          .writer = writer,
                                           .progress = progress};
-        err = ps_convert_write(&conversion, output);
+        err = ps_convert_tensors(&conversion);
     }
-    ps_text_release(&origin);
+    if (!err) {
+        err = ps_ckpt_commit(writer);
+        writer = NULL;
+    }
+    ps_ckpt_abandon(writer);
     close_directory(&d);
     return err;
-}
-
-/* ---- GGUF ---- */
-
-/* Name and chat template stand there for who wants to know how the model is spoken to. */
-static ps_err describe_gguf(ps_gguf *gguf, const ps_import *import, ps_text *origin)
-{
-    const char *name = NULL, *chat_template = NULL;
-    PS_TRY(ps_gguf_find_text(gguf, "general.name", &name));
-    PS_TRY(ps_gguf_find_text(gguf, "tokenizer.chat_template", &chat_template));
-    ps_text_appendf(origin, "{\"kind\": \"gguf\", \"architecture\": \"%s\"", import->spec.family);
-    if (name) {
-        ps_text_append_str(origin, ", \"name\": ");
-        ps_json_append_text(origin, name, strlen(name));
-    }
-    if (chat_template) {
-        ps_text_append_str(origin, ", \"chat_template\": ");
-        ps_json_append_text(origin, chat_template, strlen(chat_template));
-    }
-    ps_text_append_str(origin, "}\n");
-    return PS_OK;
-}
-
-static ps_err convert_gguf(const char *path, const char *output, bool progress)
-{
-    ps_gguf *gguf = NULL;
-    ps_import import = {0};
-    ps_source source = {0};
-    ps_text origin = {0}, tokenizer = {0};
-    ps_err err = ps_gguf_open(path, &gguf);
-    if (!err) err = ps_gguf_family_read(gguf, &import);
-    if (!err) err = describe_gguf(gguf, &import, &origin);
-    if (!err) {
-        ps_gguf_fill_source(gguf, &source);
-        const ps_conversion conversion = {.where = path,
-                                          .import = &import,
-                                          .source = &source,
-                                          .origin = &origin,
-                                          .tokenizer = &tokenizer,
-                                          .progress = progress};
-        err = ps_convert_write(&conversion, output);
-    }
-    ps_text_release(&tokenizer);
-    ps_text_release(&origin);
-    ps_source_release(&source);
-    ps_spec_release(&import.spec);
-    ps_gguf_close(gguf);
-    return err;
-}
-
-ps_err ps_convert_model(const char *path, const char *output, bool progress)
-{
-    struct stat status;
-    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
-        return convert_directory(path, output, progress);
-    return convert_gguf(path, output, progress);
 }

@@ -2,7 +2,7 @@
  *
  *   directory   of Hugging Face: config.json, safetensors (one file or shards), and, where they are
  *               there, tokenizer.json, tokenizer_config.json, generation_config.json
- *   file        GGUF; of a split model the first part
+ *   gguf        a GGUF file; of a split model the first part
  *
  * Weights keep their format and their values, quantised ones block by block; only their order
  * changes. Memory: a few panels and the headers, whatever the model's size. The model file appears
@@ -18,6 +18,7 @@
 
 #include "base/err.h"
 
-ps_err ps_convert_model(const char *source, const char *output, bool progress) PS_MUST_CHECK;
+ps_err ps_convert_directory(const char *directory, const char *output, bool progress) PS_MUST_CHECK;
+ps_err ps_convert_gguf(const char *path, const char *output, bool progress) PS_MUST_CHECK;
 
 #endif

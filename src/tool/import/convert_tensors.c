@@ -11,8 +11,7 @@ enum { PANELS_AT_ONCE = 16 };
 
 typedef struct work {
     const ps_conversion *c;
-    ps_ckpt_writer *writer; // borrowed
-    char *panels, *rows;    // buffers, owned
+    char *panels, *rows; // buffers, owned
     size_t panels_bytes, rows_bytes;
     ps_progress progress;
     uint64_t done_bytes;
@@ -203,7 +202,7 @@ static ps_err write_matrix(work *w, const ps_tensor_need *need, const slab *s)
         for (int p = 0; p < n; p++) {
             PS_TRY(pack_panel(w, s, need, panel + p, w->panels + (size_t)p * panel_bytes));
         }
-        PS_TRY(ps_ckpt_append(w->writer, w->panels, (size_t)n * panel_bytes));
+        PS_TRY(ps_ckpt_append(w->c->writer, w->panels, (size_t)n * panel_bytes));
     }
     return PS_OK;
 }
@@ -275,7 +274,7 @@ static ps_err write_vector(work *w, const ps_tensor_need *need)
             err = find_slab(w, need, item, &s);
             if (!err) err = read_vector(w, need, &s, wide, out);
         }
-        if (!err) err = ps_ckpt_append(w->writer, out, n_out * sizeof *out);
+        if (!err) err = ps_ckpt_append(w->c->writer, out, n_out * sizeof *out);
     }
     ps_mem_free(out);
     ps_mem_free(wide);
@@ -296,7 +295,7 @@ static ps_err convert_matrix(work *w, const ps_tensor_need *need)
     slab s;
     PS_TRY(find_slab(w, need, 0, &s));
     const ps_dtype dtype = dtype_of(w, need, &s);
-    PS_TRY(ps_ckpt_begin(w->writer, need, dtype));
+    PS_TRY(ps_ckpt_begin(w->c->writer, need, dtype));
     for (int item = 0; item < need->count; item++) {
         PS_TRY(find_slab(w, need, item, &s));
         if (dtype_of(w, need, &s) != dtype)
@@ -308,7 +307,7 @@ static ps_err convert_matrix(work *w, const ps_tensor_need *need)
         const size_t bytes = (size_t)need->n * (size_t)need->k * ps_dtype_bytes(s.tensor->dtype);
         note_progress(w, s.tensor, bytes);
     }
-    return ps_ckpt_end(w->writer);
+    return ps_ckpt_end(w->c->writer);
 }
 
 static ps_err convert_vector(work *w, const ps_tensor_need *need)
@@ -317,9 +316,9 @@ static ps_err convert_vector(work *w, const ps_tensor_need *need)
         slab none;
         return find_slab(w, need, 0, &none); // says that it is missing
     }
-    PS_TRY(ps_ckpt_begin(w->writer, need, PS_F32));
+    PS_TRY(ps_ckpt_begin(w->c->writer, need, PS_F32));
     PS_TRY(write_vector(w, need));
-    return ps_ckpt_end(w->writer);
+    return ps_ckpt_end(w->c->writer);
 }
 
 static ps_err check_leftovers(const work *w)
@@ -333,9 +332,9 @@ static ps_err check_leftovers(const work *w)
     return PS_OK;
 }
 
-static ps_err convert_tensors(const ps_conversion *conversion, ps_ckpt_writer *writer)
+ps_err ps_convert_tensors(const ps_conversion *conversion)
 {
-    work w = {.c = conversion, .writer = writer};
+    work w = {.c = conversion};
     uint64_t total_bytes = 0;
     for (int i = 0; i < conversion->source->n; i++) {
         total_bytes += conversion->source->tensors[i].bytes;
@@ -351,20 +350,5 @@ static ps_err convert_tensors(const ps_conversion *conversion, ps_ckpt_writer *w
     ps_progress_end(&w.progress);
     ps_mem_free(w.panels);
     ps_mem_free(w.rows);
-    return err;
-}
-
-ps_err ps_convert_write(const ps_conversion *c, const char *output)
-{
-    ps_ckpt_writer *writer = NULL;
-    ps_err err = ps_ckpt_create(output, &c->import->spec, &writer);
-    if (!err) err = ps_ckpt_put_source(writer, ps_text_str(c->origin), c->origin->len);
-    if (!err) err = ps_ckpt_put_tokenizer(writer, ps_text_str(c->tokenizer), c->tokenizer->len);
-    if (!err) err = convert_tensors(c, writer);
-    if (!err) {
-        err = ps_ckpt_commit(writer);
-        writer = NULL;
-    }
-    ps_ckpt_abandon(writer);
     return err;
 }

@@ -14,17 +14,14 @@
 #include "tool/import/families.h"
 #include "tool/import/source.h"
 
-/* All borrowed. */
 typedef struct ps_conversion {
     const char *where; // names the source in messages
     const ps_import *import;
     ps_source *source;
-    const ps_text *origin;    // JSON: what the model file is made from
-    const ps_text *tokenizer; // as the model file holds it; may be empty
-    bool progress;            // a bar, where standard error is a terminal
-} ps_conversion;
+    ps_ckpt_writer *writer;
+    bool progress; // a bar, where standard error is a terminal
+} ps_conversion; // all borrowed
 
-/* The model file, complete or not at all. */
-ps_err ps_convert_write(const ps_conversion *conversion, const char *output) PS_MUST_CHECK;
+ps_err ps_convert_tensors(const ps_conversion *conversion) PS_MUST_CHECK;
 
 #endif

@@ -250,7 +250,7 @@ static ps_ckpt convert_directory(const family_case *c)
     ps_text path = {0};
     ps_ckpt ckpt;
     ps_text_appendf(&path, "%s/families/%s", root, c->directory);
-    assert_ok(ps_convert_model(ps_text_str(&path), "a.h5", false));
+    assert_ok(ps_convert_directory(ps_text_str(&path), "a.h5", false));
     assert_ok(ps_ckpt_open("a.h5", &ckpt));
     ps_text_release(&path);
     if (c->adapt) c->adapt(&ckpt.spec);
@@ -272,7 +272,7 @@ START_TEST(an_architecture_is_the_family_that_it_was_made_from)
     ps_ckpt a = convert_directory(c), b;
     const int n_layers = c->n_layers ? c->n_layers : a.spec.n_layers;
     write_gguf(c, &a, n_layers);
-    assert_ok(ps_convert_model("b.gguf", "b.h5", false));
+    assert_ok(ps_convert_gguf("b.gguf", "b.h5", false));
     assert_ok(ps_ckpt_open("b.h5", &b));
     ck_assert_str_eq(b.spec.family, c->arch);
     take_names(&a.spec, &b.spec);
