@@ -163,6 +163,66 @@ void gguf_file_tensor(gguf_file *f, const char *name, uint32_t type, uint32_t n_
     ps_text_append(&f->data, bytes, n);
 }
 
+static uint64_t number_at(const ps_text *text, size_t at, int n)
+{
+    uint64_t value = 0;
+    for (int i = n - 1; i >= 0; i--) {
+        value = value << 8 | (unsigned char)text->data[at + (size_t)i];
+    }
+    return value;
+}
+
+/* Bytes of `count` values of a kind from `at` on. */
+static size_t value_bytes(const ps_text *keys, size_t at, ps_gguf_kind kind, uint64_t count)
+{
+    if (kind != PS_GGUF_STRING) return (size_t)kind_bytes(kind) * (size_t)count;
+    const size_t begin = at;
+    for (; count > 0; count--) {
+        at += 8 + (size_t)number_at(keys, at, 8);
+    }
+    return at - begin;
+}
+
+/* Where the key that begins at `at` ends. */
+static size_t end_of_key(const ps_text *keys, size_t at)
+{
+    at += 8 + (size_t)number_at(keys, at, 8);
+    ps_gguf_kind kind = (ps_gguf_kind)number_at(keys, at, 4);
+    uint64_t count = 1;
+    at += 4;
+    if (kind == PS_GGUF_ARRAY) {
+        kind = (ps_gguf_kind)number_at(keys, at, 4);
+        count = number_at(keys, at + 4, 8);
+        at += 12;
+    }
+    return at + value_bytes(keys, at, kind, count);
+}
+
+void gguf_file_drop(gguf_file *f, const char *key)
+{
+    const size_t n = strlen(key);
+    size_t at = 0;
+    while (at < f->keys.len) {
+        const size_t end = end_of_key(&f->keys, at);
+        if (number_at(&f->keys, at, 8) == n && memcmp(f->keys.data + at + 8, key, n) == 0) {
+            memmove(f->keys.data + at, f->keys.data + end, f->keys.len - end);
+            f->keys.len -= end - at;
+            f->n_keys--;
+            return;
+        }
+        at = end;
+    }
+    ck_abort_msg("no key %s", key);
+}
+
+void gguf_file_rename(gguf_file *f, const char *from, const char *to)
+{
+    ck_assert_uint_eq(strlen(from), strlen(to));
+    char *at = memmem(f->infos.data, f->infos.len, from, strlen(from));
+    ck_assert_ptr_nonnull(at);
+    memcpy(at, to, strlen(to));
+}
+
 static ps_text head(const gguf_file *f)
 {
     ps_text out = {0};

@@ -50,6 +50,10 @@ void gguf_file_tensor(gguf_file *f, const char *name, uint32_t type, uint32_t n_
 void gguf_file_info(gguf_file *f, const char *name, uint32_t type, uint32_t n_dims,
                     const uint64_t *dims, uint64_t offset);
 
+/* Takes a key out again; renames a tensor (the new name has as many bytes). Both must be there. */
+void gguf_file_drop(gguf_file *f, const char *key);
+void gguf_file_rename(gguf_file *f, const char *from, const char *to);
+
 /* The bytes of the file; owned by the caller. Of its head alone: up to where the data begin. */
 ps_text gguf_file_bytes(const gguf_file *f);
 size_t gguf_file_head_bytes(const gguf_file *f);

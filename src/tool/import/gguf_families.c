@@ -510,8 +510,8 @@ static ps_err find_family(ps_gguf *gguf, const gguf_family **out)
         return PS_FAIL(PS_ERR_FORMAT, "%s: key general.architecture is missing",
                        ps_gguf_path(gguf));
     if (strcmp(type, "model") != 0)
-        return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: holds a %s, wanted a model", ps_gguf_path(gguf),
-                       type);
+        return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: general.type is %s, wanted model",
+                       ps_gguf_path(gguf), type);
     ps_text known = {0};
     for (int i = 0; i < N_FAMILIES; i++) {
         if (strcmp(families[i].arch, arch) == 0) {

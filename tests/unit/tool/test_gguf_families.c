@@ -13,6 +13,7 @@
 #include "support/gguf_model.h"
 #include "support/golden_tokenizer.h"
 #include "support/scratch.h"
+#include "support/tiny_model.h"
 #include "tool/import/convert.h"
 
 /* Changes to the spec that a GGUF file cannot express, and keys of the architecture. */
@@ -285,6 +286,264 @@ START_TEST(an_architecture_is_the_family_that_it_was_made_from)
     ps_ckpt_close(&a);
 }
 
+/* ---- refusals ---- */
+
+/* A small model as a GGUF file that is not written yet. */
+static gguf_file small_file(const char *arch)
+{
+    gguf_file f = {0};
+    ps_ckpt ckpt;
+    tiny_model m = tiny_model_default(TINY_LLAMA);
+    m.layers = 2;
+    assert_ok(tiny_model_convert(&m, "a.h5"));
+    assert_ok(ps_ckpt_open("a.h5", &ckpt));
+    gguf_model_add(&f, &ckpt, arch, NEIGHBOURS, 2);
+    ps_ckpt_close(&ckpt);
+    return f;
+}
+
+static void accept(gguf_file *f)
+{
+    gguf_file_write(f, "b.gguf");
+    gguf_file_release(f);
+    assert_ok(ps_convert_gguf("b.gguf", "b.h5", false));
+}
+
+static void refuse(gguf_file *f, ps_err code, const char *message)
+{
+    gguf_file_write(f, "b.gguf");
+    gguf_file_release(f);
+    const ps_err err = ps_convert_gguf("b.gguf", "refused.h5", false);
+    ck_assert_str_eq(ps_err_name(err), ps_err_name(code));
+    assert_message(message);
+    ck_assert(!scratch_exists("refused.h5"));
+}
+
+START_TEST(a_key_that_nobody_understands_is_named)
+{
+    gguf_file f = small_file("llama");
+    gguf_file_int(&f, "llama.attention.sliding_window", PS_GGUF_U32, 64);
+    refuse(&f, PS_ERR_UNSUPPORTED,
+           "b.gguf: key llama.attention.sliding_window is not understood, and it may change the "
+           "computation");
+}
+
+START_TEST(keys_that_leave_the_computation_alone_are_accepted)
+{
+    gguf_file f = small_file("llama");
+    gguf_file_text(&f, "general.name", "some \"model\"");
+    gguf_file_text(&f, "general.type", "model");
+    gguf_file_int(&f, "general.quantization_version", PS_GGUF_U32, 2);
+    gguf_file_text(&f, "somebody.quantize.remark", "x");
+    gguf_file_text(&f, "llama.tensor_data_layout", "Meta AI original pth");
+    gguf_file_int(&f, "llama.rope.scaling.finetuned", PS_GGUF_BOOL, 1);
+    gguf_file_int(&f, "llama.expert_count", PS_GGUF_U32, 0);
+    gguf_file_int(&f, "llama.expert_shared_count", PS_GGUF_U32, 0);
+    gguf_file_int(&f, "llama.attention.causal", PS_GGUF_BOOL, 1);
+    accept(&f);
+}
+
+START_TEST(parts_that_are_not_computed_are_refused_unless_there_are_none)
+{
+    gguf_file f = small_file("llama");
+    gguf_file_int(&f, "llama.expert_shared_count", PS_GGUF_U32, 1);
+    refuse(&f, PS_ERR_UNSUPPORTED,
+           "b.gguf: key llama.expert_shared_count is not understood, and it may change the "
+           "computation");
+}
+
+START_TEST(an_unknown_architecture_is_refused_with_those_that_are_known)
+{
+    gguf_file f = small_file("mamba");
+    gguf_file_write(&f, "b.gguf");
+    gguf_file_release(&f);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", false), PS_ERR_UNSUPPORTED);
+    assert_mentions("b.gguf: architecture mamba is not one of llama qwen2 qwen3 ");
+    f = small_file("llama");
+    gguf_file_drop(&f, "general.architecture");
+    refuse(&f, PS_ERR_FORMAT, "b.gguf: key general.architecture is missing");
+}
+
+START_TEST(what_is_no_model_is_refused)
+{
+    gguf_file f = small_file("llama");
+    gguf_file_text(&f, "general.type", "adapter");
+    refuse(&f, PS_ERR_UNSUPPORTED, "b.gguf: general.type is adapter, wanted model");
+    f = small_file("llama");
+    gguf_file_int(&f, "general.quantization_version", PS_GGUF_U32, 1);
+    refuse(&f, PS_ERR_UNSUPPORTED, "b.gguf: quantisation version 1, wanted 2");
+    f = small_file("llama");
+    gguf_file_int(&f, "llama.attention.causal", PS_GGUF_BOOL, 0);
+    refuse(&f, PS_ERR_UNSUPPORTED, "b.gguf: attention to later positions is not computed here");
+}
+
+START_TEST(missing_keys_are_named)
+{
+    static const char *const needed[] = {"block_count", "embedding_length", "feed_forward_length",
+                                         "attention.head_count",
+                                         "attention.layer_norm_rms_epsilon"};
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+        char key[80], message[160];
+        snprintf(key, sizeof key, "llama.%s", needed[i]);
+        snprintf(message, sizeof message, "b.gguf: key %s is missing", key);
+        gguf_file f = small_file("llama");
+        gguf_file_drop(&f, key);
+        refuse(&f, PS_ERR_FORMAT, message);
+    }
+}
+
+START_TEST(a_number_for_each_layer_must_be_the_same)
+{
+    gguf_file f = small_file("llama");
+    gguf_file_drop(&f, "llama.attention.head_count");
+    gguf_file_ints(&f, "llama.attention.head_count", PS_GGUF_I32, 2, (int64_t[]){4, 4});
+    accept(&f);
+    f = small_file("llama");
+    gguf_file_drop(&f, "llama.attention.head_count");
+    gguf_file_ints(&f, "llama.attention.head_count", PS_GGUF_I32, 2, (int64_t[]){4, 2});
+    refuse(&f, PS_ERR_UNSUPPORTED,
+           "b.gguf: key llama.attention.head_count differs between layers (4 and 2), which is not "
+           "computed here");
+    f = small_file("llama");
+    gguf_file_drop(&f, "llama.attention.head_count");
+    gguf_file_ints(&f, "llama.attention.head_count", PS_GGUF_I32, 3, (int64_t[]){4, 4, 4});
+    refuse(&f, PS_ERR_FORMAT, "b.gguf: key llama.attention.head_count has 3 values for 2 layers");
+}
+
+START_TEST(tensors_that_are_missing_left_over_or_of_another_shape_are_named)
+{
+    gguf_file f = small_file("llama");
+    gguf_file_rename(&f, "blk.1.ffn_up.weight", "blk.1.ffn_xx.weight");
+    refuse(&f, PS_ERR_FORMAT, "b.gguf: tensor blk.1.ffn_up.weight is missing");
+    f = small_file("llama");
+    gguf_file_tensor(&f, "blk.0.attn_gate.weight", 0, 1, (uint64_t[]){1}, "\0\0\0\0", 4);
+    refuse(&f, PS_ERR_FORMAT,
+           "b.gguf: tensor blk.0.attn_gate.weight belongs to no part of a llama model");
+    f = small_file("llama");
+    gguf_file_drop(&f, "llama.feed_forward_length");
+    gguf_file_int(&f, "llama.feed_forward_length", PS_GGUF_U32, 7);
+    gguf_file_write(&f, "b.gguf");
+    gguf_file_release(&f);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", false), PS_ERR_SHAPE);
+    assert_mentions("b.gguf: tensor blk.0.ffn_gate.weight is [");
+    f = small_file("llama");
+    gguf_file_int(&f, "llama.vocab_size", PS_GGUF_U32, 3);
+    gguf_file_write(&f, "b.gguf");
+    gguf_file_release(&f);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", false), PS_ERR_SHAPE);
+    assert_mentions("b.gguf: key llama.vocab_size is 3, token_embd.weight has ");
+}
+
+START_TEST(types_that_a_model_file_does_not_hold_are_named)
+{
+    gguf_file f = small_file("llama");
+    const size_t zeros = 1 << 20;
+    char *bytes = ps_mem_new(zeros, 1);
+    gguf_file_rename(&f, "token_embd.weight", "tooken_embd.weigh");
+    gguf_file_tensor(&f, "token_embd.weight", 16, 2, (uint64_t[]){256, 8}, bytes, 8 * 66);
+    gguf_file_drop(&f, "llama.embedding_length");
+    gguf_file_int(&f, "llama.embedding_length", PS_GGUF_U32, 256);
+    ps_mem_free(bytes);
+    gguf_file_write(&f, "b.gguf");
+    gguf_file_release(&f);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", false), PS_ERR_UNSUPPORTED);
+    assert_mentions("b.gguf: tensor token_embd.weight is IQ2_XXS");
+}
+
+START_TEST(rotations_that_are_not_computed_are_refused)
+{
+    gguf_file f = small_file("llama");
+    gguf_file_text(&f, "llama.rope.scaling.type", "mrope");
+    refuse(&f, PS_ERR_UNSUPPORTED,
+           "b.gguf: key llama.rope.scaling.type is mrope, which is not known");
+    f = small_file("llama");
+    gguf_file_text(&f, "llama.rope.scaling.type", "yarn");
+    gguf_file_real(&f, "llama.rope.scaling.factor", PS_GGUF_F32, 4.0);
+    gguf_file_real(&f, "llama.rope.scaling.yarn_attn_factor", PS_GGUF_F32, 1.5);
+    refuse(&f, PS_ERR_UNSUPPORTED,
+           "b.gguf: YaRN with yarn_ext_factor 1, yarn_attn_factor 1.5 and yarn_log_multiplier 0, "
+           "wanted 1, 1.13863 and 0");
+    f = small_file("llama");
+    gguf_file_int(&f, "llama.rope.dimension_sections", PS_GGUF_U32, 1);
+    refuse(&f, PS_ERR_UNSUPPORTED,
+           "b.gguf: key llama.rope.dimension_sections is not understood, and it may change the "
+           "computation");
+}
+
+START_TEST(rope_factors_must_be_as_many_positive_f32_values)
+{
+    const float bad[3] = {1.0f, 0.0f, -1.0f};
+    gguf_file f = small_file("llama");
+    gguf_file_tensor(&f, "rope_freqs.weight", 0, 1, (uint64_t[]){3}, bad, 12);
+    gguf_file_write(&f, "b.gguf");
+    gguf_file_release(&f);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", false), PS_ERR_SHAPE);
+    assert_mentions("b.gguf: tensor rope_freqs.weight has 3 values, wanted ");
+    f = small_file("llama");
+    gguf_file_drop(&f, "llama.rope.dimension_count");
+    gguf_file_int(&f, "llama.rope.dimension_count", PS_GGUF_U32, 6);
+    gguf_file_tensor(&f, "rope_freqs.weight", 0, 1, (uint64_t[]){3}, bad, 12);
+    refuse(&f, PS_ERR_NUMERIC, "b.gguf: tensor rope_freqs.weight holds 0, wanted positive numbers");
+}
+
+START_TEST(experts_of_an_architecture_without_them_are_refused)
+{
+    gguf_file f = small_file("qwen2");
+    gguf_file_int(&f, "qwen2.expert_count", PS_GGUF_U32, 4);
+    refuse(&f, PS_ERR_UNSUPPORTED, "b.gguf: experts of architecture qwen2 are not computed here");
+}
+
+START_TEST(a_baichuan_of_unknown_size_is_refused)
+{
+    gguf_file f = small_file("baichuan");
+    refuse(&f, PS_ERR_UNSUPPORTED,
+           "b.gguf: baichuan with 2 layers; 32 rotate, 40 have linear biases, others are not "
+           "known");
+}
+
+START_TEST(values_and_keys_of_different_sizes_are_refused)
+{
+    gguf_file f = small_file("llama");
+    gguf_file_drop(&f, "llama.attention.value_length");
+    gguf_file_int(&f, "llama.attention.value_length", PS_GGUF_U32, 4);
+    gguf_file_write(&f, "b.gguf");
+    gguf_file_release(&f);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", false), PS_ERR_UNSUPPORTED);
+    assert_mentions(" and values of 4 numbers a head are not computed here");
+}
+
+START_TEST(tokens_come_from_the_keys_of_the_vocabulary)
+{
+    ps_ckpt b;
+    gguf_file f = small_file("llama");
+    gguf_file_text(&f, "tokenizer.ggml.model", "llama");
+    gguf_file_int(&f, "tokenizer.ggml.bos_token_id", PS_GGUF_U32, 1);
+    gguf_file_int(&f, "tokenizer.ggml.eos_token_id", PS_GGUF_U32, 2);
+    gguf_file_int(&f, "tokenizer.ggml.eot_token_id", PS_GGUF_U32, 3);
+    gguf_file_int(&f, "tokenizer.ggml.eom_token_id", PS_GGUF_U32, UINT32_MAX);
+    accept(&f);
+    assert_ok(ps_ckpt_open("b.h5", &b));
+    ck_assert_int_eq(b.spec.bos_id, 1);
+    ck_assert(b.spec.add_bos); // the default of this kind of vocabulary
+    ck_assert_int_eq(b.spec.n_eos, 2);
+    ck_assert_int_eq(b.spec.eos_ids[0], 2);
+    ck_assert_int_eq(b.spec.eos_ids[1], 3);
+    ps_ckpt_close(&b);
+    f = small_file("llama");
+    gguf_file_text(&f, "tokenizer.ggml.model", "gpt2");
+    gguf_file_int(&f, "tokenizer.ggml.bos_token_id", PS_GGUF_U32, 1);
+    accept(&f);
+    assert_ok(ps_ckpt_open("b.h5", &b));
+    ck_assert(!b.spec.add_bos);
+    ps_ckpt_close(&b);
+    f = small_file("llama");
+    gguf_file_int(&f, "tokenizer.ggml.eos_token_id", PS_GGUF_U32, 1000000);
+    gguf_file_write(&f, "b.gguf");
+    gguf_file_release(&f);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "c.h5", false), PS_ERR_FORMAT);
+    assert_mentions("b.gguf: key tokenizer.ggml.eos_token_id is 1000000, wanted -1..");
+}
+
 int main(void)
 {
     if (!realpath(golden_root(), root)) {
@@ -294,5 +553,21 @@ int main(void)
     Suite *suite = suite_create("tool/gguf_families");
     TCase *tcase = scratch_case(suite, "families");
     tcase_add_loop_test(tcase, an_architecture_is_the_family_that_it_was_made_from, 0, N_CASES);
+    TCase *refusals = scratch_case(suite, "refusals");
+    tcase_add_test(refusals, a_key_that_nobody_understands_is_named);
+    tcase_add_test(refusals, keys_that_leave_the_computation_alone_are_accepted);
+    tcase_add_test(refusals, parts_that_are_not_computed_are_refused_unless_there_are_none);
+    tcase_add_test(refusals, an_unknown_architecture_is_refused_with_those_that_are_known);
+    tcase_add_test(refusals, what_is_no_model_is_refused);
+    tcase_add_test(refusals, missing_keys_are_named);
+    tcase_add_test(refusals, a_number_for_each_layer_must_be_the_same);
+    tcase_add_test(refusals, tensors_that_are_missing_left_over_or_of_another_shape_are_named);
+    tcase_add_test(refusals, types_that_a_model_file_does_not_hold_are_named);
+    tcase_add_test(refusals, rotations_that_are_not_computed_are_refused);
+    tcase_add_test(refusals, rope_factors_must_be_as_many_positive_f32_values);
+    tcase_add_test(refusals, experts_of_an_architecture_without_them_are_refused);
+    tcase_add_test(refusals, a_baichuan_of_unknown_size_is_refused);
+    tcase_add_test(refusals, values_and_keys_of_different_sizes_are_refused);
+    tcase_add_test(refusals, tokens_come_from_the_keys_of_the_vocabulary);
     return scratch_run(suite);
 }
