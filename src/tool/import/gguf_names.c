@@ -8,46 +8,46 @@
 
 #define LAYER "blk.%d."
 
-static const ps_tensor_from plain[PS_ROLE_COUNT] = {
-    [PS_ROLE_EMBED] = {"token_embd.weight"},
-    [PS_ROLE_POSITIONS] = {"position_embd.weight"},
-    [PS_ROLE_EMBED_NORM] = {"token_embd_norm.weight"},
-    [PS_ROLE_EMBED_NORM_BIAS] = {"token_embd_norm.bias"},
-    [PS_ROLE_FINAL_NORM] = {"output_norm.weight"},
-    [PS_ROLE_FINAL_NORM_BIAS] = {"output_norm.bias"},
-    [PS_ROLE_HEAD] = {"output.weight"},
-    [PS_ROLE_HEAD_BIAS] = {"output.bias"},
-    [PS_ROLE_ATTENTION_NORM] = {LAYER "attn_norm.weight"},
-    [PS_ROLE_ATTENTION_NORM_BIAS] = {LAYER "attn_norm.bias"},
-    [PS_ROLE_Q] = {LAYER "attn_q.weight"},
-    [PS_ROLE_K] = {LAYER "attn_k.weight"},
-    [PS_ROLE_V] = {LAYER "attn_v.weight"},
-    [PS_ROLE_O] = {LAYER "attn_output.weight"},
-    [PS_ROLE_Q_BIAS] = {LAYER "attn_q.bias"},
-    [PS_ROLE_K_BIAS] = {LAYER "attn_k.bias"},
-    [PS_ROLE_V_BIAS] = {LAYER "attn_v.bias"},
-    [PS_ROLE_O_BIAS] = {LAYER "attn_output.bias"},
-    [PS_ROLE_Q_NORM] = {LAYER "attn_q_norm.weight"},
-    [PS_ROLE_K_NORM] = {LAYER "attn_k_norm.weight"},
-    [PS_ROLE_SINKS] = {LAYER "attn_sinks.weight"},
-    [PS_ROLE_ATTENTION_POST_NORM] = {LAYER "post_attention_norm.weight"},
-    [PS_ROLE_MLP_NORM] = {LAYER "ffn_norm.weight"},
-    [PS_ROLE_MLP_NORM_BIAS] = {LAYER "ffn_norm.bias"},
-    [PS_ROLE_GATE] = {LAYER "ffn_gate.weight"},
-    [PS_ROLE_UP] = {LAYER "ffn_up.weight"},
-    [PS_ROLE_DOWN] = {LAYER "ffn_down.weight"},
-    [PS_ROLE_GATE_BIAS] = {LAYER "ffn_gate.bias"},
-    [PS_ROLE_UP_BIAS] = {LAYER "ffn_up.bias"},
-    [PS_ROLE_DOWN_BIAS] = {LAYER "ffn_down.bias"},
-    [PS_ROLE_ROUTER] = {LAYER "ffn_gate_inp.weight"},
-    [PS_ROLE_ROUTER_BIAS] = {LAYER "ffn_gate_inp.bias"},
-    [PS_ROLE_EXPERT_GATE] = {LAYER "ffn_gate_exps.weight"},
-    [PS_ROLE_EXPERT_UP] = {LAYER "ffn_up_exps.weight"},
-    [PS_ROLE_EXPERT_DOWN] = {LAYER "ffn_down_exps.weight"},
-    [PS_ROLE_EXPERT_GATE_BIAS] = {LAYER "ffn_gate_exps.bias"},
-    [PS_ROLE_EXPERT_UP_BIAS] = {LAYER "ffn_up_exps.bias"},
-    [PS_ROLE_EXPERT_DOWN_BIAS] = {LAYER "ffn_down_exps.bias"},
-    [PS_ROLE_MLP_POST_NORM] = {LAYER "post_ffw_norm.weight"},
+static const char *const plain[PS_ROLE_COUNT] = {
+    [PS_ROLE_EMBED] = "token_embd.weight",
+    [PS_ROLE_POSITIONS] = "position_embd.weight",
+    [PS_ROLE_EMBED_NORM] = "token_embd_norm.weight",
+    [PS_ROLE_EMBED_NORM_BIAS] = "token_embd_norm.bias",
+    [PS_ROLE_FINAL_NORM] = "output_norm.weight",
+    [PS_ROLE_FINAL_NORM_BIAS] = "output_norm.bias",
+    [PS_ROLE_HEAD] = "output.weight",
+    [PS_ROLE_HEAD_BIAS] = "output.bias",
+    [PS_ROLE_ATTENTION_NORM] = LAYER "attn_norm.weight",
+    [PS_ROLE_ATTENTION_NORM_BIAS] = LAYER "attn_norm.bias",
+    [PS_ROLE_Q] = LAYER "attn_q.weight",
+    [PS_ROLE_K] = LAYER "attn_k.weight",
+    [PS_ROLE_V] = LAYER "attn_v.weight",
+    [PS_ROLE_O] = LAYER "attn_output.weight",
+    [PS_ROLE_Q_BIAS] = LAYER "attn_q.bias",
+    [PS_ROLE_K_BIAS] = LAYER "attn_k.bias",
+    [PS_ROLE_V_BIAS] = LAYER "attn_v.bias",
+    [PS_ROLE_O_BIAS] = LAYER "attn_output.bias",
+    [PS_ROLE_Q_NORM] = LAYER "attn_q_norm.weight",
+    [PS_ROLE_K_NORM] = LAYER "attn_k_norm.weight",
+    [PS_ROLE_SINKS] = LAYER "attn_sinks.weight",
+    [PS_ROLE_ATTENTION_POST_NORM] = LAYER "post_attention_norm.weight",
+    [PS_ROLE_MLP_NORM] = LAYER "ffn_norm.weight",
+    [PS_ROLE_MLP_NORM_BIAS] = LAYER "ffn_norm.bias",
+    [PS_ROLE_GATE] = LAYER "ffn_gate.weight",
+    [PS_ROLE_UP] = LAYER "ffn_up.weight",
+    [PS_ROLE_DOWN] = LAYER "ffn_down.weight",
+    [PS_ROLE_GATE_BIAS] = LAYER "ffn_gate.bias",
+    [PS_ROLE_UP_BIAS] = LAYER "ffn_up.bias",
+    [PS_ROLE_DOWN_BIAS] = LAYER "ffn_down.bias",
+    [PS_ROLE_ROUTER] = LAYER "ffn_gate_inp.weight",
+    [PS_ROLE_ROUTER_BIAS] = LAYER "ffn_gate_inp.bias",
+    [PS_ROLE_EXPERT_GATE] = LAYER "ffn_gate_exps.weight",
+    [PS_ROLE_EXPERT_UP] = LAYER "ffn_up_exps.weight",
+    [PS_ROLE_EXPERT_DOWN] = LAYER "ffn_down_exps.weight",
+    [PS_ROLE_EXPERT_GATE_BIAS] = LAYER "ffn_gate_exps.bias",
+    [PS_ROLE_EXPERT_UP_BIAS] = LAYER "ffn_up_exps.bias",
+    [PS_ROLE_EXPERT_DOWN_BIAS] = LAYER "ffn_down_exps.bias",
+    [PS_ROLE_MLP_POST_NORM] = LAYER "post_ffw_norm.weight",
 };
 
 /* Other names, taken where layer 0 has the tensor that tells them. */
@@ -81,7 +81,9 @@ static const struct {
 
 void ps_gguf_reader_names(const ps_gguf_reader *r, ps_tensor_from from[PS_ROLE_COUNT])
 {
-    memcpy(from, plain, sizeof plain);
+    for (int role = 0; role < PS_ROLE_COUNT; role++) {
+        from[role] = (ps_tensor_from){.name = plain[role], .rows = PS_ROWS_PLAIN};
+    }
     for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
         char sign[64];
         snprintf(sign, sizeof sign, "blk.0.%s", variants[i].sign);
