@@ -6,6 +6,7 @@
  * Kinds are told by what lies in a directory, never by its name:
  *   config.json + *.safetensors + expected.h5    a model: logits, hidden, logprob, greedy ids
  *   model.gguf + expected.h5                     a model with its vocabulary: logits, greedy ids
+ *   expected.h5 with top_ids                     a real model, whose file $PS_GOLDEN_MODEL names
  *   tokenizer.json + cases.jsonl                 a tokenizer: cases, decode, stream
  * What is of no kind known here is listed at the end as not known yet, and counts as neither. */
 #include <dirent.h>
@@ -18,6 +19,7 @@
 #include "base/err.h"
 #include "base/text.h"
 #include "support/golden_gguf.h"
+#include "support/golden_real.h"
 #include "support/golden_run.h"
 #include "support/golden_tokenizer.h"
 
@@ -104,6 +106,17 @@ static void list_unknown_files(golden *g, const char *directory, const char *nam
     }
 }
 
+/* A real model is not stored with its reference: it is there when somebody says where. */
+static void check_real(golden *g, const char *directory, const char *name)
+{
+    const char *model = getenv("PS_GOLDEN_MODEL");
+    if (model && model[0]) {
+        golden_check_real(g, directory, name[0] ? name : "real model", model);
+    } else {
+        ps_text_appendf(&g->unknown, "not checked: %s: wants its model, see make real\n", name);
+    }
+}
+
 static void check_directory(golden *g, const char *directory, const char *name)
 {
     bool known = false;
@@ -118,6 +131,9 @@ static void check_directory(golden *g, const char *directory, const char *name)
     }
     if (golden_exists(directory, "model.gguf") && golden_exists(directory, "expected.h5")) {
         golden_check_gguf(g, directory, name);
+        known = true;
+    } else if (golden_is_real(directory)) {
+        check_real(g, directory, name);
         known = true;
     }
     list_unknown_files(g, directory, name);
