@@ -223,6 +223,18 @@ void gguf_file_rename(gguf_file *f, const char *from, const char *to)
     memcpy(at, to, strlen(to));
 }
 
+char *gguf_file_data(gguf_file *f, const char *name)
+{
+    ps_text string = {0};
+    append_string(&string, name);
+    const char *found = memmem(f->infos.data, f->infos.len, string.data, string.len);
+    ck_assert_ptr_nonnull(found);
+    const size_t at = (size_t)(found - f->infos.data) + string.len;
+    const size_t n_dims = (size_t)number_at(&f->infos, at, 4);
+    ps_text_release(&string);
+    return f->data.data + number_at(&f->infos, at + 4 + 8 * n_dims + 4, 8);
+}
+
 static ps_text head(const gguf_file *f)
 {
     ps_text out = {0};

@@ -54,6 +54,9 @@ void gguf_file_info(gguf_file *f, const char *name, uint32_t type, uint32_t n_di
 void gguf_file_drop(gguf_file *f, const char *key);
 void gguf_file_rename(gguf_file *f, const char *from, const char *to);
 
+/* The bytes of a tensor that was added, at any address. */
+char *gguf_file_data(gguf_file *f, const char *name);
+
 /* The bytes of the file; owned by the caller. Of its head alone: up to where the data begin. */
 ps_text gguf_file_bytes(const gguf_file *f);
 size_t gguf_file_head_bytes(const gguf_file *f);

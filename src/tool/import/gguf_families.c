@@ -350,10 +350,43 @@ static ps_err read_bloom(ps_gguf_reader *r)
     return PS_OK;
 }
 
+/* Baichuan 2 (it has a vocabulary of its own) scales the rows of its head to length 1 whenever it is
+ * used. Files hold them scaled or not, as who made them did, and ggml takes them as they are. */
+static ps_err check_head_of_baichuan2(const ps_gguf_reader *r)
+{
+    enum { VOCABULARY = 125696, ROWS = 16 };
+    const ps_gguf_tensor *t = ps_gguf_find_tensor(r->gguf, "output.weight");
+    const size_t d = (size_t)r->spec->d_model;
+    ps_dtype dtype;
+    if (r->spec->vocab_size != VOCABULARY || !t || t->n_dims != 2 || t->shape[0] != VOCABULARY ||
+        t->shape[1] != d || !ps_gguf_format(t, &dtype))
+        return PS_OK; // another model; or what is wrong is said when the tensors are converted
+    const size_t bytes = t->bytes / VOCABULARY * ROWS;
+    char *rows = ps_mem_copy_bytes(t->data, bytes); // the source aligns nothing
+    float *values = ps_mem_new(ROWS * d, sizeof *values);
+    ps_dtype_widen(dtype, rows, ROWS * d, values);
+    double worst = 0.0;
+    for (size_t row = 0; row < ROWS; row++) {
+        double squares = 0.0;
+        for (size_t i = 0; i < d; i++) {
+            squares += (double)values[row * d + i] * (double)values[row * d + i];
+        }
+        worst = fmax(worst, fabs(sqrt(squares) - 1.0));
+    }
+    ps_mem_free(values);
+    ps_mem_free(rows);
+    if (worst < 0.05) return PS_OK; // formats of few bits are off by about 0.01
+    return PS_FAIL(PS_ERR_UNSUPPORTED,
+                   "%s: rows of output.weight are not of length 1 (off by %.2g), as Baichuan 2 has "
+                   "them: convert the model that this was made from",
+                   ps_gguf_path(r->gguf), worst);
+}
+
 /* The two sizes that there are: one rotates, the other has linear biases. No key tells them. */
 static ps_err read_baichuan(ps_gguf_reader *r)
 {
     ps_spec *s = r->spec;
+    PS_TRY(check_head_of_baichuan2(r));
     if (s->n_layers == 32) return PS_OK;
     if (s->n_layers != 40)
         return PS_FAIL(PS_ERR_UNSUPPORTED,

@@ -32,4 +32,7 @@ ps_err ps_gguf_family_read(ps_gguf *gguf, ps_import *out) PS_MUST_CHECK;
  * Factors of the rotation, which the spec holds, count as used. */
 void ps_gguf_fill_source(const ps_gguf *gguf, ps_source *out);
 
+/* The format of a tensor; false when a model file has none for its type. */
+bool ps_gguf_format(const ps_gguf_tensor *tensor, ps_dtype *out);
+
 #endif

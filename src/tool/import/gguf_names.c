@@ -97,9 +97,10 @@ void ps_gguf_reader_names(const ps_gguf_reader *r, ps_tensor_from from[PS_ROLE_C
 
 /* ---- the converter's view ---- */
 
-/* Formats have ggml's names in small letters. */
-static bool format_of(const char *type_name, ps_dtype *out)
+bool ps_gguf_format(const ps_gguf_tensor *tensor, ps_dtype *out)
 {
+    // Formats have ggml's names in small letters.
+    const char *type_name = ps_gguf_type_name(tensor->type);
     char name[32] = "";
     for (size_t i = 0; i < sizeof name - 1 && type_name[i]; i++) {
         name[i] = (char)tolower((unsigned char)type_name[i]);
@@ -127,7 +128,7 @@ void ps_gguf_fill_source(const ps_gguf *gguf, ps_source *out)
                                  .data = t->data,
                                  .bytes = t->bytes,
                                  .used = is_of_rotation(t->name)};
-        to->supported = format_of(to->type_name, &to->dtype);
+        to->supported = ps_gguf_format(t, &to->dtype);
         memcpy(to->shape, t->shape, sizeof t->shape);
     }
     ps_source_sort(out);

@@ -501,6 +501,33 @@ START_TEST(a_baichuan_of_unknown_size_is_refused)
            "known");
 }
 
+START_TEST(baichuan_2_is_converted_if_the_rows_of_its_head_have_length_1)
+{
+    enum { VOCABULARY = 125696, WIDTH = 8 };
+    ps_ckpt a;
+    gguf_file f = {0};
+    tiny_model m = tiny_model_default(TINY_LLAMA);
+    m.layers = 32;
+    m.width = m.head_dim = WIDTH;
+    m.heads = m.kv_heads = 1;
+    m.vocabulary = VOCABULARY;
+    m.tied_head = false;
+    assert_ok(tiny_model_convert(&m, "a.h5"));
+    assert_ok(ps_ckpt_open("a.h5", &a));
+    gguf_model_add(&f, &a, "baichuan", NEIGHBOURS, 32);
+    ps_ckpt_close(&a);
+    gguf_file_write(&f, "b.gguf");
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", false), PS_ERR_UNSUPPORTED);
+    assert_mentions("b.gguf: rows of output.weight are not of length 1 (off by ");
+    char *rows = gguf_file_data(&f, "output.weight");
+    for (int row = 0; row < VOCABULARY; row++) {
+        float unit[WIDTH] = {0};
+        unit[row % WIDTH] = row % 2 ? 1.0f : -1.0f;
+        memcpy(rows + (size_t)row * sizeof unit, unit, sizeof unit);
+    }
+    accept(&f);
+}
+
 START_TEST(values_and_keys_of_different_sizes_are_refused)
 {
     gguf_file f = small_file("llama");
@@ -567,6 +594,7 @@ int main(void)
     tcase_add_test(refusals, rope_factors_must_be_as_many_positive_f32_values);
     tcase_add_test(refusals, experts_of_an_architecture_without_them_are_refused);
     tcase_add_test(refusals, a_baichuan_of_unknown_size_is_refused);
+    tcase_add_test(refusals, baichuan_2_is_converted_if_the_rows_of_its_head_have_length_1);
     tcase_add_test(refusals, values_and_keys_of_different_sizes_are_refused);
     tcase_add_test(refusals, tokens_come_from_the_keys_of_the_vocabulary);
     return scratch_run(suite);
