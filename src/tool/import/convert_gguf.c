@@ -1,0 +1,74 @@
+/* Opens a GGUF file and makes the model file of it. */
+#include <string.h>
+
+#include "base/json.h"
+#include "tool/import/convert.h"
+#include "tool/import/convert_tensors.h"
+#include "tool/import/gguf_families.h"
+
+typedef struct opened {
+    ps_gguf *gguf;
+    ps_import import;
+    ps_source source;
+    ps_text origin; // JSON: what the model file is made from
+} opened;
+
+/* Name and chat template stand there for who wants to know how the model is spoken to. */
+static ps_err describe(opened *o)
+{
+    const char *name = NULL, *chat_template = NULL;
+    PS_TRY(ps_gguf_find_text(o->gguf, "general.name", &name));
+    PS_TRY(ps_gguf_find_text(o->gguf, "tokenizer.chat_template", &chat_template));
+    ps_text_appendf(&o->origin, "{\"kind\": \"gguf\", \"architecture\": \"%s\"",
+                    o->import.spec.family);
+    if (name) {
+        ps_text_append_str(&o->origin, ", \"name\": ");
+        ps_json_append_text(&o->origin, name, strlen(name));
+    }
+    if (chat_template) {
+        ps_text_append_str(&o->origin, ", \"chat_template\": ");
+        ps_json_append_text(&o->origin, chat_template, strlen(chat_template));
+    }
+    ps_text_append_str(&o->origin, "}\n");
+    return PS_OK;
+}
+
+static ps_err open_file(const char *path, opened *o)
+{
+    PS_TRY(ps_gguf_open(path, &o->gguf));
+    PS_TRY(ps_gguf_family_read(o->gguf, &o->import));
+    ps_gguf_fill_source(o->gguf, &o->source);
+    return describe(o);
+}
+
+static void close_file(opened *o)
+{
+    ps_text_release(&o->origin);
+    ps_source_release(&o->source);
+    ps_spec_release(&o->import.spec);
+    ps_gguf_close(o->gguf);
+}
+
+ps_err ps_convert_gguf(const char *path, const char *output, bool progress)
+{
+    opened o = {0};
+    ps_ckpt_writer *writer = NULL;
+    ps_err err = open_file(path, &o);
+    if (!err) err = ps_ckpt_create(output, &o.import.spec, &writer);
+    if (!err) err = ps_ckpt_put_source(writer, ps_text_str(&o.origin), o.origin.len);
+    if (!err) {
+        const ps_conversion conversion = {.where = path,
+                                          .import = &o.import,
+                                          .source = &o.source,
+                                          .writer = writer,
+                                          .progress = progress};
+        err = ps_convert_tensors(&conversion);
+    }
+    if (!err) {
+        err = ps_ckpt_commit(writer);
+        writer = NULL;
+    }
+    ps_ckpt_abandon(writer);
+    close_file(&o);
+    return err;
+}
