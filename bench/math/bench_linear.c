@@ -115,8 +115,8 @@ static void measure(linear_work *w, ps_dtype dtype, const char *memory, size_t b
         w->rows = rows[i];
         w->n_matrices = rows[i] >= 128 ? 2 : fitting < MATRICES_MAX ? fitting : MATRICES_MAX;
         for (int m = 0; m < w->n_matrices; m++) {
-            w->weights[m] = (ps_linear){
-                .dtype = dtype, .n = N, .k = K, .panels = memory + (size_t)m * matrix};
+            w->weights[m] =
+                (ps_linear){.dtype = dtype, .n = N, .k = K, .panels = memory + (size_t)m * matrix};
         }
         print_row(w, "panel", bench_measure(run_panels, w, 5, 0.3), l);
         // BLAS runs on one thread inside our pool, so it is a yardstick for one thread.

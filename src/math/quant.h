@@ -37,9 +37,9 @@
 
 enum {
     PS_QUANT_LANES = 16,
-    PS_QUANT_RUN = 32,             // k that share an activation scale
+    PS_QUANT_RUN = 32, // k that share an activation scale
     PS_QUANT_UNIT_BYTES = 64,
-    PS_QUANT_SUBS_MAX = 16,        // sub-blocks of a block
+    PS_QUANT_SUBS_MAX = 16, // sub-blocks of a block
     PS_QUANT_TRIT_UNITS = 13
 };
 
@@ -120,8 +120,7 @@ void ps_quant_read_scales(ps_dtype dtype, const uint8_t *in, uint16_t *d, uint16
  * zero before the first lane is put. */
 void ps_quant_put(ps_dtype dtype, const ps_quant_block *block, int lane, uint8_t *packed);
 void ps_quant_get(ps_dtype dtype, const uint8_t *packed, int lane, ps_quant_block *out);
-void ps_quant_get_scales(ps_dtype dtype, const uint8_t *packed, int lane, uint16_t *d,
-                         uint16_t *m);
+void ps_quant_get_scales(ps_dtype dtype, const uint8_t *packed, int lane, uint16_t *d, uint16_t *m);
 
 /* out[values of a block] */
 void ps_quant_values(ps_dtype dtype, const ps_quant_block *block, float *out);

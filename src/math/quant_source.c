@@ -113,8 +113,7 @@ static void read_iq4_xs(const uint8_t *in, ps_quant_block *b)
 {
     const int high = read_16(in + 2);
     for (int s = 0; s < 8; s++) {
-        b->field[s] =
-            (uint8_t)((in[4 + s / 2] >> (s % 2 * 4) & 15) | (high >> (2 * s) & 3) << 4);
+        b->field[s] = (uint8_t)((in[4 + s / 2] >> (s % 2 * 4) & 15) | (high >> (2 * s) & 3) << 4);
         nibbles_16(in + 8 + 16 * s, b->code + 32 * s);
     }
 }
@@ -144,9 +143,9 @@ static void read_tq1_0(const uint8_t *in, uint8_t *code)
 static const struct {
     int16_t d, m;
 } places[PS_DTYPE_COUNT] = {
-    [PS_Q8_0] = {0, -1},  [PS_Q4_0] = {0, -1},   [PS_Q4_1] = {0, 2},    [PS_Q5_0] = {0, -1},
-    [PS_Q5_1] = {0, 2},   [PS_IQ4_NL] = {0, -1}, [PS_MXFP4] = {0, -1},  [PS_Q2_K] = {80, 82},
-    [PS_Q3_K] = {108, -1}, [PS_Q4_K] = {0, 2},   [PS_Q5_K] = {0, 2},    [PS_Q6_K] = {208, -1},
+    [PS_Q8_0] = {0, -1},   [PS_Q4_0] = {0, -1},   [PS_Q4_1] = {0, 2},   [PS_Q5_0] = {0, -1},
+    [PS_Q5_1] = {0, 2},    [PS_IQ4_NL] = {0, -1}, [PS_MXFP4] = {0, -1}, [PS_Q2_K] = {80, 82},
+    [PS_Q3_K] = {108, -1}, [PS_Q4_K] = {0, 2},    [PS_Q5_K] = {0, 2},   [PS_Q6_K] = {208, -1},
     [PS_IQ4_XS] = {0, -1}, [PS_TQ1_0] = {52, -1}, [PS_TQ2_0] = {64, -1}};
 
 void ps_quant_read_scales(ps_dtype dtype, const uint8_t *in, uint16_t *d, uint16_t *m)

@@ -168,8 +168,8 @@ static ps_err open_sequence(ps_generate *g, job *j, int sample, sequence *q)
 static int64_t length_of(const ps_generate *g, const ps_request *request)
 {
     const bool endless = request->max_tokens == PS_REQUEST_ENDLESS;
+    const int64_t context = g->params.limits.context;
     if (endless && ps_spec_is_endless(g->params.spec)) return 0;
-    const int64_t context = context_of(g->params.spec, &g->params.limits);
     const int64_t prompt = (int64_t)request->prompt.n;
     if (endless || request->max_tokens > context - prompt) return context;
     return prompt + request->max_tokens;

@@ -39,7 +39,7 @@ static ps_err make_plan(const state *s, ps_job *job, ps_plan *plan)
                                    .split = job->run.split,
                                    .limits = job->limits,
                                    .gemm = (ps_gemm)job->run.gemm,
-                                    .activations = (ps_activations)job->run.activations,
+                                   .activations = (ps_activations)job->run.activations,
                                    .n_threads = engine.n_threads,
                                    .in_flight = job->run.in_flight};
     return ps_plan_make(&params, plan);

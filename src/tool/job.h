@@ -37,9 +37,9 @@ typedef struct ps_job {
     ps_limits limits;
     ps_plan plan;
     ps_pipeline *pipeline;
-    ps_output output;          // standard output, rank 0
-    ps_generate_counts counts; // filled by work, for the report
-    ps_stage_report *reports;  // [size], rank 0, after the work
+    ps_output output;           // standard output, rank 0
+    ps_generate_counts counts;  // filled by work, for the report
+    ps_stage_report *reports;   // [size], rank 0, after the work
     const char *needs_one_rank; // what refuses more; NULL: nothing
 } ps_job;
 

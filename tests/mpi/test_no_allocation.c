@@ -141,7 +141,7 @@ static void throw_batch(load *l)
             l->length[slot] = 0;
         } else if (l->length[slot] == 0 && l->length[from] > 0 && dice_throw(&l->d, 2) == 0) {
             l->actions[l->n_actions++] =
-                (ps_parcel_action){.kind = PS_ACTION_FORK, .slot = slot, .from = from};
+                (ps_parcel_action){.kind = PS_ACTION_FORK, .slot = slot, .argument = from};
             l->length[slot] = l->length[from];
         }
     }

@@ -45,7 +45,7 @@ typedef struct game {
 static void add_action(game *g, batch *b, ps_action_kind kind, int slot, int from)
 {
     b->actions[b->n_actions++] =
-        (ps_parcel_action){.kind = (int32_t)kind, .slot = slot, .from = from};
+        (ps_parcel_action){.kind = (int32_t)kind, .slot = slot, .argument = from};
     g->acted[slot] = true;
     if (kind == PS_ACTION_END) {
         stage_runner_end(&g->whole, slot);

@@ -46,11 +46,13 @@ static ps_ring_buffer *make_parcel(const ps_stage *stage, uint64_t sequence, ps_
     ps_ring_buffer *b = ps_ring_take(stage->ring);
     ck_assert_ptr_nonnull(b);
     *out = ps_parcel_begin(b->data, PS_PARCEL_WORK, sequence, 0, 2, stage->limits.stride);
+    int64_t positions[2];
     for (int r = 0; r < 2; r++) {
-        out->rows[r] = (ps_parcel_row){.position = 2 * (int64_t)sequence + r, .slot = 1};
+        positions[r] = 2 * (int64_t)sequence + r;
+        out->rows[r] = (ps_parcel_row){.position = positions[r], .slot = 1};
     }
     out->rows[1].wants_logits = 1;
-    ps_stage_embed(stage->model, tokens, 2, out->data);
+    ps_stage_embed(stage->model, tokens, positions, 2, out->data);
     return b;
 }
 

@@ -122,12 +122,17 @@ static void do_action(ps_pipeline *p, const ps_parcel_action *a)
         slot->n = 0;
         return;
     }
+    ck_assert_msg(slot->n == 0, "slot %d is begun and not free", a->slot);
+    if (a->kind == PS_ACTION_BEGIN) {
+        ck_assert(a->argument >= 0);
+        return;
+    }
     ck_assert_int_eq(a->kind, PS_ACTION_FORK);
-    ck_assert(a->from >= 0 && a->from < p->limits.n_slots && a->from != a->slot);
-    ck_assert_msg(slot->n == 0, "slot %d is forked into and not free", a->slot);
-    ck_assert_msg(p->slots[a->from].n > 0, "slot %d is forked and holds nothing", a->from);
-    for (size_t i = 0; i < p->slots[a->from].n; i++) {
-        ps_tokens_append(slot, p->slots[a->from].ids[i]);
+    ck_assert(a->argument >= 0 && a->argument < p->limits.n_slots && a->argument != a->slot);
+    const ps_tokens *from = &p->slots[a->argument];
+    ck_assert_msg(from->n > 0, "slot %d is forked and holds nothing", (int)a->argument);
+    for (size_t i = 0; i < from->n; i++) {
+        ps_tokens_append(slot, from->ids[i]);
     }
 }
 

@@ -7,7 +7,8 @@
 #include "math/panel.h"
 #include "model/h5.h"
 
-static ps_err read(ps_h5_file *file, const char *name, ps_h5_type type, ps_h5_info *info, void **out)
+static ps_err read(ps_h5_file *file, const char *name, ps_h5_type type, ps_h5_info *info,
+                   void **out)
 {
     PS_TRY(ps_h5_find(file, name, info));
     if (info->type != type || info->rank != 2)

@@ -15,10 +15,10 @@
 
 typedef struct golden_quant {
     ps_dtype dtype;
-    int rows, k;    // of the reference
+    int rows, k; // of the reference
     size_t row_bytes;
-    uint8_t *raw;   // [rows, row_bytes]
-    float *values;  // [rows, k]
+    uint8_t *raw;  // [rows, row_bytes]
+    float *values; // [rows, k]
 } golden_quant;
 
 /* One type of the file; false in *found when the file has no such group. */

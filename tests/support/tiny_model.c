@@ -373,7 +373,7 @@ ps_err tiny_model_convert(const tiny_model *m, const char *path)
     ps_text source = {0};
     ps_text_appendf(&source, "%s.source", path);
     ps_err err = tiny_model_write(m, source.data);
-    if (!err) err = ps_convert_directory(source.data, path, false);
+    if (!err) err = ps_convert_directory(source.data, path, NULL);
     remove_source(m, source.data);
     ps_text_release(&source);
     return err;

@@ -50,8 +50,8 @@ static ps_err convert(const char *from_path, const char *to_path)
 
 int main(int argc, char **argv)
 {
-    const ps_err err = argc != 3 ? PS_FAIL(PS_ERR_USAGE, "wanted FROM.h5 and TO.h5")
-                                 : convert(argv[1], argv[2]);
+    const ps_err err =
+        argc != 3 ? PS_FAIL(PS_ERR_USAGE, "wanted FROM.h5 and TO.h5") : convert(argv[1], argv[2]);
     if (err) fprintf(stderr, "alibi_model: %s\n", ps_err_message());
     return ps_err_exit_status(err);
 }

@@ -10,9 +10,9 @@
 #include "math/panel.h"
 
 enum {
-    GROUP = QUANT_PANELS,            // of the unpacked block
-    BLOCK_UNITS = PS_PANEL_BLOCK / 4,      // byte units
-    BLOCK_SUBS = PS_PANEL_BLOCK / 16,      // sub-blocks of the smaller kind
+    GROUP = QUANT_PANELS,             // of the unpacked block
+    BLOCK_UNITS = PS_PANEL_BLOCK / 4, // byte units
+    BLOCK_SUBS = PS_PANEL_BLOCK / 16, // sub-blocks of the smaller kind
     LANES = PS_PANEL_LANES
 };
 
@@ -22,8 +22,8 @@ void PS_ISA(ps_quant_widen)(ps_dtype dtype, const void *panel, int k0, int k1, f
 /* Calls macro(format) for the format that is known at run time: a build of the code for each. */
 #define EACH_FORMAT(macro)                                                                         \
     macro(PS_Q8_0) macro(PS_Q4_0) macro(PS_Q4_1) macro(PS_Q5_0) macro(PS_Q5_1) macro(PS_IQ4_NL)    \
-        macro(PS_MXFP4) macro(PS_Q2_K) macro(PS_Q3_K) macro(PS_Q4_K) macro(PS_Q5_K)                \
-            macro(PS_Q6_K) macro(PS_IQ4_XS) macro(PS_TQ2_0)
+        macro(PS_MXFP4) macro(PS_Q2_K) macro(PS_Q3_K) macro(PS_Q4_K) macro(PS_Q5_K) macro(PS_Q6_K) \
+            macro(PS_IQ4_XS) macro(PS_TQ2_0)
 
 /* Values 2i and 2i + 1 of a run in all lanes. */
 V_INLINE w16 value_pair(const ps_rounded *x, int i)
@@ -97,8 +97,8 @@ V_INLINE void row_panels(const ps_quant_job *job, const ps_quant_format *f, int 
             for (int r = 0; r < f->values / PS_QUANT_RUN; r++) {
                 const ps_rounded *x = job->x + k / PS_QUANT_RUN + r;
                 for (int p = 0; p < panels; p++) {
-                    acc[p] = run_product(f, weights + (size_t)p * panel_bytes, r, &scales[p], x,
-                                         acc[p]);
+                    acc[p] =
+                        run_product(f, weights + (size_t)p * panel_bytes, r, &scales[p], x, acc[p]);
                 }
             }
         }
@@ -159,7 +159,7 @@ V_INLINE void unpack_bits(const ps_quant_format *f, const uint8_t *block, int co
         }
         for (int r = 0; r < runs; r++, codes += RUN_UNITS) {
             const uint8_t *run = block + f->head_bytes + (size_t)r * ps_quant_run_bytes(f);
-    UNROLL_UNITS
+            UNROLL_UNITS
             for (int j = 0; j < RUN_UNITS; j++) {
                 w_store(codes[j], byte_unit(f, run, j));
             }
@@ -259,8 +259,8 @@ V_INLINE void tile(const tile_job *t, int rows, int panels, int panel, int halve
                 const ps_rounded *x = t->x + (size_t)i * t->x_stride + r;
                 for (int p = 0; p < panels; p++) {
                     const v16 scale = v_load(t->weights->scale[panel + p][s]);
-                    acc[i][p] = v_fma(w_to_float(dot[i][p]), v_mul(scale, v_set(x->scale)),
-                                      acc[i][p]);
+                    acc[i][p] =
+                        v_fma(w_to_float(dot[i][p]), v_mul(scale, v_set(x->scale)), acc[i][p]);
                     if (!has_min) continue;
                     const v16 min = v_load(t->weights->min[panel + p][s]);
                     acc[i][p] = v_fma(min, v_set(x->scaled_sum[sum]), acc[i][p]);

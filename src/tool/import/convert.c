@@ -2,6 +2,7 @@
 #include "tool/import/convert.h"
 
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -156,7 +157,7 @@ static ps_err put_texts(const directory *d, ps_ckpt_writer *writer)
     return err;
 }
 
-ps_err ps_convert_directory(const char *path, const char *output, bool progress)
+ps_err ps_convert_directory(const char *path, const char *output, const ps_convert_options *options)
 {
     directory d = {.path = path};
     ps_ckpt_writer *writer = NULL;
@@ -168,7 +169,7 @@ ps_err ps_convert_directory(const char *path, const char *output, bool progress)
                                           .import = &d.import,
                                           .source = &d.source,
                                           .writer = writer,
-                                          .progress = progress};
+                                          .options = options};
         err = ps_convert_tensors(&conversion);
     }
     if (!err) {
@@ -178,4 +179,12 @@ ps_err ps_convert_directory(const char *path, const char *output, bool progress)
     ps_ckpt_abandon(writer);
     close_directory(&d);
     return err;
+}
+
+ps_err ps_convert_model(const char *path, const char *output, const ps_convert_options *options)
+{
+    struct stat status;
+    if (stat(path, &status) == 0 && !S_ISDIR(status.st_mode))
+        return ps_convert_gguf(path, output, options);
+    return ps_convert_directory(path, output, options);
 }

@@ -49,7 +49,7 @@ static void close_file(opened *o)
     ps_gguf_close(o->gguf);
 }
 
-ps_err ps_convert_gguf(const char *path, const char *output, bool progress)
+ps_err ps_convert_gguf(const char *path, const char *output, const ps_convert_options *options)
 {
     opened o = {0};
     ps_ckpt_writer *writer = NULL;
@@ -61,7 +61,7 @@ ps_err ps_convert_gguf(const char *path, const char *output, bool progress)
                                           .import = &o.import,
                                           .source = &o.source,
                                           .writer = writer,
-                                          .progress = progress};
+                                          .options = options};
         err = ps_convert_tensors(&conversion);
     }
     if (!err) {

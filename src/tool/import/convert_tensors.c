@@ -17,8 +17,8 @@ typedef struct work {
     size_t panels_bytes, rows_bytes;
     ps_progress progress;
     uint64_t done_bytes;
-    ps_lora **loras;                               // [n_loras] owned
-    bool *selected; // [n_loras] those that change the matrix being written; owned
+    ps_lora **loras; // [n_loras] owned
+    bool *selected;  // [n_loras] those that change the matrix being written; owned
     double squares, error_squares, largest_error; // of the matrix being written
 } work;
 
@@ -96,8 +96,8 @@ static ps_err find_slab(const work *w, const ps_tensor_need *need, int item, sla
         err = PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s is missing", w->c->where,
                       from->name ? ps_text_str(&name) : role);
     } else if (!t->supported) {
-        err = PS_FAIL(PS_ERR_UNSUPPORTED, "%s: tensor %s is %s, which a model file does not hold", t->file,
-                      t->name, t->type_name);
+        err = PS_FAIL(PS_ERR_UNSUPPORTED, "%s: tensor %s is %s, which a model file does not hold",
+                      t->file, t->name, t->type_name);
     } else {
         err = check_shape(t, need, out->n_rows, count, from->columns);
     }
@@ -193,7 +193,8 @@ static ps_err find_route(work *w, const ps_tensor_need *need, const slab *s, rou
     if (out->wide && !ps_dtype_can_narrow(out->to))
         return PS_FAIL(PS_ERR_UNSUPPORTED,
                        "%s: tensor %s is %s, which cannot be written again after a change: give "
-                       "--type", t->file, t->name, t->type_name);
+                       "--type",
+                       t->file, t->name, t->type_name);
     if (w->c->import->from[need->role].columns && ps_dtype_is_quantised(out->from))
         return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: tensor %s is %s, but stored by columns", t->file,
                        t->name, t->type_name);
@@ -447,13 +448,16 @@ static void release(work *w)
 
 ps_err ps_convert_tensors(const ps_conversion *conversion)
 {
-    work w = {.c = conversion};
+    static const ps_convert_options plain = {0};
+    ps_conversion with_options = *conversion;
+    if (!with_options.options) with_options.options = &plain;
+    work w = {.c = &with_options};
     uint64_t total_bytes = 0;
     for (int i = 0; i < conversion->source->n; i++) {
         total_bytes += conversion->source->tensors[i].bytes;
     }
     ps_err err = open_loras(&w);
-    ps_progress_begin(&w.progress, "convert", total_bytes, "B", !conversion->options->progress);
+    ps_progress_begin(&w.progress, "convert", total_bytes, "B", !with_options.options->progress);
     int cursor = 0;
     ps_tensor_need need;
     while (!err && ps_tensor_next(&conversion->import->spec, &cursor, &need)) {

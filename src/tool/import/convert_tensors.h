@@ -13,25 +13,17 @@
 #define PS_TOOL_IMPORT_CONVERT_TENSORS_H
 
 #include "model/ckpt.h"
+#include "tool/import/convert.h"
 #include "tool/import/families.h"
 #include "tool/import/source.h"
-
-/* What changes on the way. Nothing by default: every matrix keeps its format and its values. */
-typedef struct ps_convert_options {
-    bool has_type; // matrices get the format `type`; routers, positions and w_pos keep theirs
-    ps_dtype type;
-    const char *const *loras; // [n_loras] DIR or DIR:SCALE, borrowed
-    int n_loras;
-    bool progress; // a bar, where standard error is a terminal
-} ps_convert_options;
 
 typedef struct ps_conversion {
     const char *where; // names the source in messages
     const ps_import *import;
     ps_source *source;
     ps_ckpt_writer *writer;
-    const ps_convert_options *options;
-} ps_conversion; // all borrowed
+    const ps_convert_options *options; // NULL: the default
+} ps_conversion;                       // all borrowed
 
 ps_err ps_convert_tensors(const ps_conversion *conversion) PS_MUST_CHECK;
 

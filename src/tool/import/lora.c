@@ -24,11 +24,11 @@ struct ps_lora {
     double scale, alpha; // of the argument, of the config
     bool by_root;        // alpha / sqrt(r)
     // the current adapter
-    size_t rank, in, stride;  // stride: `in` rounded up to 16
-    float factor;             // s
-    float *a;                 // [rank, stride]
-    float *b;                 // [out, rank]
-    float *b_rows, *product;  // [16, rank], [16, stride]
+    size_t rank, in, stride; // stride: `in` rounded up to 16
+    float factor;            // s
+    float *a;                // [rank, stride]
+    float *b;                // [out, rank]
+    float *b_rows, *product; // [16, rank], [16, stride]
 };
 
 /* ---- adapter_config.json ---- */
@@ -49,9 +49,10 @@ static ps_err read_config(ps_lora *l)
 {
     static const struct {
         const char *key, *text;
-    } plain[] = {{"use_dora", NULL},      {"bias", "none"},          {"modules_to_save", NULL},
-                 {"rank_pattern", NULL},  {"alpha_pattern", NULL},   {"layer_replication", NULL},
-                 {"lora_bias", NULL},     {"trainable_token_indices", NULL},
+    } plain[] = {{"use_dora", NULL},         {"bias", "none"},
+                 {"modules_to_save", NULL},  {"rank_pattern", NULL},
+                 {"alpha_pattern", NULL},    {"layer_replication", NULL},
+                 {"lora_bias", NULL},        {"trainable_token_indices", NULL},
                  {"target_parameters", NULL}};
     json_t *root = NULL;
     const char *type = "LORA";
@@ -172,9 +173,8 @@ static ps_err widen_factor(const ps_lora *l, const ps_safetensors_tensor *t, siz
     static const struct {
         ps_safetensors_dtype from;
         ps_dtype to;
-    } types[] = {{PS_SAFETENSORS_F32, PS_F32},
-                 {PS_SAFETENSORS_F16, PS_F16},
-                 {PS_SAFETENSORS_BF16, PS_BF16}};
+    } types[] = {
+        {PS_SAFETENSORS_F32, PS_F32}, {PS_SAFETENSORS_F16, PS_F16}, {PS_SAFETENSORS_BF16, PS_BF16}};
     const char *file = ps_safetensors_file(l->files, t);
     if (t->shape[0] != rows || t->shape[1] != columns)
         return PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s is [%zu,%zu], wanted [%zu,%zu]", file, t->name,

@@ -35,7 +35,7 @@ static ps_parcel make_parcel(char *buffer, dice *d, uint64_t sequence, size_t *b
         const int slot = dice_throw(d, SLOTS);
         p.actions[i] = (ps_parcel_action){.kind = 1 + dice_throw(d, 2),
                                           .slot = slot,
-                                          .from = (slot + 1 + dice_throw(d, SLOTS - 1)) % SLOTS};
+                                          .argument = (slot + 1 + dice_throw(d, SLOTS - 1)) % SLOTS};
     }
     for (int i = 0; i < n_rows; i++) {
         p.rows[i] = (ps_parcel_row){.position = (int64_t)(dice_bits(d) >> 1),
@@ -244,7 +244,7 @@ START_TEST(a_head_that_contradicts_the_run_is_found)
     };
     char *buffer = ps_mem_new(4096, 1);
     const ps_parcel p = ps_parcel_begin(buffer, PS_PARCEL_WORK, 0, 1, 2, STRIDE);
-    p.actions[0] = (ps_parcel_action){.kind = PS_ACTION_FORK, .slot = 1, .from = 2};
+    p.actions[0] = (ps_parcel_action){.kind = PS_ACTION_FORK, .slot = 1, .argument = 2};
     p.rows[0] = p.rows[1] = (ps_parcel_row){.position = 5, .slot = 1};
     const size_t bytes = ps_parcel_seal(&p, 2);
     ck_assert_uint_eq(bytes, 128 + 2 * STRIDE * sizeof(float));
@@ -271,7 +271,7 @@ START_TEST(entries_that_contradict_the_run_are_found)
     };
     char *buffer = ps_mem_new(4096, 1);
     const ps_parcel p = ps_parcel_begin(buffer, PS_PARCEL_WORK, 0, 1, 2, STRIDE);
-    p.actions[0] = (ps_parcel_action){.kind = PS_ACTION_FORK, .slot = 1, .from = 2};
+    p.actions[0] = (ps_parcel_action){.kind = PS_ACTION_FORK, .slot = 1, .argument = 2};
     p.rows[0] = p.rows[1] = (ps_parcel_row){.position = 5, .slot = 1};
     expect_lies_found(lies, sizeof lies / sizeof lies[0], buffer, ps_parcel_seal(&p, 2));
     ps_mem_free(buffer);

@@ -31,7 +31,7 @@ static void write_default(tiny_family family)
 static ps_spec converted_spec(void)
 {
     ps_ckpt ckpt;
-    assert_ok(ps_convert_directory("dir", "m.h5", false));
+    assert_ok(ps_convert_directory("dir", "m.h5", NULL));
     assert_ok(ps_ckpt_open("m.h5", &ckpt));
     ps_spec spec = ckpt.spec;
     ckpt.spec = (ps_spec){0}; // moved
@@ -42,7 +42,7 @@ static ps_spec converted_spec(void)
 /* The error, and that neither a model file nor a part of one is there. */
 static void refuse(ps_err code, const char *message)
 {
-    const ps_err err = ps_convert_directory("dir", "m.h5", false);
+    const ps_err err = ps_convert_directory("dir", "m.h5", NULL);
     ck_assert_str_eq(ps_err_name(err), ps_err_name(code));
     assert_message(message);
     ck_assert_int_eq(scratch_count(), 1);
@@ -209,7 +209,7 @@ START_TEST(a_directory_without_a_config_is_refused)
     ck_assert_int_eq(mkdir("dir", 0700), 0);
     refuse(PS_ERR_IO, "dir/config.json: cannot open: No such file or directory");
     scratch_write_text("dir/config.json", "{\"model_type\": \"bert\"}");
-    ck_assert_int_eq(ps_convert_directory("dir", "m.h5", false), PS_ERR_UNSUPPORTED);
+    ck_assert_int_eq(ps_convert_directory("dir", "m.h5", NULL), PS_ERR_UNSUPPORTED);
     assert_mentions("dir/config.json: model_type bert is not one of");
 }
 END_TEST
@@ -370,7 +370,7 @@ START_TEST(side_files_that_are_broken_are_refused)
         snprintf(path, sizeof path, "dir/%s", names[i]);
         snprintf(message, sizeof message, "dir/%s: not valid JSON", names[i]);
         scratch_write_text(path, "{\"model\": ");
-        ck_assert_int_eq(ps_convert_directory("dir", "m.h5", false), PS_ERR_FORMAT);
+        ck_assert_int_eq(ps_convert_directory("dir", "m.h5", NULL), PS_ERR_FORMAT);
         assert_mentions(message);
         ck_assert_int_eq(scratch_count(), 1);
         scratch_remove(path);
@@ -400,7 +400,7 @@ START_TEST(a_refusal_leaves_the_old_model_alone)
     write_default(TINY_LLAMA);
     scratch_write_text("m.h5", "old");
     edit_header("layers.2.mlp.down_proj", "down", "DOWN");
-    ck_assert_int_eq(ps_convert_directory("dir", "m.h5", false), PS_ERR_FORMAT);
+    ck_assert_int_eq(ps_convert_directory("dir", "m.h5", NULL), PS_ERR_FORMAT);
     ck_assert_int_eq(scratch_count(), 2);
     size_t n;
     char *old = scratch_read("m.h5", &n);
@@ -412,7 +412,7 @@ END_TEST
 START_TEST(a_place_that_cannot_be_written_is_named)
 {
     write_default(TINY_LLAMA);
-    ck_assert_int_eq(ps_convert_directory("dir", "no/m.h5", false), PS_ERR_IO);
+    ck_assert_int_eq(ps_convert_directory("dir", "no/m.h5", NULL), PS_ERR_IO);
     assert_message("no/m.h5: cannot be created (HDF5: No such file or directory)");
 }
 END_TEST
@@ -438,7 +438,7 @@ static void convert_onto_a_full_disk(void)
     const struct rlimit limit = {100000, 100000};
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &limit);
-    const ps_err err = ps_convert_directory("dir", "m.h5", false);
+    const ps_err err = ps_convert_directory("dir", "m.h5", NULL);
     const bool good =
         err == PS_ERR_IO && scratch_count() == 1 &&
         strcmp(ps_err_message(), "m.h5: cannot be written (HDF5: File too large)") == 0;
@@ -499,7 +499,7 @@ enum { VAST_MEMORY_MIB = 32 + 60 }; // a tensor, and what the program needs
 
 static void convert_in_little_memory(void)
 {
-    if (ps_convert_directory("dir", "m.h5", false) != PS_OK) _exit(1);
+    if (ps_convert_directory("dir", "m.h5", NULL) != PS_OK) _exit(1);
     long peak_kb = 0;
     char line[256];
     FILE *f = fopen("/proc/self/status", "r");

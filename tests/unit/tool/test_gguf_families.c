@@ -251,7 +251,7 @@ static ps_ckpt convert_directory(const family_case *c)
     ps_text path = {0};
     ps_ckpt ckpt;
     ps_text_appendf(&path, "%s/families/%s", root, c->directory);
-    assert_ok(ps_convert_directory(ps_text_str(&path), "a.h5", false));
+    assert_ok(ps_convert_directory(ps_text_str(&path), "a.h5", NULL));
     assert_ok(ps_ckpt_open("a.h5", &ckpt));
     ps_text_release(&path);
     if (c->adapt) c->adapt(&ckpt.spec);
@@ -273,7 +273,7 @@ START_TEST(an_architecture_is_the_family_that_it_was_made_from)
     ps_ckpt a = convert_directory(c), b;
     const int n_layers = c->n_layers ? c->n_layers : a.spec.n_layers;
     write_gguf(c, &a, n_layers);
-    assert_ok(ps_convert_gguf("b.gguf", "b.h5", false));
+    assert_ok(ps_convert_gguf("b.gguf", "b.h5", NULL));
     assert_ok(ps_ckpt_open("b.h5", &b));
     ck_assert_str_eq(b.spec.family, c->arch);
     take_names(&a.spec, &b.spec);
@@ -306,14 +306,14 @@ static void accept(gguf_file *f)
 {
     gguf_file_write(f, "b.gguf");
     gguf_file_release(f);
-    assert_ok(ps_convert_gguf("b.gguf", "b.h5", false));
+    assert_ok(ps_convert_gguf("b.gguf", "b.h5", NULL));
 }
 
 static void refuse(gguf_file *f, ps_err code, const char *message)
 {
     gguf_file_write(f, "b.gguf");
     gguf_file_release(f);
-    const ps_err err = ps_convert_gguf("b.gguf", "refused.h5", false);
+    const ps_err err = ps_convert_gguf("b.gguf", "refused.h5", NULL);
     ck_assert_str_eq(ps_err_name(err), ps_err_name(code));
     assert_message(message);
     ck_assert(!scratch_exists("refused.h5"));
@@ -357,7 +357,7 @@ START_TEST(an_unknown_architecture_is_refused_with_those_that_are_known)
     gguf_file f = small_file("mamba");
     gguf_file_write(&f, "b.gguf");
     gguf_file_release(&f);
-    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", false), PS_ERR_UNSUPPORTED);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", NULL), PS_ERR_UNSUPPORTED);
     assert_mentions("b.gguf: architecture mamba is not one of llama qwen2 qwen3 ");
     f = small_file("llama");
     gguf_file_drop(&f, "general.architecture");
@@ -424,13 +424,13 @@ START_TEST(tensors_that_are_missing_left_over_or_of_another_shape_are_named)
     gguf_file_int(&f, "llama.feed_forward_length", PS_GGUF_U32, 7);
     gguf_file_write(&f, "b.gguf");
     gguf_file_release(&f);
-    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", false), PS_ERR_SHAPE);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", NULL), PS_ERR_SHAPE);
     assert_mentions("b.gguf: tensor blk.0.ffn_gate.weight is [");
     f = small_file("llama");
     gguf_file_int(&f, "llama.vocab_size", PS_GGUF_U32, 3);
     gguf_file_write(&f, "b.gguf");
     gguf_file_release(&f);
-    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", false), PS_ERR_SHAPE);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", NULL), PS_ERR_SHAPE);
     assert_mentions("b.gguf: key llama.vocab_size is 3, token_embd.weight has ");
 }
 
@@ -446,7 +446,7 @@ START_TEST(types_that_a_model_file_does_not_hold_are_named)
     ps_mem_free(bytes);
     gguf_file_write(&f, "b.gguf");
     gguf_file_release(&f);
-    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", false), PS_ERR_UNSUPPORTED);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", NULL), PS_ERR_UNSUPPORTED);
     assert_mentions("b.gguf: tensor token_embd.weight is IQ2_XXS");
 }
 
@@ -477,7 +477,7 @@ START_TEST(rope_factors_must_be_as_many_positive_f32_values)
     gguf_file_tensor(&f, "rope_freqs.weight", 0, 1, (uint64_t[]){3}, bad, 12);
     gguf_file_write(&f, "b.gguf");
     gguf_file_release(&f);
-    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", false), PS_ERR_SHAPE);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", NULL), PS_ERR_SHAPE);
     assert_mentions("b.gguf: tensor rope_freqs.weight has 3 values, wanted ");
     f = small_file("llama");
     gguf_file_drop(&f, "llama.rope.dimension_count");
@@ -517,7 +517,7 @@ START_TEST(baichuan_2_is_converted_if_the_rows_of_its_head_have_length_1)
     gguf_model_add(&f, &a, "baichuan", NEIGHBOURS, 32);
     ps_ckpt_close(&a);
     gguf_file_write(&f, "b.gguf");
-    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", false), PS_ERR_UNSUPPORTED);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", NULL), PS_ERR_UNSUPPORTED);
     assert_mentions("b.gguf: rows of output.weight are not of length 1 (off by ");
     char *rows = gguf_file_data(&f, "output.weight");
     for (int row = 0; row < VOCABULARY; row++) {
@@ -535,7 +535,7 @@ START_TEST(values_and_keys_of_different_sizes_are_refused)
     gguf_file_int(&f, "llama.attention.value_length", PS_GGUF_U32, 4);
     gguf_file_write(&f, "b.gguf");
     gguf_file_release(&f);
-    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", false), PS_ERR_UNSUPPORTED);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "b.h5", NULL), PS_ERR_UNSUPPORTED);
     assert_mentions(" and values of 4 numbers a head are not computed here");
 }
 
@@ -567,7 +567,7 @@ START_TEST(tokens_come_from_the_keys_of_the_vocabulary)
     gguf_file_int(&f, "tokenizer.ggml.eos_token_id", PS_GGUF_U32, 1000000);
     gguf_file_write(&f, "b.gguf");
     gguf_file_release(&f);
-    ck_assert_int_eq(ps_convert_gguf("b.gguf", "c.h5", false), PS_ERR_FORMAT);
+    ck_assert_int_eq(ps_convert_gguf("b.gguf", "c.h5", NULL), PS_ERR_FORMAT);
     assert_mentions("b.gguf: key tokenizer.ggml.eos_token_id is 1000000, wanted -1..");
 }
 
