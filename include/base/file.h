@@ -91,6 +91,10 @@ ps_err ps_file_publish(const char *temporary, const char *path) PS_MUST_CHECK;
  * destination in the message. */
 ps_err ps_file_write_all(int fd, const void *bytes, size_t n, const char *what) PS_MUST_CHECK;
 
+/* Appends the program's directory for things that can be made again: pipestep in $XDG_CACHE_HOME, or
+ * in ~/.cache. False, and nothing, when there is neither. */
+bool ps_file_cache_directory(ps_text *out);
+
 /* Makes a directory and its parents. */
 ps_err ps_file_make_dirs(const char *path) PS_MUST_CHECK;
 

@@ -402,6 +402,19 @@ static ps_err make_dir(const char *path)
     return fail_errno(path, "make directory");
 }
 
+bool ps_file_cache_directory(ps_text *out)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (cache && cache[0] == '/') {
+        ps_text_appendf(out, "%s/pipestep", cache);
+    } else if (home && home[0] == '/') {
+        ps_text_appendf(out, "%s/.cache/pipestep", home);
+    } else {
+        return false;
+    }
+    return true;
+}
+
 ps_err ps_file_make_dirs(const char *path)
 {
     char *copy = ps_mem_copy_text(path);

@@ -124,14 +124,8 @@ static bool record_path(const ps_weights *w, ps_text *directory, ps_text *path)
              .end = (uint64_t)w->part.end_layer,
              .ends = w->part.ends};
     if (ps_file_identify(w->ckpt->path, &key.file) != PS_OK) return false;
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (cache && cache[0] == '/') {
-        ps_text_appendf(directory, "%s/pipestep/verified", cache);
-    } else if (home && home[0] == '/') {
-        ps_text_appendf(directory, "%s/.cache/pipestep/verified", home);
-    } else {
-        return false;
-    }
+    if (!ps_file_cache_directory(directory)) return false;
+    ps_text_append_str(directory, "/verified");
     char hash[PS_CKPT_HASH_BYTES];
     ps_ckpt_hash_text(ps_ckpt_hash(&key, sizeof key), hash);
     ps_text_appendf(path, "%s/%s", ps_text_str(directory), hash);

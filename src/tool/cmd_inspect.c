@@ -147,7 +147,7 @@ static ps_err work(void *arg, ps_job *job)
 {
     const state *s = arg;
     char *path;
-    PS_TRY(ps_job_model_path(job, &path));
+    PS_TRY(ps_job_model_file(job, &path));
     ps_err err = ps_ckpt_open(path, &job->ckpt);
     ps_mem_free(path);
     if (!err && s->verify_now) err = verify(job);

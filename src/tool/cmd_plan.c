@@ -19,7 +19,7 @@ static const ps_opt rows[] = {
 static ps_err make_plan(const state *s, ps_job *job, ps_plan *plan)
 {
     char *path;
-    PS_TRY(ps_job_model_path(job, &path));
+    PS_TRY(ps_job_model_file(job, &path));
     const ps_err opened = ps_ckpt_open(path, &job->ckpt);
     ps_mem_free(path);
     PS_TRY(opened);

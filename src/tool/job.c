@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "tool/import/cached.h"
 #include "tool/report.h"
 #include "tool/version.h"
 
@@ -125,12 +126,52 @@ ps_err ps_job_open_tokenizer(ps_job *job)
     return PS_OK;
 }
 
+ps_err ps_job_model_file(const ps_job *job, char **out)
+{
+    PS_TRY(ps_job_model_path(job, out));
+    if (!ps_cached_is_foreign(*out)) return PS_OK;
+    char *foreign = *out;
+    const bool progress = job->run.progress && !job->run.quiet;
+    const ps_err err = ps_cached_find(foreign, job->run.cache_directory, progress, out);
+    ps_mem_free(foreign);
+    return err;
+}
+
+/* Rank 0 finds the model file; a model of another format is converted first, and the others wait as
+ * long as that takes. It is then rank 0's file for all of them; else each has its own path. */
+static ps_err find_model(ps_job *job, char **out)
+{
+    ps_text found = {0};
+    ps_err err = ps_job_model_path(job, out);
+    if (!err && job->rank == 0) {
+        char *file;
+        ps_watch_suspend(job->watch, true);
+        err = ps_job_model_file(job, &file);
+        ps_watch_suspend(job->watch, false);
+        if (!err && strcmp(file, *out) != 0) ps_text_append_str(&found, file);
+        ps_mem_free(file);
+    }
+    err = ps_comm_wait_agree(job->comm, err);
+    if (!err) err = ps_comm_broadcast(job->comm, &found);
+    if (!err && found.len > 0) {
+        err = ps_comm_check_same(job->comm, "model", *out);
+        ps_mem_free(*out);
+        *out = ps_mem_copy_text(ps_text_str(&found));
+    }
+    ps_text_release(&found);
+    return err;
+}
+
 /* Rank 0 opens the model and tells the others what is in it. */
 static ps_err load_index(ps_job *job)
 {
     char *path;
-    ps_err err = ps_job_model_path(job, &path);
-    if (!err && job->rank == 0) err = ps_ckpt_open(path, &job->ckpt);
+    ps_err err = find_model(job, &path);
+    if (err) {
+        ps_mem_free(path);
+        return err;
+    }
+    if (job->rank == 0) err = ps_ckpt_open(path, &job->ckpt);
     if (!err && job->rank == 0) err = ps_job_open_tokenizer(job);
     err = ps_comm_agree(job->comm, err);
     ps_text index = {0};

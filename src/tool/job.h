@@ -67,6 +67,9 @@ ps_err ps_job_open_tokenizer(ps_job *job) PS_MUST_CHECK;
 /* Path of the model: the first positional, or the model that ships. Owned by the caller. */
 ps_err ps_job_model_path(const ps_job *job, char **out) PS_MUST_CHECK;
 
+/* The same, or the model file made of it, once, where it is a model of another format. For rank 0. */
+ps_err ps_job_model_file(const ps_job *job, char **out) PS_MUST_CHECK;
+
 /* Limits for these needs under these options. */
 ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_needs *needs,
                      int n_ranks, ps_limits *out) PS_MUST_CHECK;

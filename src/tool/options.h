@@ -29,6 +29,7 @@ typedef struct ps_run_options {
     bool bind;
     double stall_timeout_s, start_timeout_s;
     const char *report;
+    const char *cache_directory; // NULL: the user's
     bool quiet, verbose, progress;
 } ps_run_options;
 
