@@ -37,6 +37,7 @@ static const ps_size_keys gpt2_keys = {
     .layers = {"n_layer", "num_hidden_layers"},
     .heads = {"n_head", "num_attention_heads"},
     .context = {"n_positions", "n_ctx"},
+    .ffn_optional = true,
 };
 
 #define GPT2 "transformer.h.%d."
@@ -201,6 +202,7 @@ static ps_err read_bloom(ps_config *c, ps_import *m)
         .layers = {"n_layer", "num_hidden_layers"},
         .heads = {"n_head", "num_attention_heads"},
         .context = {"seq_length"},
+        .ffn_optional = true,
     };
     ps_spec *s = &m->spec;
     PS_TRY(ps_read_sizes(c, s, &keys));
@@ -261,6 +263,7 @@ static ps_err read_falcon(ps_config *c, ps_import *m)
         .layers = {"num_hidden_layers", "n_layer"},
         .heads = {"num_attention_heads", "n_head"},
         .context = {"max_position_embeddings"},
+        .ffn_optional = true,
     };
     ps_spec *s = &m->spec;
     bool alibi = false, bias = false;
@@ -399,7 +402,8 @@ static ps_err read_mpt(ps_config *c, ps_import *m)
     static const ps_size_keys keys = {.width = {"d_model"},
                                       .layers = {"n_layers"},
                                       .heads = {"n_heads"},
-                                      .context = {"max_seq_len"}};
+                                      .context = {"max_seq_len"},
+                                      .ffn_optional = true};
     ps_spec *s = &m->spec;
     int ratio = 4;
     double fraction = 1.0;
