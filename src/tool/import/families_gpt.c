@@ -345,6 +345,20 @@ static ps_err check_mpt_attention(const ps_config *c, const json_t *attention)
     return PS_OK;
 }
 
+/* How many key heads its kind of attention has; kv_n_heads says it more exactly. */
+static ps_err read_mpt_heads(const ps_config *c, const json_t *attention, ps_spec *s)
+{
+    const char *type = "multihead_attention";
+    PS_TRY(ps_json_opt_text(attention, "attn_type", c->path, &type));
+    if (strcmp(type, "multiquery_attention") == 0) {
+        s->n_kv_heads = 1;
+    } else if (strcmp(type, "multihead_attention") != 0 &&
+               strcmp(type, "grouped_query_attention") != 0) {
+        return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: attn_type %s is not computed here", c->path, type);
+    }
+    return ps_json_opt_int(attention, "kv_n_heads", 1, s->n_heads, c->path, &s->n_kv_heads);
+}
+
 static ps_err read_mpt_attention(ps_config *c, ps_spec *s)
 {
     const json_t *o = ps_config_take(c, "attn_config");
@@ -359,7 +373,7 @@ static ps_err read_mpt_attention(ps_config *c, ps_spec *s)
     PS_TRY(ps_json_opt_real(o, "alibi_bias_max", c->path, &max_exponent));
     PS_TRY(ps_json_opt_real(o, "clip_qkv", c->path, &s->qkv_clip));
     PS_TRY(ps_json_opt_real(o, "softmax_scale", c->path, &s->attention_scale));
-    PS_TRY(ps_json_opt_int(o, "kv_n_heads", 1, s->n_heads, c->path, &s->n_kv_heads));
+    PS_TRY(read_mpt_heads(c, o, s));
     if (!alibi || qk_norm || prefix || sequence_id)
         return PS_FAIL(PS_ERR_UNSUPPORTED,
                        "%s: attn_config must have alibi, and neither qk_ln, "

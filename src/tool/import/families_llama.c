@@ -199,6 +199,8 @@ static ps_err read_gpt_oss(ps_config *c, ps_import *m)
     s->sinks = s->router_bias = s->expert_bias = true;
     PS_TRY(ps_read_window(c, 128, &window));
     PS_TRY(ps_read_rope(c, s, s->head_dim, 150000.0));
+    if (!json_object_get(c->root, "rope_parameters") && !json_object_get(c->root, "rope_scaling"))
+        return PS_FAIL(PS_ERR_FORMAT, "%s: key rope_parameters is missing", c->path);
     const json_t *rope = ps_config_take(c, "rope_parameters");
     if (!rope) rope = ps_config_take(c, "rope_scaling");
     if (!json_object_get(rope, "truncate")) s->ropes[0].truncate = false;

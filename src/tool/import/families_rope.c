@@ -87,7 +87,7 @@ static ps_err read_dynamic(ps_config *c, const json_t *o, ps_rope *rope)
     return ps_json_get_real(o, "factor", c->path, &rope->factor);
 }
 
-/* 0.1 m ps_real_log(s) + 1 */
+/* 0.1 m log(s) + 1 */
 static double yarn_magnitude(double factor, double m)
 {
     return factor > 1.0 ? 0.1 * m * ps_real_log(factor) + 1.0 : 1.0;

@@ -25,7 +25,8 @@ START_TEST(old_and_new_spellings_of_rope_are_the_same)
         {OF("llama", ", 'rope_scaling': {'type': 'linear', 'factor': 4}"),
          OF("llama", ", 'rope_scaling': {'type': 'linear', 'factor': 4}, "
                      "'rope_parameters': {'type': 'linear', 'factor': 4}")},
-        {OF("llama", ""), OF("llama", ", 'rope_scaling': {'rope_type': 'default', 'factor': null}")},
+        {OF("llama", ""),
+         OF("llama", ", 'rope_scaling': {'rope_type': 'default', 'factor': null}")},
         {OF("stablelm", ", 'partial_rotary_factor': 0.5"), OF("stablelm", ", 'rope_pct': 0.5")},
         {OF("gpt_neox", ", 'rotary_pct': 0.5, 'rotary_emb_base': 5000"),
          OF("gpt_neox", ", 'rope_parameters': {'partial_rotary_factor': 0.5, 'rope_theta': 5000}")},
@@ -154,9 +155,9 @@ START_TEST(layers_with_a_window_may_have_a_rope_of_their_own)
                                    "'sliding_attention': {'rope_theta': 5000}}"),
                  "linear 80000 6, default 5000 12", "1010");
     // One type alone: the other has the plain rope of the family.
-    assert_ropes(OF("gemma3_text",
-                    ", 'rope_parameters': {'sliding_attention': {'rope_theta': 5000}}"),
-                 "default 1e+06 12, default 5000 12", "1111");
+    assert_ropes(
+        OF("gemma3_text", ", 'rope_parameters': {'sliding_attention': {'rope_theta': 5000}}"),
+        "default 1e+06 12, default 5000 12", "1111");
     // Older files: scaling is for the full layers alone.
     assert_ropes(OF("gemma3_text", ", 'sliding_window_pattern': 2, 'rope_local_base_freq': 3000, "
                                    "'rope_theta': 90000, "
