@@ -13,8 +13,6 @@
 #ifndef PS_MATH_ACTIVATION_H
 #define PS_MATH_ACTIVATION_H
 
-#include <stdbool.h>
-
 typedef enum ps_activation_kind {
     PS_ACTIVATION_SILU,
     PS_ACTIVATION_GELU,
@@ -32,8 +30,5 @@ typedef struct ps_activation {
 } ps_activation;
 
 const char *ps_activation_name(ps_activation_kind kind);
-
-/* False when no activation has this name. */
-bool ps_activation_from_name(const char *name, ps_activation_kind *out);
 
 #endif

@@ -1,7 +1,5 @@
 #include "math/activation.h"
 
-#include <string.h>
-
 static const char *const names[] = {
     [PS_ACTIVATION_SILU] = "silu",
     [PS_ACTIVATION_GELU] = "gelu",
@@ -17,14 +15,4 @@ _Static_assert(sizeof names / sizeof names[0] == PS_ACTIVATION_KIND_COUNT, "a na
 const char *ps_activation_name(ps_activation_kind kind)
 {
     return names[kind];
-}
-
-bool ps_activation_from_name(const char *name, ps_activation_kind *out)
-{
-    for (int k = 0; k < PS_ACTIVATION_KIND_COUNT; k++) {
-        if (strcmp(names[k], name) != 0) continue;
-        *out = (ps_activation_kind)k;
-        return true;
-    }
-    return false;
 }

@@ -178,6 +178,8 @@ static ps_err check_block(const ps_spec *spec, const char *where)
             return PS_FAIL(PS_ERR_FORMAT, "%s: activation swiglu_oss is gated, gated is false",
                            where);
     }
+    if (spec->norm_bias && spec->norm != PS_NORM_LAYER)
+        return PS_FAIL(PS_ERR_FORMAT, "%s: norm_bias is true, but rms norms have none", where);
     if ((spec->parallel && !spec->pre_norm) || (spec->shared_norm && !spec->parallel))
         return PS_FAIL(PS_ERR_FORMAT, "%s: parallel needs pre_norm, shared_norm needs parallel",
                        where);

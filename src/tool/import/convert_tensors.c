@@ -26,7 +26,8 @@ typedef struct work {
 typedef struct slab {
     ps_source_tensor *tensor;
     const unsigned char *data;
-    size_t n_rows; // of the source
+    size_t first_value; // of the tensor
+    size_t n_rows;      // of the source
 } slab;
 
 /* ---- finding ---- */
@@ -105,15 +106,17 @@ static ps_err find_slab(const work *w, const ps_tensor_need *need, int item, sla
     if (err) return err;
     t->used = true;
     out->tensor = t;
-    out->data = t->data + (count > 1 ? (size_t)item * (t->bytes / count) : 0);
+    const size_t skipped = count > 1 ? (size_t)item : 0; // slabs before this one
+    out->data = t->data + skipped * (t->bytes / count);
+    out->first_value = skipped * (ps_source_values(t) / count);
     return PS_OK;
 }
 
-static ps_err check_finite(const ps_source_tensor *t, ps_dtype dtype, const void *values, size_t n)
+/* `at` is a value of the slab. */
+static ps_err fail_not_finite(const slab *s, size_t at)
 {
-    const size_t at = ps_dtype_first_not_finite(dtype, values, n);
-    if (at == n) return PS_OK;
-    return PS_FAIL(PS_ERR_NUMERIC, "%s: tensor %s holds NaN or infinity", t->file, t->name);
+    return PS_FAIL(PS_ERR_NUMERIC, "%s: tensor %s holds NaN or infinity at value %zu",
+                   s->tensor->file, s->tensor->name, s->first_value + at);
 }
 
 /* ---- matrices ---- */
@@ -146,6 +149,15 @@ static void copy_columns(const work *w, const slab *s, const size_t *rows, int n
                    s->data + i * stride + rows[r] * value_bytes, value_bytes);
         }
     }
+}
+
+/* The k values of a row of the source, as they are or as they are written, are numbers. */
+static ps_err check_row(const slab *s, bool columns, size_t row, ps_dtype dtype, const void *values,
+                        size_t k)
+{
+    const size_t at = ps_dtype_first_not_finite(dtype, values, k);
+    if (at == k) return PS_OK;
+    return fail_not_finite(s, columns ? at * s->n_rows + row : row * k + at);
 }
 
 /* Scales f32 rows to length 1, as heads of that kind do each time they are used. */
@@ -223,14 +235,16 @@ static ps_err fetch_rows(work *w, const slab *s, const ps_tensor_need *need, con
     for (int i = 0; i < n; i++) {
         rows[i] = (size_t)ps_import_row(w->c->import, need, first + i);
     }
-    if (w->c->import->from[need->role].columns) {
+    const bool columns = w->c->import->from[need->role].columns;
+    if (columns) {
         copy_columns(w, s, rows, n, k, r->from_bytes / k);
     } else {
         copy_rows(w, s, rows, n, r->from_bytes);
     }
     *out = w->rows;
     for (int i = 0; i < n; i++) {
-        PS_TRY(check_finite(s->tensor, r->from, w->rows + (size_t)i * r->from_bytes, k));
+        const char *row = w->rows + (size_t)i * r->from_bytes;
+        PS_TRY(check_row(s, columns, rows[i], r->from, row, k));
     }
     if (!r->wide) return PS_OK;
     const size_t part = ps_mem_round_up(PS_PANEL_LANES * k * sizeof(float), 64);
@@ -246,7 +260,7 @@ static ps_err fetch_rows(work *w, const slab *s, const ps_tensor_need *need, con
     for (int i = 0; i < n; i++) {
         char *row = written + (size_t)i * r->to_bytes;
         ps_dtype_narrow(r->to, wide + (size_t)i * k, k, row);
-        PS_TRY(check_finite(s->tensor, r->to, row, k));
+        PS_TRY(check_row(s, columns, rows[i], r->to, row, k));
         note_error(w, r, wide + (size_t)i * k, row, k, again);
     }
     *out = written;
@@ -317,7 +331,8 @@ static ps_err read_vector(work *w, const ps_tensor_need *need, const slab *s, fl
     w->rows = ps_mem_grow(w->rows, &w->rows_bytes, bytes, 1);
     memcpy(w->rows, s->data, bytes); // copied first: the source aligns nothing
     ps_dtype_widen(t->dtype, w->rows, s->n_rows, wide);
-    PS_TRY(check_finite(t, PS_F32, wide, s->n_rows));
+    const size_t at = ps_dtype_first_not_finite(PS_F32, wide, s->n_rows);
+    if (at < s->n_rows) return fail_not_finite(s, at);
     const float more = import->norm_plus_one && is_norm_weight(need->role) ? 1.0f : 0.0f;
     for (int n = 0; n < need->n; n++) {
         out[n] = wide[ps_import_row(import, need, n)] + more;

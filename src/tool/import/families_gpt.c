@@ -37,6 +37,7 @@ static const ps_size_keys gpt2_keys = {
     .layers = {"n_layer", "num_hidden_layers"},
     .heads = {"n_head", "num_attention_heads"},
     .context = {"n_positions", "n_ctx"},
+    .ffn_optional = true,
 };
 
 #define GPT2 "transformer.h.%d."
@@ -201,6 +202,7 @@ static ps_err read_bloom(ps_config *c, ps_import *m)
         .layers = {"n_layer", "num_hidden_layers"},
         .heads = {"n_head", "num_attention_heads"},
         .context = {"seq_length"},
+        .ffn_optional = true,
     };
     ps_spec *s = &m->spec;
     PS_TRY(ps_read_sizes(c, s, &keys));
@@ -261,6 +263,7 @@ static ps_err read_falcon(ps_config *c, ps_import *m)
         .layers = {"num_hidden_layers", "n_layer"},
         .heads = {"num_attention_heads", "n_head"},
         .context = {"max_position_embeddings"},
+        .ffn_optional = true,
     };
     ps_spec *s = &m->spec;
     bool alibi = false, bias = false;
@@ -342,6 +345,20 @@ static ps_err check_mpt_attention(const ps_config *c, const json_t *attention)
     return PS_OK;
 }
 
+/* How many key heads its kind of attention has; kv_n_heads says it more exactly. */
+static ps_err read_mpt_heads(const ps_config *c, const json_t *attention, ps_spec *s)
+{
+    const char *type = "multihead_attention";
+    PS_TRY(ps_json_opt_text(attention, "attn_type", c->path, &type));
+    if (strcmp(type, "multiquery_attention") == 0) {
+        s->n_kv_heads = 1;
+    } else if (strcmp(type, "multihead_attention") != 0 &&
+               strcmp(type, "grouped_query_attention") != 0) {
+        return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: attn_type %s is not computed here", c->path, type);
+    }
+    return ps_json_opt_int(attention, "kv_n_heads", 1, s->n_heads, c->path, &s->n_kv_heads);
+}
+
 static ps_err read_mpt_attention(ps_config *c, ps_spec *s)
 {
     const json_t *o = ps_config_take(c, "attn_config");
@@ -356,7 +373,7 @@ static ps_err read_mpt_attention(ps_config *c, ps_spec *s)
     PS_TRY(ps_json_opt_real(o, "alibi_bias_max", c->path, &max_exponent));
     PS_TRY(ps_json_opt_real(o, "clip_qkv", c->path, &s->qkv_clip));
     PS_TRY(ps_json_opt_real(o, "softmax_scale", c->path, &s->attention_scale));
-    PS_TRY(ps_json_opt_int(o, "kv_n_heads", 1, s->n_heads, c->path, &s->n_kv_heads));
+    PS_TRY(read_mpt_heads(c, o, s));
     if (!alibi || qk_norm || prefix || sequence_id)
         return PS_FAIL(PS_ERR_UNSUPPORTED,
                        "%s: attn_config must have alibi, and neither qk_ln, "
@@ -399,7 +416,8 @@ static ps_err read_mpt(ps_config *c, ps_import *m)
     static const ps_size_keys keys = {.width = {"d_model"},
                                       .layers = {"n_layers"},
                                       .heads = {"n_heads"},
-                                      .context = {"max_seq_len"}};
+                                      .context = {"max_seq_len"},
+                                      .ffn_optional = true};
     ps_spec *s = &m->spec;
     int ratio = 4;
     double fraction = 1.0;

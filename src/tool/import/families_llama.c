@@ -47,18 +47,19 @@ static void rename_tensor(ps_import *m, ps_role role, const char *name)
     m->from[role] = (ps_tensor_from){.name = name};
 }
 
-/* Sizes, RMS norms, gated silu: what most of these families share. */
-static ps_err read_common(ps_config *c, ps_spec *s)
+/* Sizes, RMS norms, gated silu: what most of these families share. What a file leaves out has the
+ * value that the family was published with: `eps`, the base of the rotation, windows, ties. */
+static ps_err read_common(ps_config *c, ps_spec *s, double eps)
 {
     PS_TRY(ps_read_sizes(c, s, &ps_size_keys_llama));
-    PS_TRY(ps_read_norm(c, s, PS_NORM_RMS, "rms_norm_eps", 1e-6));
+    PS_TRY(ps_read_norm(c, s, PS_NORM_RMS, "rms_norm_eps", eps));
     return ps_read_activation(c, s, "hidden_act", "silu");
 }
 
 /* RoPE over the whole head, and windows of all layers alike unless layer_types says otherwise. */
-static ps_err read_positions(ps_config *c, ps_spec *s, int window)
+static ps_err read_positions(ps_config *c, ps_spec *s, double theta, int window)
 {
-    PS_TRY(ps_read_rope(c, s, s->head_dim, 10000.0));
+    PS_TRY(ps_read_rope(c, s, s->head_dim, theta));
     PS_TRY(ps_read_windows(c, s, window, ps_slides_from, 0));
     ps_give_ropes(s);
     return PS_OK;
@@ -66,18 +67,18 @@ static ps_err read_positions(ps_config *c, ps_spec *s, int window)
 
 static ps_err read_llama(ps_config *c, ps_import *m)
 {
-    PS_TRY(read_common(c, &m->spec));
+    PS_TRY(read_common(c, &m->spec, 1e-6));
     PS_TRY(ps_read_attention_bias(c, &m->spec, false));
     PS_TRY(ps_config_bool(c, "mlp_bias", &m->spec.mlp_bias));
-    return read_positions(c, &m->spec, 0);
+    return read_positions(c, &m->spec, 1e4, 0);
 }
 
 static ps_err read_mistral(ps_config *c, ps_import *m)
 {
     int window;
-    PS_TRY(read_common(c, &m->spec));
+    PS_TRY(read_common(c, &m->spec, 1e-6));
     PS_TRY(ps_read_window(c, 4096, &window));
-    return read_positions(c, &m->spec, window);
+    return read_positions(c, &m->spec, 1e4, window);
 }
 
 /* Qwen's windows: layers from max_window_layers on, if use_sliding_window. */
@@ -88,7 +89,7 @@ static ps_err read_qwen_windows(ps_config *c, ps_spec *s)
     PS_TRY(ps_config_bool(c, "use_sliding_window", &use_window));
     PS_TRY(ps_read_window(c, 4096, &window));
     PS_TRY(ps_config_int(c, "max_window_layers", 0, INT32_MAX, &max_window_layers));
-    PS_TRY(ps_read_rope(c, s, s->head_dim, 10000.0));
+    PS_TRY(ps_read_rope(c, s, s->head_dim, 1e4));
     PS_TRY(ps_read_windows(c, s, use_window ? window : 0, ps_slides_from, max_window_layers));
     ps_give_ropes(s);
     return PS_OK;
@@ -96,14 +97,14 @@ static ps_err read_qwen_windows(ps_config *c, ps_spec *s)
 
 static ps_err read_qwen2(ps_config *c, ps_import *m)
 {
-    PS_TRY(read_common(c, &m->spec));
+    PS_TRY(read_common(c, &m->spec, 1e-6));
     m->spec.qkv_bias = true;
     return read_qwen_windows(c, &m->spec);
 }
 
 static ps_err read_qwen3(ps_config *c, ps_import *m)
 {
-    PS_TRY(read_common(c, &m->spec));
+    PS_TRY(read_common(c, &m->spec, 1e-6));
     m->spec.qk_norm = PS_QK_NORM_HEAD;
     PS_TRY(ps_read_attention_bias(c, &m->spec, false));
     return read_qwen_windows(c, &m->spec);
@@ -128,14 +129,14 @@ static ps_err read_experts(ps_config *c, ps_spec *s, const char *width_key, int 
 static ps_err read_mixtral(ps_config *c, ps_import *m)
 {
     int window;
-    PS_TRY(read_common(c, &m->spec));
+    PS_TRY(read_common(c, &m->spec, 1e-5));
     PS_TRY(read_experts(c, &m->spec, "intermediate_size", 8, 2));
     PS_TRY(ps_read_window(c, 0, &window));
     rename_tensor(m, PS_ROLE_ROUTER, LAYER "block_sparse_moe.gate.weight");
     rename_tensor(m, PS_ROLE_EXPERT_GATE, LAYER "block_sparse_moe.experts.%e.w1.weight");
     rename_tensor(m, PS_ROLE_EXPERT_UP, LAYER "block_sparse_moe.experts.%e.w3.weight");
     rename_tensor(m, PS_ROLE_EXPERT_DOWN, LAYER "block_sparse_moe.experts.%e.w2.weight");
-    return read_positions(c, &m->spec, window);
+    return read_positions(c, &m->spec, 1e6, window);
 }
 
 /* Layers without experts: mlp_only_layers, and those between every decoder_sparse_step. */
@@ -147,6 +148,8 @@ static ps_err read_dense_layers(ps_config *c, ps_spec *s)
         s->layers[l].mixture = (l + 1) % step == 0;
     }
     const json_t *dense = ps_config_take(c, "mlp_only_layers");
+    if (dense && !json_is_array(dense))
+        return PS_FAIL(PS_ERR_FORMAT, "%s: mlp_only_layers is not a list", c->path);
     for (size_t i = 0; i < json_array_size(dense); i++) {
         const json_t *layer = json_array_get(dense, i);
         const json_int_t l = json_is_integer(layer) ? json_integer_value(layer) : -1;
@@ -168,6 +171,17 @@ static ps_err read_qwen3_moe(ps_config *c, ps_import *m)
     return read_dense_layers(c, &m->spec);
 }
 
+/* What published files say a second time under another name. */
+static ps_err check_gpt_oss_doubles(ps_config *c, const ps_spec *s)
+{
+    int used = s->n_experts_used, initial = 0;
+    PS_TRY(ps_config_int(c, "experts_per_token", 1, s->n_experts, &used));
+    if (used != s->n_experts_used)
+        return PS_FAIL(PS_ERR_FORMAT, "%s: experts_per_token is %d, but num_experts_per_tok is %d",
+                       c->path, used, s->n_experts_used);
+    return ps_config_int(c, "initial_context_length", 1, INT32_MAX, &initial); // the rope has it
+}
+
 /* Sinks, alternating windows, YaRN that is not rounded unless the file says so. */
 static ps_err read_gpt_oss(ps_config *c, ps_import *m)
 {
@@ -175,15 +189,18 @@ static ps_err read_gpt_oss(ps_config *c, ps_import *m)
     int window;
     s->swiglu_alpha = 1.702;
     s->swiglu_limit = 7.0;
-    PS_TRY(read_common(c, s));
+    PS_TRY(read_common(c, s, 1e-5));
     PS_TRY(ps_read_attention_bias(c, s, true));
     PS_TRY(read_experts(c, s, "intermediate_size", 128, 4));
+    PS_TRY(check_gpt_oss_doubles(c, s));
     PS_TRY(ps_config_real(c, "swiglu_alpha", &s->swiglu_alpha));
     PS_TRY(ps_config_real(c, "swiglu_limit", &s->swiglu_limit));
     s->activation = PS_ACTIVATION_SWIGLU_OSS;
     s->sinks = s->router_bias = s->expert_bias = true;
     PS_TRY(ps_read_window(c, 128, &window));
     PS_TRY(ps_read_rope(c, s, s->head_dim, 150000.0));
+    if (!json_object_get(c->root, "rope_parameters") && !json_object_get(c->root, "rope_scaling"))
+        return PS_FAIL(PS_ERR_FORMAT, "%s: key rope_parameters is missing", c->path);
     const json_t *rope = ps_config_take(c, "rope_parameters");
     if (!rope) rope = ps_config_take(c, "rope_scaling");
     if (!json_object_get(rope, "truncate")) s->ropes[0].truncate = false;
@@ -209,7 +226,7 @@ static ps_err read_gpt_oss(ps_config *c, ps_import *m)
 static ps_err read_gemma_common(ps_config *c, ps_import *m, const char *activation_key)
 {
     ps_spec *s = &m->spec;
-    PS_TRY(read_common(c, s));
+    PS_TRY(read_common(c, s, 1e-6));
     PS_TRY(ps_read_activation(c, s, activation_key, "gelu_pytorch_tanh"));
     PS_TRY(ps_want_flag(c, "use_bidirectional_attention", false));
     PS_TRY(ps_read_attention_bias(c, s, false));
@@ -226,7 +243,7 @@ static ps_err read_gemma(ps_config *c, ps_import *m)
     PS_TRY(ps_config_text(c, "hidden_activation", &stated));
     PS_TRY(read_gemma_common(c, m, stated ? "hidden_activation" : "hidden_act"));
     if (m->spec.activation == PS_ACTIVATION_GELU) m->spec.activation = PS_ACTIVATION_GELU_TANH;
-    return read_positions(c, &m->spec, 0);
+    return read_positions(c, &m->spec, 1e4, 0);
 }
 
 /* Norms before and after both branches, a scale of the scores of its own. */
@@ -294,37 +311,53 @@ static ps_err read_phi3(ps_config *c, ps_import *m)
     static const char qkv[] = LAYER "self_attn.qkv_proj.weight";
     static const char gate_up[] = LAYER "mlp.gate_up_proj.weight";
     int window;
-    PS_TRY(read_common(c, &m->spec));
+    PS_TRY(read_common(c, &m->spec, 1e-5));
     PS_TRY(ps_want_flag(c, "attention_bias", false));
     PS_TRY(ps_read_window(c, 0, &window));
     m->from[PS_ROLE_Q] = m->from[PS_ROLE_K] = m->from[PS_ROLE_V] =
         (ps_tensor_from){qkv, PS_ROWS_QKV, false};
     m->from[PS_ROLE_GATE] = m->from[PS_ROLE_UP] = (ps_tensor_from){gate_up, PS_ROWS_GATE_UP, false};
     (void)ps_config_take(c, "original_max_position_embeddings"); // longrope asks for it
-    return read_positions(c, &m->spec, window);
+    return read_positions(c, &m->spec, 1e4, window);
 }
 
 /* Layers without RoPE: no_rope_layers (1 is one with it), or every no_rope_layer_interval-th. */
-static ps_err read_smollm3(ps_config *c, ps_import *m)
+static ps_err read_rotated_layers(ps_config *c, ps_spec *s)
 {
-    ps_spec *s = &m->spec;
-    int interval = 4, window;
-    bool use_window = false;
-    PS_TRY(read_llama(c, m));
+    int interval = 4;
     PS_TRY(ps_config_int(c, "no_rope_layer_interval", 1, INT32_MAX, &interval));
-    PS_TRY(ps_config_bool(c, "use_sliding_window", &use_window));
-    PS_TRY(ps_read_window(c, 0, &window));
     const json_t *list = ps_config_take(c, "no_rope_layers");
     if (list && (!json_is_array(list) || json_array_size(list) != (size_t)s->n_layers))
         return PS_FAIL(PS_ERR_FORMAT, "%s: no_rope_layers does not name %d layers", c->path,
                        s->n_layers);
-    if (use_window) PS_TRY(ps_read_windows(c, s, window, ps_slides_never, 0));
     for (int l = 0; l < s->n_layers; l++) {
+        const json_t *flag = list ? json_array_get(list, (size_t)l) : NULL;
+        if (flag && !json_is_boolean(flag) && !json_is_integer(flag))
+            return PS_FAIL(PS_ERR_FORMAT, "%s: no_rope_layers[%d] is neither 0 nor 1", c->path, l);
         bool rotated = (l + 1) % interval != 0;
-        if (list) rotated = json_integer_value(json_array_get(list, (size_t)l)) != 0;
+        if (flag) rotated = json_is_true(flag) || json_integer_value(flag) != 0;
         s->layers[l].rope = rotated ? 0 : -1;
-        if (use_window && !rotated && !json_object_get(c->root, "layer_types"))
-            s->layers[l].window = window;
+    }
+    return PS_OK;
+}
+
+/* Windows, if use_sliding_window: of the layers without RoPE, unless layer_types says otherwise. */
+static ps_err read_smollm3(ps_config *c, ps_import *m)
+{
+    ps_spec *s = &m->spec;
+    int window;
+    bool use_window = false;
+    PS_TRY(read_common(c, s, 1e-6));
+    PS_TRY(ps_read_attention_bias(c, s, false));
+    PS_TRY(ps_config_bool(c, "mlp_bias", &s->mlp_bias));
+    PS_TRY(ps_read_rope(c, s, s->head_dim, 2e6));
+    PS_TRY(read_rotated_layers(c, s));
+    PS_TRY(ps_config_bool(c, "use_sliding_window", &use_window));
+    PS_TRY(ps_read_window(c, 0, &window));
+    if (!use_window) window = 0;
+    PS_TRY(ps_read_windows(c, s, window, ps_slides_never, 0));
+    for (int l = 0; l < s->n_layers && !ps_config_take(c, "layer_types"); l++) {
+        if (s->layers[l].rope < 0) s->layers[l].window = window;
     }
     return PS_OK;
 }
@@ -333,7 +366,7 @@ static ps_err read_smollm3(ps_config *c, ps_import *m)
 static ps_err read_olmo2_block(ps_config *c, ps_import *m)
 {
     ps_spec *s = &m->spec;
-    PS_TRY(read_common(c, s));
+    PS_TRY(read_common(c, s, 1e-5));
     PS_TRY(ps_read_attention_bias(c, s, false));
     s->pre_norm = false;
     s->post_norm = true;
@@ -346,7 +379,7 @@ static ps_err read_olmo2_block(ps_config *c, ps_import *m)
 static ps_err read_olmo2(ps_config *c, ps_import *m)
 {
     PS_TRY(read_olmo2_block(c, m));
-    return read_positions(c, &m->spec, 0);
+    return read_positions(c, &m->spec, 1e4, 0);
 }
 
 static ps_err read_olmo3(ps_config *c, ps_import *m)
@@ -388,7 +421,23 @@ static ps_err read_cohere(ps_config *c, ps_import *m)
     PS_TRY(read_cohere_block(c, m));
     PS_TRY(ps_config_bool(c, "use_qk_norm", &qk_norm));
     if (qk_norm) m->spec.qk_norm = PS_QK_NORM_HEADS;
-    return read_positions(c, &m->spec, 0);
+    return read_positions(c, &m->spec, 1e4, 0);
+}
+
+/* Keys of the first release, which say what the block is anyway. */
+static ps_err check_cohere2_block(ps_config *c)
+{
+    const char *order = "local_attn_first", *positions = "rope_gptj";
+    PS_TRY(ps_config_text(c, "order_of_interleaved_layers", &order));
+    PS_TRY(ps_config_text(c, "position_embedding_type", &positions));
+    if (strcmp(order, "local_attn_first") != 0 || strcmp(positions, "rope_gptj") != 0)
+        return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: %s with %s is not computed here", c->path, order,
+                       positions);
+    (void)ps_config_take(c, "use_parallel_embedding"); // of runs over several devices
+    PS_TRY(ps_want_flag(c, "use_embedding_sharing", true));
+    PS_TRY(ps_want_flag(c, "use_gated_activation", true));
+    PS_TRY(ps_want_flag(c, "use_qk_norm", false));
+    return ps_want_flag(c, "use_parallel_block", true);
 }
 
 /* Windowed layers rotate, full ones do not. */
@@ -397,10 +446,12 @@ static ps_err read_cohere2(ps_config *c, ps_import *m)
     ps_spec *s = &m->spec;
     int window, pattern = 4;
     PS_TRY(read_cohere_block(c, m));
+    PS_TRY(check_cohere2_block(c));
     PS_TRY(ps_read_window(c, 4096, &window));
+    PS_TRY(ps_config_int(c, "layer_switch", 1, INT32_MAX, &pattern));
     PS_TRY(ps_config_int(c, "_sliding_window_pattern", 1, INT32_MAX, &pattern));
     PS_TRY(ps_config_int(c, "sliding_window_pattern", 1, INT32_MAX, &pattern));
-    PS_TRY(ps_read_rope(c, s, s->head_dim, 10000.0));
+    PS_TRY(ps_read_rope(c, s, s->head_dim, 1e4));
     PS_TRY(ps_read_windows(c, s, window, ps_slides_but_every, pattern));
     for (int l = 0; l < s->n_layers; l++) {
         s->layers[l].rope = s->layers[l].window > 0 ? 0 : -1;
@@ -468,7 +519,7 @@ static ps_err read_starcoder2(ps_config *c, ps_import *m)
     rename_tensor(m, PS_ROLE_UP_BIAS, LAYER "mlp.c_fc.bias");
     rename_tensor(m, PS_ROLE_DOWN, LAYER "mlp.c_proj.weight");
     rename_tensor(m, PS_ROLE_DOWN_BIAS, LAYER "mlp.c_proj.bias");
-    return read_positions(c, s, window);
+    return read_positions(c, s, 1e4, window);
 }
 
 /* 7B has RoPE and says max_position_embeddings; 13B has ALiBi and says model_max_length. The second
@@ -479,13 +530,13 @@ static ps_err read_baichuan(ps_config *c, ps_import *m)
     static const char pack[] = LAYER "self_attn.W_pack.weight";
     const bool rotary = json_is_integer(json_object_get(c->root, "max_position_embeddings"));
     int longest = 0;
-    PS_TRY(read_common(c, s));
+    PS_TRY(read_common(c, s, 1e-6));
     PS_TRY(ps_config_int(c, "model_max_length", 1, INT32_MAX, &longest));
     if (s->context == 0) s->context = longest;
     m->unit_head_rows = ps_config_take(c, "z_loss_weight") != NULL || s->vocab_size == 125696;
     m->from[PS_ROLE_Q] = m->from[PS_ROLE_K] = m->from[PS_ROLE_V] =
         (ps_tensor_from){pack, PS_ROWS_QKV, false};
-    PS_TRY(read_positions(c, s, 0));
+    PS_TRY(read_positions(c, s, 1e4, 0));
     if (!rotary) ps_give_alibi(s, 8.0, 1.0);
     return PS_OK;
 }

@@ -15,15 +15,15 @@ typedef struct ps_family {
 extern const ps_family ps_families_llama[], ps_families_gpt[]; // ended by model_type NULL
 extern const ps_tensor_from ps_from_llama[PS_ROLE_COUNT];
 
-/* Keys of the sizes; several spellings of one are tried in order. NULL: the family has no such key. */
+/* Keys of the sizes, each in all its spellings. NULL: the family has no such key. */
 typedef struct ps_size_keys {
     const char *width[3], *ffn[3], *layers[3], *heads[3], *kv_heads[3], *head_dim, *context[3];
+    bool ffn_optional; // it is 4 d_model where the file has no key for it
 } ps_size_keys;
 
 extern const ps_size_keys ps_size_keys_llama;
 
-/* d_model, n_heads, ..., vocab_size, context, attention_scale 1/sqrt(head_dim), layers. Without a
- * key for the ffn's width it is 4 d_model. */
+/* d_model, n_heads, ..., vocab_size, context, attention_scale 1/sqrt(head_dim), layers. */
 ps_err ps_read_sizes(ps_config *c, ps_spec *s, const ps_size_keys *keys) PS_MUST_CHECK;
 
 /* The activation under a key; `fallback` is a Hugging Face name. */

@@ -15,41 +15,65 @@ const ps_size_keys ps_size_keys_llama = {
     .context = {"max_position_embeddings"},
 };
 
-/* The first of up to three spellings that the config has; the first of all when it has none. */
-static const char *spelling(const ps_config *c, const char *const keys[3])
+/* The value under any of up to three spellings. Files may have several of one key: they must agree.
+ * *found is the spelling that was there, or NULL. */
+static ps_err read_spelled(ps_config *c, const char *const keys[3], int min, int max, int *out,
+                           const char **found)
 {
+    *found = NULL;
     for (int i = 0; i < 3 && keys[i]; i++) {
-        const json_t *value = json_object_get(c->root, keys[i]);
-        if (value && !json_is_null(value)) return keys[i];
+        int value = 0;
+        if (!ps_config_take(c, keys[i])) continue;
+        PS_TRY(ps_config_int(c, keys[i], min, max, &value));
+        if (*found && value != *out)
+            return PS_FAIL(PS_ERR_FORMAT, "%s: %s is %d, but %s is %d", c->path, *found, *out,
+                           keys[i], value);
+        *found = keys[i];
+        *out = value;
     }
-    return keys[0];
+    return PS_OK;
 }
 
 static ps_err read_optional(ps_config *c, const char *const keys[3], int min, int max, int *out)
 {
-    return keys[0] ? ps_config_int(c, spelling(c, keys), min, max, out) : PS_OK;
+    const char *found;
+    return read_spelled(c, keys, min, max, out, &found);
 }
 
-ps_err ps_read_sizes(ps_config *c, ps_spec *s, const ps_size_keys *keys)
+static ps_err read_needed(ps_config *c, const char *const keys[3], int min, int max, int *out)
 {
-    int n_layers, context = 0;
-    PS_TRY(ps_config_need_int(c, spelling(c, keys->width), 1, PS_SPEC_WIDTH_MAX, &s->d_model));
-    PS_TRY(ps_config_need_int(c, spelling(c, keys->layers), 1, PS_SPEC_LAYERS_MAX, &n_layers));
-    PS_TRY(ps_config_need_int(c, spelling(c, keys->heads), 1, PS_SPEC_WIDTH_MAX, &s->n_heads));
-    PS_TRY(ps_config_need_int(c, "vocab_size", 1, PS_SPEC_VOCAB_MAX, &s->vocab_size));
-    s->d_ff = s->d_model <= PS_SPEC_WIDTH_MAX / 4 ? 4 * s->d_model : PS_SPEC_WIDTH_MAX;
-    PS_TRY(read_optional(c, keys->ffn, 1, PS_SPEC_WIDTH_MAX, &s->d_ff));
+    const char *found;
+    PS_TRY(read_spelled(c, keys, min, max, out, &found));
+    return found ? PS_OK : ps_config_need_int(c, keys[0], min, max, out); // says that it is missing
+}
+
+static ps_err read_heads(ps_config *c, ps_spec *s, const ps_size_keys *keys)
+{
+    PS_TRY(read_needed(c, keys->heads, 1, PS_SPEC_WIDTH_MAX, &s->n_heads));
     s->n_kv_heads = s->n_heads;
     PS_TRY(read_optional(c, keys->kv_heads, 1, s->n_heads, &s->n_kv_heads));
     s->head_dim = s->d_model / s->n_heads;
     if (keys->head_dim)
         PS_TRY(ps_config_int(c, keys->head_dim, 1, PS_SPEC_HEAD_DIM_MAX, &s->head_dim));
     if (s->head_dim < 1)
-        return PS_FAIL(PS_ERR_FORMAT, "%s: %s %d over %s %d leaves no head", c->path,
-                       spelling(c, keys->width), s->d_model, spelling(c, keys->heads), s->n_heads);
+        return PS_FAIL(PS_ERR_FORMAT, "%s: %d heads leave none of the width %d to each", c->path,
+                       s->n_heads, s->d_model);
+    s->attention_scale = 1.0 / sqrt((double)s->head_dim);
+    return PS_OK;
+}
+
+ps_err ps_read_sizes(ps_config *c, ps_spec *s, const ps_size_keys *keys)
+{
+    int n_layers, context = 0;
+    PS_TRY(read_needed(c, keys->width, 1, PS_SPEC_WIDTH_MAX, &s->d_model));
+    PS_TRY(read_needed(c, keys->layers, 1, PS_SPEC_LAYERS_MAX, &n_layers));
+    PS_TRY(read_heads(c, s, keys));
+    PS_TRY(ps_config_need_int(c, "vocab_size", 1, PS_SPEC_VOCAB_MAX, &s->vocab_size));
+    s->d_ff = s->d_model <= PS_SPEC_WIDTH_MAX / 4 ? 4 * s->d_model : PS_SPEC_WIDTH_MAX;
+    PS_TRY(keys->ffn_optional ? read_optional(c, keys->ffn, 1, PS_SPEC_WIDTH_MAX, &s->d_ff)
+                              : read_needed(c, keys->ffn, 1, PS_SPEC_WIDTH_MAX, &s->d_ff));
     PS_TRY(read_optional(c, keys->context, 0, INT32_MAX, &context));
     s->context = context;
-    s->attention_scale = 1.0 / sqrt((double)s->head_dim);
     ps_spec_take_layers(s, n_layers);
     return PS_OK;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "math/real.h"
 #include "tool/import/families_parts.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
@@ -89,7 +90,7 @@ static ps_err read_dynamic(ps_config *c, const json_t *o, ps_rope *rope)
 /* 0.1 m log(s) + 1 */
 static double yarn_magnitude(double factor, double m)
 {
-    return factor > 1.0 ? 0.1 * m * log(factor) + 1.0 : 1.0;
+    return factor > 1.0 ? 0.1 * m * ps_real_log(factor) + 1.0 : 1.0;
 }
 
 static ps_err read_yarn(ps_config *c, const json_t *o, ps_rope *rope)
@@ -152,7 +153,7 @@ static ps_err read_longrope(ps_config *c, const json_t *o, ps_rope *rope)
     double factor = rope->original_length > 0.0 ? longest / rope->original_length : 1.0;
     if (!known_original) PS_TRY(ps_json_opt_real(o, "factor", c->path, &factor));
     if (factor > 1.0 && rope->original_length > 1.0)
-        rope->magnitude = sqrt(1.0 + log(factor) / log(rope->original_length));
+        rope->magnitude = sqrt(1.0 + ps_real_log(factor) / ps_real_log(rope->original_length));
     return ps_json_opt_real(o, "attention_factor", c->path, &rope->magnitude);
 }
 

@@ -39,7 +39,7 @@ START_TEST(alibi_slopes_are_the_published_ones)
         const int n = heads[i / 2];
         float found[200];
         double wanted[200];
-        ps_bias_alibi_slopes(n, exponents[i % 2], found);
+        ps_bias_alibi_slopes(n, exponents[i % 2], 1.0, found);
         published_slopes(n, exponents[i % 2], wanted);
         for (int h = 0; h < n; h++) {
             ck_assert_msg(fabs((double)found[h] - wanted[h]) <= 0x1p-24 * wanted[h] * 1.001,
@@ -53,14 +53,14 @@ START_TEST(alibi_slopes_of_8_and_32_and_40_heads_have_their_known_values)
 {
     static const double tail[8] = {.917, .7711, .6484, .5453, .4585, .3856, .3242, .2726};
     float slopes[40];
-    ps_bias_alibi_slopes(8, 8.0, slopes);
+    ps_bias_alibi_slopes(8, 8.0, 1.0, slopes);
     for (int h = 0; h < 8; h++) {
         ck_assert(slopes[h] == ldexpf(1.0f, -1 - h));
     }
-    ps_bias_alibi_slopes(32, 8.0, slopes);
+    ps_bias_alibi_slopes(32, 8.0, 1.0, slopes);
     ck_assert_double_eq_tol((double)slopes[0], .8409, 5e-5);
     ck_assert_double_eq_tol((double)slopes[1], .7071, 5e-5);
-    ps_bias_alibi_slopes(40, 8.0, slopes);
+    ps_bias_alibi_slopes(40, 8.0, 1.0, slopes);
     for (int h = 0; h < 8; h++) {
         ck_assert_double_eq_tol((double)slopes[32 + h], tail[h], 5e-5);
     }

@@ -129,32 +129,56 @@ typedef struct row_inputs {
     float keep, take;
 } row_inputs;
 
-enum { ROW_KERNELS = 6 };
-static const char *const row_kernel_names[ROW_KERNELS] = {"rms_norm", "silu_mul", "add",
-                                                          "scale",    "fold",     "rope_half"};
+enum { ROW_KERNELS = 10 + PS_ACTIVATION_KIND_COUNT };
+static const char *row_kernel_name(int which)
+{
+    static const char *const names[] = {"rms_norm",  "layer_norm", "layer_norm without bias",
+                                        "softcap",   "clip",       "add",
+                                        "scale",     "fold",       "rope_half",
+                                        "gelu alone"};
+    const int kind = which - (int)(sizeof names / sizeof names[0]);
+    return kind < 0 ? names[which] : ps_activation_name((ps_activation_kind)kind);
+}
 
 /* out[2n]: what the kernel makes of x and the other inputs. */
 static void run_row_kernel(const ps_kernels *kernels, int which, const row_inputs *in, float *out)
 {
+    ps_activation activation = {.kind = PS_ACTIVATION_GELU, .alpha = 1.702f, .limit = 7.0f};
     memcpy(out, in->x, 2 * (size_t)in->n * sizeof *out);
     switch (which) {
     case 0:
         kernels->rms_norm(in->x, in->a, in->n, 1e-6f, out);
         break;
     case 1:
-        kernels->silu_mul(in->a, in->b, out, in->n);
+        kernels->layer_norm(in->x, in->a, in->b, in->n, 1e-6f, out);
         break;
     case 2:
-        kernels->add(in->a, out, in->n);
+        kernels->layer_norm(in->x, in->a, NULL, in->n, 1e-6f, out);
         break;
     case 3:
-        kernels->scale(out, in->keep, in->n);
+        kernels->softcap(out, 2.5f, in->n);
         break;
     case 4:
+        kernels->clip(out, 0.5f, in->n);
+        break;
+    case 5:
+        kernels->add(in->a, out, in->n);
+        break;
+    case 6:
+        kernels->scale(out, in->keep, in->n);
+        break;
+    case 7:
         kernels->fold(out, in->a, in->keep, in->take, in->n);
         break;
-    default:
+    case 8:
         kernels->rope_half(out, in->a, in->b, in->n);
+        break;
+    case 9:
+        kernels->activate(&activation, in->x, NULL, out, in->n);
+        break;
+    default:
+        activation.kind = (ps_activation_kind)(which - 10);
+        kernels->activate(&activation, in->x, in->b, out, in->n);
     }
 }
 
@@ -175,7 +199,7 @@ START_TEST(row_kernels_have_the_same_bits_for_any_length)
             run_row_kernel(s.kernels[0], which, &in, wanted);
             for (int i = 1; i < s.n; i++) {
                 run_row_kernel(s.kernels[i], which, &in, found);
-                check_equal(s.kernels[i], found, wanted, 2 * (size_t)n, row_kernel_names[which]);
+                check_equal(s.kernels[i], found, wanted, 2 * (size_t)n, row_kernel_name(which));
             }
         }
         ps_mem_free(in.a);
@@ -224,7 +248,12 @@ START_TEST(softmax_has_the_same_bits)
         for (int i = 0; i < s.n; i++) {
             float *to = i == 0 ? wanted : found, *result = results[i > 0];
             memcpy(to, z, sizeof z);
-            const ps_softmax_job job = {to, run % 3 ? bias : NULL, first, last, 0.37f};
+            const ps_softmax_job job = {.z = to,
+                                        .bias = run % 3 ? bias : NULL,
+                                        .first = first,
+                                        .last = last,
+                                        .scale = 0.37f,
+                                        .softcap = run % 2 ? 20.0f : 0.0f};
             result[0] = s.kernels[i]->softmax(&job, &result[1]);
             if (i == 0) continue;
             check_equal(s.kernels[i], results[1] + 1, results[0] + 1, 1, "softmax's sum");

@@ -1,47 +1,13 @@
 /* The row kernels of every instruction set against their formulas: where math/kernels.h states the
  * order of the operations, bit by bit, elsewhere against double precision. The loop number of a
- * test is the instruction set. */
-#include "math/kernels.h"
-
-#include <check.h>
+ * test is the instruction set. Activations, layer norm and caps are in test_activations.c. */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/mem.h"
-#include "math/isa.h"
-#include "support/floats.h"
+#include "support/kernel_checks.h"
 
-enum { LENGTHS = 70, LANES = 16, SEGMENT = 256 };
-
-/* NULL, and nothing to test, where the processor lacks the set. */
-static const ps_kernels *kernels_of(int isa)
-{
-    const ps_kernels *kernels = NULL;
-    if (!ps_isa_supported(isa)) return NULL;
-    ck_assert_int_eq(ps_isa_kernels(ps_isa_name(isa), &kernels), PS_OK);
-    return kernels;
-}
-
-/* Sum over 16 lanes by the fixed tree: l + (l+8), l + (l+4), l + (l+2), l + (l+1). */
-static float tree_sum(const float lanes[LANES])
-{
-    float sums[LANES];
-    memcpy(sums, lanes, sizeof sums);
-    for (int step = 8; step >= 1; step /= 2) {
-        for (int l = 0; l < step; l++) {
-            sums[l] = sums[l] + sums[l + step];
-        }
-    }
-    return sums[0];
-}
-
-static void check_same(const float *found, const float *wanted, size_t n, const char *what)
-{
-    const size_t at = floats_first_difference(found, wanted, n);
-    ck_assert_msg(at == n, "%s: value %zu of %zu is %a, not %a", what, at, n, (double)found[at],
-                  (double)wanted[at]);
-}
+enum { LENGTHS = 70, SEGMENT = 256 };
 
 /* Distance from the true exponential in units of its last place; denormal results have the units of
  * the smallest numbers. */
@@ -110,7 +76,11 @@ static scores scores_roll(dice *d, bool with_bias, double size)
         s.bias[j] = visible ? (float)dice_real(d, -size, size) : rubbish[dice_throw(d, 4)];
     }
     memcpy(s.original, s.z, (size_t)s.count * sizeof *s.z);
-    s.job = (ps_softmax_job){s.z, s.bias, s.first, s.last, (float)dice_real(d, 0.05, 1.5)};
+    s.job = (ps_softmax_job){.z = s.z,
+                             .bias = s.bias,
+                             .first = s.first,
+                             .last = s.last,
+                             .scale = (float)dice_real(d, 0.05, 1.5)};
     return s;
 }
 
@@ -121,9 +91,10 @@ static void scores_release(scores *s)
     ps_mem_free(s->original);
 }
 
-static float biased(const scores *s, int j)
+static float biased(const ps_kernels *kernels, const scores *s, int j)
 {
-    const float z = s->original[j] * s->job.scale;
+    float z = s->original[j] * s->job.scale;
+    if (s->job.softcap > 0.0f) kernels->softcap(&z, s->job.softcap, 1);
     return s->bias ? z + s->bias[j] : z;
 }
 
@@ -135,18 +106,36 @@ START_TEST(softmax_has_the_bits_of_its_stated_order_and_ignores_hidden_lanes)
     for (int run = 0; run < 2000; run++) {
         scores s = scores_roll(&d, run % 2, run % 3 ? 8.0 : 300.0);
         float sum, lanes[LANES] = {0}, wanted = -HUGE_VALF;
+        s.job.softcap = run % 5 == 0 ? (float)dice_real(&d, 0.5, 60.0) : 0.0f;
         const float maximum = kernels->softmax(&s.job, &sum);
         for (int j = s.first; j < s.last; j++) {
-            if (biased(&s, j) > wanted) wanted = biased(&s, j);
+            if (biased(kernels, &s, j) > wanted) wanted = biased(kernels, &s, j);
         }
         ck_assert(maximum == wanted);
         for (int j = s.first; j < s.last; j++) {
-            const float p = kernels->exp(biased(&s, j) - maximum);
+            const float p = kernels->exp(biased(kernels, &s, j) - maximum);
             ck_assert_msg(s.z[j] == p, "weight %d of [%d, %d)", j, s.first, s.last);
             lanes[j % LANES] += p;
         }
         ck_assert_msg(sum == tree_sum(lanes), "sum over [%d, %d)", s.first, s.last);
         scores_release(&s);
+    }
+}
+END_TEST
+
+/* The cap comes before the bias: a score of any size stays within the cap of its bias. */
+START_TEST(softmax_caps_scores_before_it_adds_the_bias)
+{
+    const ps_kernels *kernels = kernels_of(_i);
+    if (!kernels) return;
+    float z[16] = {1e6f, -1e6f, 0.0f, 40.0f}, bias[16] = {-30.0f, 20.0f, 0.0f, 1.0f}, sum;
+    const ps_softmax_job job = {
+        .z = z, .bias = bias, .first = 0, .last = 4, .scale = 0.5f, .softcap = 30.0f};
+    const float maximum = kernels->softmax(&job, &sum);
+    const double wanted[4] = {0.0, -10.0, 0.0, 30.0 * tanh(20.0 / 30.0) + 1.0};
+    ck_assert_double_le(fabs((double)maximum - wanted[3]), 1e-5);
+    for (int j = 0; j < 4; j++) {
+        ck_assert_double_le(fabs((double)z[j] - exp(wanted[j] - wanted[3])), 1e-6);
     }
 }
 END_TEST
@@ -202,6 +191,7 @@ START_TEST(softmax_shows_a_visible_nan)
     for (int run = 0; run < 500; run++) {
         scores s = scores_roll(&d, run % 2, run % 3 ? 5.0 : 1000.0);
         s.z[s.first + dice_throw(&d, s.last - s.first)] = NAN;
+        s.job.softcap = run % 4 == 0 ? 30.0f : 0.0f;
         float sum = 0.0f;
         kernels->softmax(&s.job, &sum);
         ck_assert(isnan(sum));
@@ -252,33 +242,6 @@ START_TEST(rms_norm_of_zeros_is_zero)
     float out[20];
     kernels->rms_norm(x, weight, 20, 1e-6f, out);
     check_same(out, x, 20, "rms_norm of zeros");
-}
-END_TEST
-
-START_TEST(silu_is_near_its_formula)
-{
-    const ps_kernels *kernels = kernels_of(_i);
-    if (!kernels) return;
-    dice d = {.seed = 31};
-    for (int n = 1; n <= LENGTHS; n++) {
-        const double size = n % 3 == 0 ? 200.0 : 8.0;
-        float *gate = floats_new_rolled(&d, (size_t)n, -size, size);
-        float *up = floats_new_rolled(&d, (size_t)n, -3.0, 3.0);
-        float *out = floats_new_poisoned((size_t)n + 1);
-        kernels->silu_mul(gate, up, out, n);
-        for (int i = 0; i < n; i++) {
-            const double g = (double)gate[i], wanted = g / (1.0 + exp(-g)) * (double)up[i];
-            // Below -88 e^-g overflows and the result is 0 instead of a number under 1e-35.
-            ck_assert_double_le(fabs((double)out[i] - wanted), 0x1p-21 * fabs(wanted) + 1e-35);
-        }
-        ck_assert(floats_untouched(out + n, 1));
-        float *in_place = gate;
-        kernels->silu_mul(gate, up, in_place, n);
-        check_same(in_place, out, (size_t)n, "silu in place");
-        ps_mem_free(gate);
-        ps_mem_free(up);
-        ps_mem_free(out);
-    }
 }
 END_TEST
 
@@ -368,12 +331,12 @@ int main(void)
     tcase_add_loop_test(tcase, exp_is_exact_at_its_ends, 0, n);
     tcase_add_loop_test(tcase, softmax_has_the_bits_of_its_stated_order_and_ignores_hidden_lanes, 0,
                         n);
+    tcase_add_loop_test(tcase, softmax_caps_scores_before_it_adds_the_bias, 0, n);
     tcase_add_loop_test(tcase, softmax_weights_over_their_sum_make_one, 0, n);
     tcase_add_loop_test(tcase, softmax_of_nothing_but_minus_infinity_is_nothing, 0, n);
     tcase_add_loop_test(tcase, softmax_shows_a_visible_nan, 0, n);
     tcase_add_loop_test(tcase, rms_norm_has_the_bits_of_its_order_and_is_near_its_formula, 0, n);
     tcase_add_loop_test(tcase, rms_norm_of_zeros_is_zero, 0, n);
-    tcase_add_loop_test(tcase, silu_is_near_its_formula, 0, n);
     tcase_add_loop_test(tcase, elementwise_kernels_round_as_stated_and_stop_at_their_length, 0, n);
     tcase_add_loop_test(tcase, fold_with_zero_forgets, 0, n);
     tcase_add_loop_test(tcase, rotation_rounds_each_product_and_sum_once, 0, n);

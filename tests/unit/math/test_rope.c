@@ -25,13 +25,13 @@ static turn turn_roll(dice *d)
 {
     turn t = {.half = 1 + dice_throw(d, HALF_MAX)};
     t.rope = (ps_rope){.kind = PS_ROPE_DEFAULT, .dims = 2 * t.half, .base = 10000.0};
-    ps_rope_frequencies(&t.rope, t.frequencies);
+    ps_rope_frequencies(&t.rope, 0, t.frequencies);
     return t;
 }
 
 static void rotate(const ps_engine *engine, turn *t, int64_t position, float *x)
 {
-    ps_rope_angles(t->frequencies, t->half, position, t->cosine, t->sine);
+    ps_rope_angles(t->frequencies, 1.0, t->half, position, t->cosine, t->sine);
     ps_rope_rotate(engine, x, 1, 0, t->cosine, t->sine, t->half);
 }
 
@@ -137,7 +137,7 @@ START_TEST(every_head_is_rotated_and_the_rest_of_it_passes_through)
     }
     memcpy(before, x, (size_t)n_heads * stride * sizeof *x);
     const int64_t position = dice_throw(&d, 100000);
-    ps_rope_angles(t.frequencies, t.half, position, t.cosine, t.sine);
+    ps_rope_angles(t.frequencies, 1.0, t.half, position, t.cosine, t.sine);
     ps_rope_rotate(&engine, x, n_heads, stride, t.cosine, t.sine, t.half);
     for (int h = 0; h < n_heads; h++) {
         const float *now = x + (size_t)h * stride, *then = before + (size_t)h * stride;
@@ -182,9 +182,9 @@ START_TEST(default_and_linear_frequencies_follow_their_formulas)
                         .base = bases[run % 5],
                         .factor = dice_real(&d, 1.0, 40.0)};
         double frequencies[HALF_MAX], slower[HALF_MAX];
-        ps_rope_frequencies(&rope, frequencies);
+        ps_rope_frequencies(&rope, 0, frequencies);
         rope.kind = PS_ROPE_LINEAR;
-        ps_rope_frequencies(&rope, slower);
+        ps_rope_frequencies(&rope, 0, slower);
         for (int t = 0; t < rope.dims / 2; t++) {
             check_frequency(&rope, t, frequencies[t], plain_frequency(&rope, t));
             check_frequency(&rope, t, slower[t], plain_frequency(&rope, t) / rope.factor);
@@ -218,7 +218,7 @@ START_TEST(llama3_frequencies_follow_their_formula)
                               .high_factor = 4.0,
                               .original_length = 8192.0};
         double frequencies[HALF_MAX];
-        ps_rope_frequencies(&rope, frequencies);
+        ps_rope_frequencies(&rope, 0, frequencies);
         for (int t = 0; t < rope.dims / 2; t++) {
             const double wanted = llama3_frequency(&rope, t), plain = plain_frequency(&rope, t);
             check_frequency(&rope, t, frequencies[t], wanted);
@@ -256,7 +256,7 @@ START_TEST(llama31_has_its_known_frequencies)
                           .high_factor = 4.0,
                           .original_length = 8192.0};
     double frequencies[64];
-    ps_rope_frequencies(&rope, frequencies);
+    ps_rope_frequencies(&rope, 0, frequencies);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         check_frequency(&rope, known[i].t, frequencies[known[i].t], known[i].frequency);
     }
@@ -270,10 +270,10 @@ START_TEST(angles_are_right_at_positions_up_to_10_to_the_12)
     const ps_rope rope = {.kind = PS_ROPE_DEFAULT, .dims = 128, .base = 10000.0};
     double frequencies[64];
     float cosine[64], sine[64];
-    ps_rope_frequencies(&rope, frequencies);
+    ps_rope_frequencies(&rope, 0, frequencies);
     for (int run = 0; run < 500; run++) {
         const int64_t position = (int64_t)exp(dice_real(&d, 0.0, log(1e12)));
-        ps_rope_angles(frequencies, 64, position, cosine, sine);
+        ps_rope_angles(frequencies, 1.0, 64, position, cosine, sine);
         for (int t = 0; t < 64; t++) {
             const long double angle = (long double)position * (long double)frequencies[t];
             const double bound = 0x1p-24 + (double)angle * 0x1p-52;
@@ -290,8 +290,8 @@ START_TEST(at_position_10_to_the_9_angles_are_within_1e_minus_7_of_the_true_ones
     const ps_rope rope = {.kind = PS_ROPE_DEFAULT, .dims = 128, .base = 10000.0};
     double frequencies[64];
     float cosine[64], sine[64];
-    ps_rope_frequencies(&rope, frequencies);
-    ps_rope_angles(frequencies, 64, position, cosine, sine);
+    ps_rope_frequencies(&rope, 0, frequencies);
+    ps_rope_angles(frequencies, 1.0, 64, position, cosine, sine);
     for (int t = 0; t < 64; t++) {
         const long double angle = (long double)position * powl(10000.0L, -(long double)t / 64.0L);
         ck_assert_double_le(fabs((double)((long double)cosine[t] - cosl(angle))), 1e-7 + 0x1p-25);

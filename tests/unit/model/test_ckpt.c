@@ -284,17 +284,16 @@ END_TEST
 
 static ps_spec small_spec(void)
 {
-    ps_spec spec = {.family = "llama",
-                    .d_model = 3,
-                    .n_heads = 1,
-                    .n_kv_heads = 1,
-                    .head_dim = 2,
-                    .d_ff = 5,
-                    .vocab_size = 20,
-                    .norm_eps = 1e-5,
-                    .attention_scale = 1.0,
-                    .tied_head = true,
-                    .bos_id = -1};
+    ps_spec spec = ps_spec_plain();
+    snprintf(spec.family, sizeof spec.family, "llama");
+    spec.d_model = 3;
+    spec.n_heads = spec.n_kv_heads = 1;
+    spec.head_dim = 2;
+    spec.d_ff = 5;
+    spec.vocab_size = 20;
+    spec.norm_eps = 1e-5;
+    spec.attention_scale = 1.0;
+    spec.tied_head = true;
     ps_spec_take_layers(&spec, 1);
     spec.layers[0].rope = -1;
     return spec;

@@ -404,7 +404,7 @@ START_TEST(a_sealed_spec_that_does_not_fit_the_tensors_is_refused)
     refuse(PS_ERR_SHAPE, "m.h5: the manifest gives tensor /layers/000/mlp/gate another size than "
                          "[21,12] and 768 bytes");
     make_model();
-    edit_and_seal("/spec", "\"qk_norm\": false", "\"qk_norm\": true");
+    edit_and_seal("/spec", "\"qk_norm\": \"none\"", "\"qk_norm\": \"head\"");
     refuse(PS_ERR_FORMAT, "m.h5: tensor /layers/000/attention/q_norm is missing");
     make_model();
     edit_and_seal("/spec", "\"n_layers\": 2", "\"n_layers\": 3");

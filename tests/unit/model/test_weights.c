@@ -105,8 +105,8 @@ static void check_layer(const tiny_model *m, int layer, const ps_layer_weights *
         const float *vector;
         int n;
     } vectors[] = {
-        {"input_layernorm.weight", w->attention_norm, d},
-        {"post_attention_layernorm.weight", w->mlp_norm, d},
+        {"input_layernorm.weight", w->attention_norm.weight, d},
+        {"post_attention_layernorm.weight", w->mlp_norm.weight, d},
         {"self_attn.q_norm.weight", w->q_norm, m->head_dim},
         {"self_attn.k_norm.weight", w->k_norm, m->head_dim},
         {"self_attn.pos_bias_u", rel_pos ? w->biases[0].u : NULL, q},
@@ -127,7 +127,7 @@ static void check_ends(const tiny_model *m, const ps_weights *w)
     check_matrix(m, "model.embed_tokens.weight", &w->embed, m->vocabulary, m->width);
     check_matrix(m, m->tied_head ? "model.embed_tokens.weight" : "lm_head.weight", &w->head,
                  m->vocabulary, m->width);
-    check_vector(m, "model.norm.weight", w->final_norm, m->width);
+    check_vector(m, "model.norm.weight", w->final_norm.weight, m->width);
     if (m->tied_head) ck_assert_ptr_eq(w->head.panels, w->embed.panels);
 }
 
@@ -156,7 +156,7 @@ START_TEST(a_part_has_its_own_layers_only)
     check_layer(&m, 2, &s.weights.layers[1]);
     ck_assert_ptr_null(s.weights.embed.panels);
     ck_assert_ptr_null(s.weights.head.panels);
-    ck_assert_ptr_null(s.weights.final_norm);
+    ck_assert_ptr_null(s.weights.final_norm.weight);
     close_scene(&s);
     assert_ok(open_scene(&s, "m.h5", (ps_part){2, 2, true}));
     check_ends(&m, &s.weights);
@@ -195,7 +195,7 @@ START_TEST(big_matrices_are_used_where_they_lie_in_the_file)
     ck_assert(is_in_map(&s.weights, s.weights.embed.panels));
     ck_assert(is_in_map(&s.weights, s.weights.layers[1].down.panels));
     ck_assert(!is_in_map(&s.weights, s.weights.layers[1].k.panels));
-    ck_assert(!is_in_map(&s.weights, s.weights.layers[1].mlp_norm));
+    ck_assert(!is_in_map(&s.weights, s.weights.layers[1].mlp_norm.weight));
     check_ends(&m, &s.weights);
     check_layer(&m, 1, &s.weights.layers[1]);
     close_scene(&s);
