@@ -37,11 +37,13 @@ struct job {
     int wave, first_sample;     // samples first_sample .. + wave are under way
     int n_open;                 // of the wave, not yet done
     int64_t added_ns;
+    job *next, **link; // of the generator's list; *link points here
 };
 
 struct ps_generate {
     ps_generate_params params;
     ps_sched *sched;
+    job *jobs; // all that are not done
     ps_sampler_work *work;
     ps_text piece, shown; // scratch
     ps_generate_counts counts;
@@ -66,17 +68,6 @@ ps_generate *ps_generate_new(const ps_generate_params *params)
     g->work = ps_sampler_work_new(params->spec->vocab_size);
     g->token_ms = ps_mem_new(TIMES_MAX, sizeof *g->token_ms);
     return g;
-}
-
-void ps_generate_free(ps_generate *g)
-{
-    if (!g) return;
-    ps_mem_free(g->token_ms);
-    ps_text_release(&g->shown);
-    ps_text_release(&g->piece);
-    ps_sampler_work_free(g->work);
-    ps_sched_free(g->sched);
-    ps_mem_free(g);
 }
 
 int ps_generate_waiting(const ps_generate *g)
@@ -205,12 +196,30 @@ static void close_wave(job *j)
 
 static void free_job(job *j)
 {
+    *j->link = j->next;
+    if (j->next) j->next->link = j->link;
     for (int i = 0; i < j->request.n_samples; i++) {
         ps_completion_release(&j->completions[i]);
     }
     ps_mem_free(j->completions);
     ps_request_release(&j->request);
     ps_mem_free(j);
+}
+
+void ps_generate_free(ps_generate *g)
+{
+    if (!g) return;
+    // After an error there are some that were not finished.
+    while (g->jobs) {
+        close_wave(g->jobs);
+        free_job(g->jobs);
+    }
+    ps_mem_free(g->token_ms);
+    ps_text_release(&g->shown);
+    ps_text_release(&g->piece);
+    ps_sampler_work_free(g->work);
+    ps_sched_free(g->sched);
+    ps_mem_free(g);
 }
 
 static ps_err finish_job(ps_generate *g, job *j)
@@ -229,6 +238,10 @@ ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)
     job *j = ps_mem_new(1, sizeof *j);
     *j = (job){.number = number, .request = *request, .added_ns = ps_clock_now_ns()};
     *request = (ps_request){0};
+    j->next = g->jobs;
+    j->link = &g->jobs;
+    if (j->next) j->next->link = &j->next;
+    g->jobs = j;
     j->completions = ps_mem_new((size_t)j->request.n_samples, sizeof *j->completions);
     if (g->counts.begun_ns == 0) g->counts.begun_ns = j->added_ns;
     if (j->request.max_tokens == 0) {

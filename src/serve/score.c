@@ -7,12 +7,22 @@
 typedef struct sequence {
     ps_task task;
     ps_score_result result;
+    struct sequence *next, **link; // of the scorer's list; *link points here
 } sequence;
 
 struct ps_score {
     ps_score_params params;
     ps_sched *sched;
+    sequence *sequences; // all that are not done
 };
+
+static void free_sequence(sequence *q)
+{
+    *q->link = q->next;
+    if (q->next) q->next->link = q->link;
+    ps_tokens_release(&q->task.tokens);
+    ps_mem_free(q);
+}
 
 static ps_err finish(ps_score *s, ps_sched *sched, sequence *q)
 {
@@ -20,8 +30,7 @@ static ps_err finish(ps_score *s, ps_sched *sched, sequence *q)
         q->result.perplexity = ps_real_exp(-q->result.sum / (double)(q->result.n_tokens - 1));
     ps_sched_finish(sched, &q->task);
     const ps_err err = s->params.callbacks.on_done(s->params.callbacks.arg, &q->result);
-    ps_tokens_release(&q->task.tokens);
-    ps_mem_free(q);
+    free_sequence(q);
     return err;
 }
 
@@ -59,6 +68,10 @@ ps_score *ps_score_new(const ps_score_params *params)
 void ps_score_free(ps_score *s)
 {
     if (!s) return;
+    // After an error there are some that were not finished.
+    while (s->sequences) {
+        free_sequence(s->sequences);
+    }
     ps_sched_free(s->sched);
     ps_mem_free(s);
 }
@@ -84,6 +97,10 @@ void ps_score_add(ps_score *s, uint64_t number, ps_tokens *tokens)
     q->task.length = (int64_t)q->task.tokens.n;
     q->result = (ps_score_result){.number = number, .n_tokens = tokens->n, .perplexity = 1.0};
     *tokens = (ps_tokens){0};
+    q->next = s->sequences;
+    q->link = &s->sequences;
+    if (q->next) q->next->link = &q->next;
+    s->sequences = q;
     ps_sched_add(s->sched, &q->task);
 }
 

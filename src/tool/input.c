@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+enum { SHOWN_MAX = 20 };
+
 ps_err ps_input_parse_ids(const char *text, size_t n, const char *where, int line, ps_tokens *out)
 {
     size_t i = 0;
@@ -16,9 +18,11 @@ ps_err ps_input_parse_ids(const char *text, size_t n, const char *where, int lin
             id = id * 10 + (text[i++] - '0');
         }
         const bool ended = i == n || strchr(" \t,\r", text[i]) != NULL;
-        if (i == start || id > INT32_MAX || !ended)
-            return PS_FAIL(PS_ERR_FORMAT, "%s:%d: \"%.20s\" at column %zu is not a token id", where,
-                           line, text + start, start + 1);
+        if (i == start || id > INT32_MAX || !ended) {
+            const int shown = n - start < SHOWN_MAX ? (int)(n - start) : SHOWN_MAX;
+            return PS_FAIL(PS_ERR_FORMAT, "%s:%d: \"%.*s\" at column %zu is not a token id", where,
+                           line, shown, text + start, start + 1);
+        }
         ps_tokens_append(out, (int32_t)id);
     }
 }
