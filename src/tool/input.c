@@ -17,8 +17,8 @@ ps_err ps_input_parse_ids(const char *text, size_t n, const char *where, int lin
         }
         const bool ended = i == n || strchr(" \t,\r", text[i]) != NULL;
         if (i == start || id > INT32_MAX || !ended)
-            return PS_FAIL(PS_ERR_FORMAT, "%s:%d: \"%.20s\" at column %zu is not a token id", where,
-                           line, text + start, start + 1);
+            return PS_FAIL(PS_ERR_FORMAT, "%s:%d: \"%.*s\" at column %zu is not a token id", where,
+                           line, n - start < 20 ? (int)(n - start) : 20, text + start, start + 1);
         ps_tokens_append(out, (int32_t)id);
     }
 }
