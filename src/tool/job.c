@@ -46,6 +46,7 @@ static int print_help(const ps_job_command *c, int rank)
     if (c->notes) ps_text_appendf(&text, "\n%s", c->notes);
     const ps_output output = {0};
     const ps_err err = rank == 0 ? ps_output_write(&output, text.data, text.len) : PS_OK;
+    if (err && err != PS_ERR_CLOSED) ps_log(PS_LOG_ERROR, "%s", ps_err_message());
     ps_text_release(&text);
     return ps_err_exit_status(err);
 }
