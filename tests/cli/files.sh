@@ -1,5 +1,6 @@
 # Files that are not what they should be: models that are cut, damaged, unreadable; sources of a conversion; full disks.
 # Every kind of damage to a model file has unit tests; here the whole way is sampled.
+# shellcheck disable=SC2015 # complain where the one or the other fails
 # shellcheck source=tests/support/cli.sh
 . "$TOP/tests/support/cli.sh"
 "$tiny_model" --tokenizer hf

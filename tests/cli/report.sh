@@ -1,4 +1,5 @@
 # plan before a run and the report after it: numbers that must agree with each other, and limits of memory.
+# shellcheck disable=SC2016 # the dollars are for awk
 # shellcheck source=tests/support/cli.sh
 . "$TOP/tests/support/cli.sh"
 

@@ -1,4 +1,5 @@
 # score: sums and perplexity, a sequence a line; the logits as HDF5, the same bytes on any number of ranks.
+# shellcheck disable=SC2015,SC2001 # complain where the one or the other fails; patterns are for sed
 # shellcheck source=tests/support/cli.sh
 . "$TOP/tests/support/cli.sh"
 score() { pipestep score "$model" -q "$@"; }

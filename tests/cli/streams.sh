@@ -1,4 +1,5 @@
 # Standard streams that are closed, full, or left by their reader; never a hang, and never bytes in a wrong place.
+# shellcheck disable=SC2015 # complain where the one or the other fails
 # shellcheck source=tests/support/cli.sh
 . "$TOP/tests/support/cli.sh"
 echo 1 2 3 >tokens.txt

@@ -1,4 +1,5 @@
 # tokenize and detokenize: there and back, as lines of JSON too, and what is neither text nor ids.
+# shellcheck disable=SC2094 # cmp reads what tokenize reads
 # shellcheck source=tests/support/cli.sh
 . "$TOP/tests/support/cli.sh"
 tokenize() { pipestep tokenize "$model" -q "$@"; }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What the scripts of tests/cli share: PIPESTEP is the program, TOP the sources, the working directory is empty.
 # A script ends with: exit "$bad"
+# shellcheck disable=SC2034 # the scripts use them
 set -u
 bad=0
 model=$TOP/configs/tunes/tunes.h5
