@@ -6,6 +6,7 @@
 #
 # Prints the share of tunes without an error, and the share without a warning about the length of a bar. The
 # tunes and what abc2midi said about each stay in build/bench/demo_share.
+# shellcheck disable=SC2001,SC2015 # patterns are for sed; the loop goes on where either is false
 set -eu
 cd "$(dirname "$0")/.."
 count=${1:-200}

@@ -96,6 +96,10 @@ ps_sample_params ps_sample_params_default(void);
  * >= 0. Errors: PS_ERR_USAGE with the parameter, its value and the range. */
 ps_err ps_sample_params_check(const ps_sample_params *params, int V) PS_MUST_CHECK;
 
+/* PS_ERR_USAGE when the banned tokens, with the end tokens where min_new_tokens bans them, are the
+ * whole vocabulary: the first pick would fail. For parameters that have passed the check above. */
+ps_err ps_sample_params_check_left(const ps_sample_params *params, int V) PS_MUST_CHECK;
+
 /* Name of a step; static. */
 const char *ps_sample_step_name(ps_sample_step step);
 

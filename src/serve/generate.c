@@ -125,7 +125,8 @@ ps_err ps_generate_check(const ps_request *request, const ps_spec *spec, const p
     ps_sample_params sampling = request->sampling;
     sampling.end_tokens = spec->eos_ids;
     sampling.n_end_tokens = spec->n_eos;
-    return ps_sample_params_check(&sampling, spec->vocab_size);
+    PS_TRY(ps_sample_params_check(&sampling, spec->vocab_size));
+    return ps_sample_params_check_left(&sampling, spec->vocab_size);
 }
 
 /* ---- sequences ---- */

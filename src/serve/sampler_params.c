@@ -116,11 +116,10 @@ static ps_err check_lists(const ps_sample_params *p, int V)
     return PS_OK;
 }
 
-/* Whether a token of the vocabulary is left: logits are finite, so only bans remove all. */
-static ps_err check_some_left(const ps_sample_params *p, int V)
+ps_err ps_sample_params_check_left(const ps_sample_params *p, int V)
 {
     const int n_end = p->min_new_tokens > 0 ? p->n_end_tokens : 0;
-    if (V == 0 || p->n_banned < V - n_end) return PS_OK;
+    if (p->n_banned < V - n_end) return PS_OK;
     bool *banned = ps_mem_new((size_t)V, sizeof *banned);
     int n_left = V;
     for (int i = 0; i < p->n_banned + n_end; i++) {
@@ -190,7 +189,6 @@ ps_err ps_sample_params_check(const ps_sample_params *params, int V)
     assert(params->n_order >= 0 && params->n_order <= PS_SAMPLE_STEP_COUNT);
     PS_TRY(check_numbers(params));
     PS_TRY(check_lists(params, V));
-    PS_TRY(check_some_left(params, V));
     return check_order(params);
 }
 

@@ -205,6 +205,9 @@ static ps_err read_all(const ps_job *job, const json_t *object, ps_request *out)
     PS_TRY(ps_json_opt_int(object, "n", 1, PS_REQUEST_SAMPLES_MAX, where, &out->n_samples));
     PS_TRY(ps_json_opt_bool(object, "ignore_eos", where, &out->ignore_eos));
     PS_TRY(read_numbers(object, &out->sampling));
+    if (out->sampling.temperature < 0.0)
+        return PS_FAIL(PS_ERR_USAGE, "temperature is %g, wanted 0 or more",
+                       out->sampling.temperature);
     PS_TRY(read_seed(object, out));
     PS_TRY(read_stops(object, out));
     PS_TRY(read_banned(object, out));

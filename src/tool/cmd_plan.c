@@ -70,12 +70,14 @@ static ps_err check_memory(const ps_plan *plan, size_t base)
 {
     const char *source;
     const size_t limit = ps_mem_limit(&source);
+    const bool shared = ps_job_limit_is_shared(source);
+    const size_t taken = shared ? base : ps_mem_mapped();
     size_t sum = 0;
     for (int i = 0; i < plan->n_stages; i++) {
-        PS_TRY(ps_plan_check_memory(plan, i, i + 1, limit > base ? limit - base : 0, source));
+        PS_TRY(ps_plan_check_memory(plan, i, i + 1, limit > taken ? limit - taken : 0, source));
         sum += ps_plan_all_bytes(&plan->stages[i]) + base;
     }
-    if (sum > limit)
+    if (shared && sum > limit)
         ps_log(PS_LOG_WARNING,
                "together the ranks need %.1f MiB, the limit here (%s) is %.1f MiB: one machine "
                "like this is not enough",

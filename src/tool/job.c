@@ -47,6 +47,7 @@ static int print_help(const ps_job_command *c, int rank)
     if (c->notes) ps_text_appendf(&text, "\n%s", c->notes);
     const ps_output output = {0};
     const ps_err err = rank == 0 ? ps_output_write(&output, text.data, text.len) : PS_OK;
+    if (err && err != PS_ERR_CLOSED) ps_log(PS_LOG_ERROR, "%s", ps_err_message());
     ps_text_release(&text);
     return ps_err_exit_status(err);
 }
@@ -245,12 +246,16 @@ ps_err ps_job_engine_params(ps_job *job, bool shared, ps_engine_params *out)
     return PS_OK;
 }
 
+bool ps_job_limit_is_shared(const char *source)
+{
+    return strcmp(source, "machine") == 0 || strcmp(source, "cgroup") == 0;
+}
+
 static ps_err check_memory(const ps_job *job)
 {
     const char *source;
     const size_t limit = ps_mem_limit(&source);
-    // Ranks of one host share its memory; a limit of the process is each rank's own.
-    const bool shared = strcmp(source, "machine") == 0 || strcmp(source, "cgroup") == 0;
+    const bool shared = ps_job_limit_is_shared(source);
     const size_t share = shared ? limit / (size_t)ps_comm_local_size(job->comm) : limit;
     const size_t taken = shared ? ps_mem_resident() : ps_mem_mapped();
     return ps_plan_check_memory(&job->plan, job->rank, job->rank + 1,

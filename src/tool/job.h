@@ -64,6 +64,9 @@ int ps_job_main_alone(const ps_job_command *command, ps_job *job, int argc, char
 /* The tokenizer of the model that is open, into job->tokenizer; it stays NULL if there is none. */
 ps_err ps_job_open_tokenizer(ps_job *job) PS_MUST_CHECK;
 
+/* Whether the ranks of a machine share this limit of ps_mem_limit, or each has its own. */
+bool ps_job_limit_is_shared(const char *source);
+
 /* Path of the model: the first positional, or the model that ships. Owned by the caller. */
 ps_err ps_job_model_path(const ps_job *job, char **out) PS_MUST_CHECK;
 

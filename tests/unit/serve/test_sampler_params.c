@@ -111,6 +111,21 @@ START_TEST(listed_tokens_must_lie_in_the_vocabulary)
 }
 END_TEST
 
+START_TEST(bans_must_leave_a_token_whatever_is_listed_twice)
+{
+    ps_sample_params p = ps_sample_params_default();
+    p.banned = (const int32_t[]){0, 1, 1, 1};
+    p.n_banned = 4;
+    p.end_tokens = (const int32_t[]){2};
+    p.n_end_tokens = 1;
+    ck_assert_int_eq(ps_sample_params_check_left(&p, 3), PS_OK);
+    p.min_new_tokens = 1; // now the end token is banned as well
+    ck_assert_int_eq(ps_sample_params_check_left(&p, 3), PS_ERR_USAGE);
+    ck_assert_str_eq(ps_err_message(), "banned: all 3 tokens, none is left");
+    ck_assert_int_eq(ps_sample_params_check_left(&p, 4), PS_OK);
+}
+END_TEST
+
 START_TEST(a_bias_must_be_finite)
 {
     ps_sample_params p = ps_sample_params_default();
@@ -229,6 +244,7 @@ int main(void)
     tcase_add_loop_test(tcase, numbers_out_of_range_are_refused_by_name, 0, COUNT(reals));
     tcase_add_loop_test(tcase, counts_out_of_range_are_refused_by_name, 0, COUNT(ints));
     tcase_add_test(tcase, listed_tokens_must_lie_in_the_vocabulary);
+    tcase_add_test(tcase, bans_must_leave_a_token_whatever_is_listed_twice);
     tcase_add_test(tcase, a_bias_must_be_finite);
     tcase_add_test(tcase, a_parameter_whose_step_the_order_leaves_out_is_refused);
     tcase_add_test(tcase, an_order_filled_by_hand_may_not_name_a_step_twice);
