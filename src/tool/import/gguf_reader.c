@@ -169,7 +169,7 @@ static ps_err read_scaling(const ps_gguf_reader *r, ps_rope *rope)
 /* Factors of single pairs of dimensions, which stand in tensors. */
 static ps_err read_rope_tensors(const ps_gguf_reader *r, ps_rope *rope)
 {
-    bool divided, is_long, is_short;
+    bool divided, is_long, is_short = false;
     const int n = rope->dims / 2;
     if (n > PS_ROPE_FACTORS_MAX)
         return PS_FAIL(PS_ERR_LIMIT, "%s: %d rotated dimensions, wanted at most %d",
