@@ -29,7 +29,7 @@ printf '1 2 3\n' >ids
 [ "$(wc -w <out)" -eq 4 ] || fail "wanted 4 ids, found: $(cat out)"
 
 bytes=$(wc -c <"$source")
-for i in $(seq 0 15); do
+for i in 0 1 4 8 12 15; do
     head -c $((bytes * i / 16)) "$source" >cut.gguf
     refused 'cut.gguf: ' cut.gguf
 done
