@@ -129,6 +129,9 @@ static ps_err read_common(const ps_gguf_reader *r, const ps_gguf_family *family)
                        ps_gguf_path(r->gguf));
     PS_TRY(read_experts(r, family));
     if (family->rotation == PS_GGUF_ROTATES_NOTHING) {
+        if (ps_gguf_reader_has(r, "rope_freqs.weight"))
+            return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: tensor rope_freqs.weight in a %s model",
+                           ps_gguf_path(r->gguf), r->arch);
         for (int l = 0; l < s->n_layers; l++) {
             s->layers[l].rope = -1;
         }

@@ -465,6 +465,11 @@ START_TEST(rotations_that_are_not_computed_are_refused)
            "b.gguf: YaRN with yarn_ext_factor 1, yarn_attn_factor 1.5 and yarn_log_multiplier 0, "
            "wanted 1, 1.13863 and 0");
     f = small_file("llama");
+    gguf_file_text(&f, "llama.rope.scaling.type", "longrope");
+    refuse(&f, PS_ERR_UNSUPPORTED,
+           "b.gguf: rope factors of another kind than rope_freqs alone, or rope_factors_long and "
+           "rope_factors_short, without scaling");
+    f = small_file("llama");
     gguf_file_int(&f, "llama.rope.dimension_sections", PS_GGUF_U32, 1);
     refuse(&f, PS_ERR_UNSUPPORTED,
            "b.gguf: key llama.rope.dimension_sections is not understood, and it may change the "
