@@ -94,8 +94,8 @@ static ps_err read_granite(const ps_gguf_reader *r)
 static void scale_gemma(ps_spec *s, int largest_layers)
 {
     s->embed_scale = sqrt((double)s->d_model);
-    if (s->n_layers == largest_layers)
-        s->attention_scale = 1.0 / sqrt((double)(s->d_model / s->n_heads));
+    const int width_of_head = s->d_model / s->n_heads;
+    if (s->n_layers == largest_layers) s->attention_scale = 1.0 / sqrt((double)width_of_head);
 }
 
 static ps_err read_gemma(const ps_gguf_reader *r)
