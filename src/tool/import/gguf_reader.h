@@ -43,4 +43,27 @@ ps_err ps_gguf_reader_tokens(const ps_gguf_reader *r) PS_MUST_CHECK;
 /* Error when a key of the architecture was not asked for and is not known to be harmless. */
 ps_err ps_gguf_reader_check_all_used(const ps_gguf_reader *r) PS_MUST_CHECK;
 
+/* Whether the file has a tensor of this name. */
+bool ps_gguf_reader_has(const ps_gguf_reader *r, const char *tensor);
+
+/* Which of its neighbours are rotated together. */
+typedef enum ps_gguf_rotation {
+    PS_GGUF_ROTATES_NOTHING,
+    PS_GGUF_ROTATES_HALVES,    // t and t + n/2, as here
+    PS_GGUF_ROTATES_NEIGHBOURS // 2t and 2t+1: rows of q and k are taken apart
+} ps_gguf_rotation;
+
+/* A row of the table of architectures. */
+typedef struct ps_gguf_family {
+    const char *arch;
+    ps_norm_kind norm;
+    ps_activation_kind activation;
+    bool gated;
+    ps_gguf_rotation rotation;
+    ps_err (*read)(const ps_gguf_reader *r); // what is special about it; may be NULL
+    bool mixture;                            // may have experts
+} ps_gguf_family;
+
+extern const ps_gguf_family ps_gguf_families[]; // ended by arch NULL
+
 #endif

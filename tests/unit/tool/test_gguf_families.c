@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "support/dice.h"
 #include "support/gguf_model.h"
 #include "support/golden_tokenizer.h"
 #include "support/scratch.h"
@@ -464,6 +465,11 @@ START_TEST(rotations_that_are_not_computed_are_refused)
            "b.gguf: YaRN with yarn_ext_factor 1, yarn_attn_factor 1.5 and yarn_log_multiplier 0, "
            "wanted 1, 1.13863 and 0");
     f = small_file("llama");
+    gguf_file_text(&f, "llama.rope.scaling.type", "longrope");
+    refuse(&f, PS_ERR_UNSUPPORTED,
+           "b.gguf: rope factors of another kind than rope_freqs alone, or rope_factors_long and "
+           "rope_factors_short, without scaling");
+    f = small_file("llama");
     gguf_file_int(&f, "llama.rope.dimension_sections", PS_GGUF_U32, 1);
     refuse(&f, PS_ERR_UNSUPPORTED,
            "b.gguf: key llama.rope.dimension_sections is not understood, and it may change the "
@@ -571,6 +577,33 @@ START_TEST(tokens_come_from_the_keys_of_the_vocabulary)
     assert_mentions("b.gguf: key tokenizer.ggml.eos_token_id is 1000000, wanted -1..");
 }
 
+/* The reader lets much through that is no model; what reads the metadata must not trust it. */
+START_TEST(changed_bytes_of_the_head_of_a_model_do_no_harm)
+{
+    dice d = {.seed = (uint64_t)_i};
+    static const char *const archs[] = {"llama", "qwen3", "gemma3", "falcon", "mpt", "gpt-oss"};
+    const char *arch = archs[_i % 6];
+    gguf_file f = small_file(arch);
+    char key[80];
+    snprintf(key, sizeof key, "%s.attention.sliding_window", arch);
+    gguf_file_int(&f, key, PS_GGUF_U32, 8);
+    gguf_file_text(&f, "tokenizer.ggml.model", "llama");
+    gguf_file_int(&f, "tokenizer.ggml.bos_token_id", PS_GGUF_U32, 1);
+    ps_text bytes = gguf_file_bytes(&f);
+    const int head = (int)gguf_file_head_bytes(&f);
+    for (int round = 0; round < 200 / SCRATCH_SHARE; round++) {
+        const int at = 4 + dice_throw(&d, head - 4);
+        const char kept = bytes.data[at];
+        bytes.data[at] = (char)(dice_throw(&d, 2) ? dice_throw(&d, 256) : kept ^ 1);
+        scratch_write("b.gguf", bytes.data, bytes.len);
+        if (ps_convert_gguf("b.gguf", "b.h5", false) != PS_OK)
+            ck_assert_ptr_nonnull(strstr(ps_err_message(), "b.gguf"));
+        bytes.data[at] = kept;
+    }
+    ps_text_release(&bytes);
+    gguf_file_release(&f);
+}
+
 int main(void)
 {
     if (!realpath(golden_root(), root)) {
@@ -597,5 +630,7 @@ int main(void)
     tcase_add_test(refusals, baichuan_2_is_converted_if_the_rows_of_its_head_have_length_1);
     tcase_add_test(refusals, values_and_keys_of_different_sizes_are_refused);
     tcase_add_test(refusals, tokens_come_from_the_keys_of_the_vocabulary);
+    TCase *damage = scratch_case(suite, "damage");
+    tcase_add_loop_test(damage, changed_bytes_of_the_head_of_a_model_do_no_harm, 0, 18);
     return scratch_run(suite);
 }
