@@ -1,4 +1,4 @@
-/* The tokenizer of a model, from its Hugging Face tokenizer.json: text to token ids and back.
+/* The tokenizer of a model: text to token ids and back.
  *
  *   text -> added tokens cut out -> normalizers -> pre-tokenizers -> BPE or Unigram -> post
  *
@@ -39,12 +39,16 @@
 
 typedef struct ps_tokenizer ps_tokenizer;
 
-/* Reads a tokenizer.json of n bytes. `where` names the file in messages; only borrowed. *out is
- * owned by the caller; NULL on error.
+/* Reads a tokenizer.json of n bytes, or what ps_tokenizer_pack wrote; the bytes themselves say
+ * which. (Other files come by way of serve/tokenizer_definition.h.) `where` names the file in
+ * messages; only borrowed. *out is owned by the caller; NULL on error.
  * Errors: PS_ERR_FORMAT, PS_ERR_UNSUPPORTED, PS_ERR_LIMIT. */
-ps_err ps_tokenizer_open(const char *json, size_t n, const char *where,
+ps_err ps_tokenizer_open(const char *bytes, size_t n, const char *where,
                          ps_tokenizer **out) PS_MUST_CHECK;
 void ps_tokenizer_free(ps_tokenizer *t); // t may be NULL
+
+/* Appends the tokenizer as bytes that open fast. Equal tokenizers give equal bytes. */
+void ps_tokenizer_pack(const ps_tokenizer *t, ps_text *out);
 
 /* Highest id + 1, added tokens included; ids in between may be unused. */
 int ps_tokenizer_size(const ps_tokenizer *t);

@@ -31,6 +31,7 @@ typedef struct place {
 typedef struct encoder {
     const ps_tokenizer *tokenizer;
     ps_tokens *out;
+    int plain;     // 1: special tokens in the text are plain text
     place *places; // [mask + 1]
     uint64_t mask;
     ps_tok_matcher matcher;
@@ -169,7 +170,7 @@ static ps_err encode_raw(encoder *e, const char *text, size_t n, size_t origin)
     ps_tok_work_begin(w, text, n, origin);
     PS_TRY(ps_tok_normalize(&t->normalizers, w));
     ps_tok_cutter cutter;
-    ps_tok_cut_begin(&cutter, &t->added, &t->added.normalized, w->text, w->n);
+    ps_tok_cut_begin(&cutter, &t->added, &t->added.normalized[e->plain], w->text, w->n);
     const ps_tok_added_token *token;
     size_t start, length;
     while (ps_tok_cut_next(&cutter, &token, &start, &length)) {
@@ -187,7 +188,7 @@ static ps_err encode_text(encoder *e, const char *text, size_t n)
 {
     const ps_tokenizer *t = e->tokenizer;
     ps_tok_cutter cutter;
-    ps_tok_cut_begin(&cutter, &t->added, &t->added.raw, text, n);
+    ps_tok_cut_begin(&cutter, &t->added, &t->added.raw[e->plain], text, n);
     const ps_tok_added_token *token;
     size_t start, length;
     while (ps_tok_cut_next(&cutter, &token, &start, &length)) {

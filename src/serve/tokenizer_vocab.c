@@ -10,7 +10,7 @@
 
 #include "base/mem.h"
 
-void ps_tok_vocab_init(ps_tok_vocab *v, int32_t size, size_t count)
+void ps_tok_vocab_init(ps_tok_vocab *v, int32_t size, size_t count, size_t bytes)
 {
     assert(size >= 0 && size <= PS_TOKENIZER_MAX_IDS);
     assert(count <= PS_TOKENIZER_MAX_IDS);
@@ -19,6 +19,8 @@ void ps_tok_vocab_init(ps_tok_vocab *v, int32_t size, size_t count)
         slots *= 2;
     }
     *v = (ps_tok_vocab){
+        .bytes = bytes > 0 ? ps_mem_new(bytes, 1) : NULL,
+        .capacity = bytes,
         .start = ps_mem_new((size_t)size, sizeof *v->start),
         .length = ps_mem_new((size_t)size, sizeof *v->length),
         .size = size,

@@ -171,18 +171,37 @@ static ps_err check_file(golden *g, const char *dir, const char *name,
     return err;
 }
 
+static ps_err check_all(golden *g, const char *dir)
+{
+    PS_TRY(check_file(g, dir, "cases.jsonl", check_case));
+    PS_TRY(check_file(g, dir, "decode.jsonl", check_decoding));
+    return check_file(g, dir, "stream.jsonl", check_stream);
+}
+
+/* The tokenizer as a model file holds it, opened again. */
+static ps_err repack(const ps_tokenizer *t, const char *where, ps_tokenizer **out)
+{
+    ps_text packed = {0};
+    ps_tokenizer_pack(t, &packed);
+    const ps_err err = ps_tokenizer_open(ps_text_str(&packed), packed.len, where, out);
+    ps_text_release(&packed);
+    return err;
+}
+
 ps_err golden_tokenizer_check(const char *dir, int *n_cases, int *n_failed, ps_text *first_failures)
 {
     ps_text path = {0}, json = {0};
-    ps_tokenizer *t = NULL;
+    ps_tokenizer *t = NULL, *packed = NULL;
     ps_text_appendf(&path, "%s/tokenizer.json", dir);
     ps_err err = ps_file_read(path.data, FILE_LIMIT, &json);
     if (!err) err = ps_tokenizer_open(ps_text_str(&json), json.len, path.data, &t);
+    if (!err) err = repack(t, path.data, &packed);
     golden g = {
         .tokenizer = t, .n_cases = n_cases, .n_failed = n_failed, .failures = first_failures};
-    if (!err) err = check_file(&g, dir, "cases.jsonl", check_case);
-    if (!err) err = check_file(&g, dir, "decode.jsonl", check_decoding);
-    if (!err) err = check_file(&g, dir, "stream.jsonl", check_stream);
+    if (!err) err = check_all(&g, dir);
+    g.tokenizer = packed;
+    if (!err) err = check_all(&g, dir);
+    ps_tokenizer_free(packed);
     ps_tokenizer_free(t);
     ps_text_release(&json);
     ps_text_release(&path);

@@ -5,7 +5,8 @@
  *                  decoded_skip_special (of ids_special; missing: decoded)
  *   decode.jsonl   ids, decoded, decoded_skip_special
  *   stream.jsonl   ids, emitted (one string an id), tail
- * Everything is compared exactly.   MPI: local.
+ * Everything is compared exactly, and twice: with the tokenizer as it came, and packed and opened
+ * again.   MPI: local.
  */
 #ifndef TESTS_SUPPORT_GOLDEN_TOKENIZER_H
 #define TESTS_SUPPORT_GOLDEN_TOKENIZER_H
