@@ -70,6 +70,20 @@ void ps_tokens_release(ps_tokens *tokens);
 ps_err ps_tokenizer_encode(const ps_tokenizer *t, const char *text, size_t n, bool add_special,
                            ps_tokens *out) PS_MUST_CHECK;
 
+/* A text that is put together of tokens and stretches of text. In these stretches special tokens are
+ * not recognised: "<|im_end|>" in what a user wrote is the characters it is written with. Other
+ * added tokens are, and nothing is added around. The white space that a token swallows on either
+ * side (lstrip, rstrip) goes. */
+typedef struct ps_tokenizer_part {
+    int32_t id;       // a token; -1: text
+    const char *text; // [n]  not NUL-terminated
+    size_t n;
+} ps_tokenizer_part;
+
+/* Appends the ids of the parts; neighbouring texts are not one text. Errors: as above. */
+ps_err ps_tokenizer_encode_parts(const ps_tokenizer *t, const ps_tokenizer_part *parts,
+                                 size_t n_parts, ps_tokens *out) PS_MUST_CHECK;
+
 /* Whether add_special adds any token; if not, a caller who wants bos puts it there. */
 bool ps_tokenizer_has_post_processor_tokens(const ps_tokenizer *t);
 

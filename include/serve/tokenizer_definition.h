@@ -6,7 +6,9 @@
  * A reader makes one for the ids below a bound, defines what it finds in any order, and builds. The
  * pipeline is a JSON object of the form of a tokenizer.json, with the keys normalizer,
  * pre_tokenizer, post_processor, decoder and model, the last with its type (BPE or Unigram) and
- * options, without vocab and merges.
+ * options, without vocab and merges. Two keys are known beyond those of a tokenizer.json, for what
+ * SentencePiece does otherwise than the tokenizers library: longest_match of a Precompiled
+ * normalizer, single_precision of a Unigram model.
  *
  * Strings are copied; they are UTF-8, and that is checked. Whatever can be wrong with a definition
  * is an error that begins with `where`, when it is defined or when it is built.

@@ -254,6 +254,7 @@ typedef struct ps_tok_charsmap {
     size_t n_units;
     char *strings; // [n_strings]  replacements, each with a NUL behind it
     size_t n_strings;
+    bool longest_match; // as SentencePiece applies the rules; else as the tokenizers library does
 } ps_tok_charsmap;
 
 ps_err ps_tok_charsmap_read(ps_tok_charsmap *m, const char *base64, size_t n,
@@ -343,6 +344,7 @@ typedef struct ps_tok_unigram {
     double unk_score;
     int32_t unk_id; // -1: none
     bool byte_fallback;
+    bool single_precision; // scores are summed in float
     int32_t byte_token[256];
 } ps_tok_unigram;
 

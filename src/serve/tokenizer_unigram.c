@@ -6,7 +6,7 @@
  * byte. A character no token covers alone costs as much as the worst token and 10 more, and becomes
  * unknown; neighbours that are unknown become one (Kudo 2018; SentencePiece, unigram_model.cc).
  * Ties go to the path found first, as in the library, and sums are taken in the same order, so
- * results agree to the last bit. */
+ * results agree to the last bit; SentencePiece itself adds in float, which breaks ties otherwise. */
 #include "serve/tokenizer_parts.h"
 
 #include <math.h>
@@ -79,6 +79,7 @@ ps_err ps_tok_unigram_build(ps_tok_unigram *u, const json_t *model, const ps_tok
     int unk_id = -1;
     PS_TRY(ps_json_opt_int(model, "unk_id", 0, vocab->size - 1, where, &unk_id));
     PS_TRY(ps_json_opt_bool(model, "byte_fallback", where, &u->byte_fallback));
+    PS_TRY(ps_json_opt_bool(model, "single_precision", where, &u->single_precision));
     u->unk_id = unk_id;
     ps_tok_find_byte_tokens(vocab, u->byte_token);
     double lowest = INFINITY;
@@ -112,6 +113,7 @@ typedef struct lattice {
 
 static void offer(lattice *l, size_t end, double score, int32_t id)
 {
+    if (l->unigram->single_precision) score = (double)(float)score;
     double *best = &l->best[end % PS_TOK_RING];
     if (l->back[end] != NOT_REACHED && score <= *best) return;
     *best = score;
