@@ -70,3 +70,13 @@ ps_err ps_tokenizers_open(const char *path, ps_tokenizer **out)
     if (ends_with(path, ".model")) return ps_tokenizers_open_sentencepiece(path, NULL, out);
     return open_json(path, out);
 }
+
+ps_err ps_tokenizers_pack(const ps_tokenizer *t, const char *where, const ps_spec *spec,
+                          ps_text *out)
+{
+    if (ps_tokenizer_size(t) > spec->vocab_size)
+        return PS_FAIL(PS_ERR_SHAPE, "%s: the tokenizer has %d tokens, the model's vocab_size is %d",
+                       where, ps_tokenizer_size(t), spec->vocab_size);
+    ps_tokenizer_pack(t, out);
+    return PS_OK;
+}

@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 
+#include "model/spec.h"
 #include "serve/tokenizer.h"
 
 /* Whether a path is named like one of these, or a directory. */
@@ -24,6 +25,11 @@ bool ps_tokenizers_knows(const char *path);
 /* *out is the caller's; NULL when there is an error, or nothing to be read in a directory or GGUF
  * file. */
 ps_err ps_tokenizers_open(const char *path, ps_tokenizer **out) PS_MUST_CHECK;
+
+/* Appends the tokenizer as a model file holds it. It must not know tokens that the model does not:
+ * PS_ERR_SHAPE, with `where`. */
+ps_err ps_tokenizers_pack(const ps_tokenizer *t, const char *where, const ps_spec *spec,
+                          ps_text *out) PS_MUST_CHECK;
 
 /* A tokenizer.model, with the files of a Hugging Face directory beside it if `directory` is not
  * NULL. */
