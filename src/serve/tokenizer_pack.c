@@ -303,6 +303,8 @@ static ps_err unpack_tokens(const packed *p, ps_tok_vocab *v)
 static ps_err unpack_merges(const packed *p, ps_tokenizer_definition *d)
 {
     const unsigned char *at = p->section[MERGES];
+    d->merge_capacity = p->count[COUNT_MERGES];
+    d->merge = ps_mem_new(d->merge_capacity, sizeof *d->merge);
     for (uint32_t i = 0; i < p->count[COUNT_MERGES]; i++, at += 16) {
         // Ids beyond INT32_MAX turn negative and are refused with the others.
         const ps_tokenizer_merge merge = {.left = (int32_t)get_u32(at),

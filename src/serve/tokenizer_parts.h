@@ -78,13 +78,18 @@ void ps_tok_append_lossy(ps_text *out, const char *bytes, size_t n);
 
 // ---- string <-> id (tokenizer_vocab.c) ----
 
+typedef struct ps_tok_vocab_slot {
+    int32_t id;   // -1: empty
+    uint32_t tag; // of the string's hash: strings are looked at only if this agrees
+} ps_tok_vocab_slot;
+
 typedef struct ps_tok_vocab {
     char *bytes;
     size_t used, capacity;
-    uint32_t *start;  // [size]  offset in bytes, plus one; 0: no such id
-    uint16_t *length; // [size]
-    int32_t size;     // highest id + 1
-    int32_t *slot;    // [mask + 1]  open addressing; -1: empty
+    uint32_t *start;         // [size]  offset in bytes, plus one; 0: no such id
+    uint16_t *length;        // [size]
+    int32_t size;            // highest id + 1
+    ps_tok_vocab_slot *slot; // [mask + 1]  open addressing
     uint32_t mask;
 } ps_tok_vocab;
 

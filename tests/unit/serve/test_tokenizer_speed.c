@@ -1,5 +1,5 @@
 /* Ten megabytes on one line: the time must grow with the text, not with its square. The bound is
- * far above what is measured (0.2 to 2.5 s on one core), and far below what a quadratic step takes.
+ * far above what is measured (0.2 to 5 s on one core), and far below what a quadratic step takes.
  */
 #include <check.h>
 #include <stdlib.h>
