@@ -29,9 +29,10 @@ static const struct {
 
 enum { N_NUMBERS = sizeof numbers / sizeof numbers[0] };
 
-static const char *const other_keys[] = {"id",    "prompt", "tokens",     "max_tokens",   "n",
-                                         "seed",  "stop",   "logprobs",   "logit_bias",   "banned",
-                                         "model", "user",   "ignore_eos", "sampler_order", "messages"};
+static const char *const other_keys[] = {"id",         "prompt",        "tokens",  "max_tokens",
+                                         "n",          "seed",          "stop",    "logprobs",
+                                         "logit_bias", "banned",        "model",   "user",
+                                         "ignore_eos", "sampler_order", "messages"};
 
 enum { N_OTHER_KEYS = sizeof other_keys / sizeof other_keys[0] };
 
@@ -75,8 +76,7 @@ static ps_err read_ids(const json_t *array, const char *key, ps_tokens *out)
 
 static ps_err read_chat(ps_batch_context *batch, const json_t *messages, ps_request *out)
 {
-    if (!batch->chat)
-        PS_TRY(ps_chat_prompt_open(batch->job, batch->chat_template, &batch->chat));
+    if (!batch->chat) PS_TRY(ps_chat_prompt_open(batch->job, batch->chat_template, &batch->chat));
     return ps_chat_prompt_encode_json(batch->job, batch->chat, messages, out);
 }
 
@@ -222,8 +222,8 @@ static ps_err read_all(ps_batch_context *batch, const json_t *object, ps_request
     return read_logit_bias(object, out);
 }
 
-ps_err ps_batch_request_parse(ps_batch_context *batch, const char *line, size_t n, uint64_t default_seed,
-                              json_t **id, ps_request *out)
+ps_err ps_batch_request_parse(ps_batch_context *batch, const char *line, size_t n,
+                              uint64_t default_seed, json_t **id, ps_request *out)
 {
     *id = NULL;
     *out = (ps_request){.n_samples = 1, .sampling = ps_sample_params_default()};

@@ -71,8 +71,7 @@ ps_err ps_convert_gguf(const char *path, const char *output, const ps_convert_op
     ps_err err = open_file(path, &o);
     if (!err) err = ps_ckpt_create(output, &o.import.spec, &writer);
     if (!err) err = ps_ckpt_put_source(writer, ps_text_str(&o.origin), o.origin.len);
-    if (!err)
-        err = ps_ckpt_put_tokenizer(writer, ps_text_str(&o.tokenizer), o.tokenizer.len);
+    if (!err) err = ps_ckpt_put_tokenizer(writer, ps_text_str(&o.tokenizer), o.tokenizer.len);
     if (!err) {
         const ps_conversion conversion = {.where = path,
                                           .import = &o.import,

@@ -42,7 +42,7 @@ enum { MAX_STEPS = 8 };
 #define ASCII_SYMBOL "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]"
 #define DEEPSEEK_WORDS                                                                             \
     ASCII_SYMBOL                                                                                   \
-        "[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*" SPACES
+    "[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*" SPACES
 
 /* The letters that DeepSeek LLM lists one by one: those with case, of the scripts that have it. */
 #define DEEPSEEK_LETTERS                                                                           \

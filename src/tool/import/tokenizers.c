@@ -75,8 +75,9 @@ ps_err ps_tokenizers_pack(const ps_tokenizer *t, const char *where, const ps_spe
                           ps_text *out)
 {
     if (ps_tokenizer_size(t) > spec->vocab_size)
-        return PS_FAIL(PS_ERR_SHAPE, "%s: the tokenizer has %d tokens, the model's vocab_size is %d",
-                       where, ps_tokenizer_size(t), spec->vocab_size);
+        return PS_FAIL(PS_ERR_SHAPE,
+                       "%s: the tokenizer has %d tokens, the model's vocab_size is %d", where,
+                       ps_tokenizer_size(t), spec->vocab_size);
     ps_tokenizer_pack(t, out);
     return PS_OK;
 }
