@@ -2,6 +2,7 @@
  * added tokens); what is left of it is the pipeline. */
 #include "serve/tokenizer_parts.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -155,6 +156,7 @@ static bool is_version_line(const json_t *merge)
 
 static ps_err read_merges(ps_tokenizer_definition *d, const json_t *model)
 {
+    assert(d);
     json_t *merges;
     const char *prefix = "";
     PS_TRY(ps_json_get(model, "merges", JSON_ARRAY, d->where, &merges));

@@ -148,7 +148,7 @@ static void put_added(const ps_tok_added *a, ps_text *table, ps_text *contents)
 /* Ids of the tokens that a Unigram model can find, sorted by their strings. */
 static size_t put_order(const ps_tokenizer *t, ps_text *out)
 {
-    if (t->model != PS_TOK_UNIGRAM) return 0;
+    if (t->model != PS_TOK_UNIGRAM || !t->score) return 0;
     ps_tok_key *keys = ps_mem_new((size_t)t->vocab.size, sizeof *keys);
     size_t n = 0;
     for (int32_t id = 0; id < t->vocab.size; id++) {
