@@ -1,7 +1,7 @@
 /* The model file: spec, tensors in panel layout, tokenizer, checksums (DESIGN section 6).
  *
  *   attributes   format = "pipestep-model", version = 1, manifest_xxh3 = hash of /manifest
- *   /spec        JSON, model/spec.h          /tokenizer   tokenizer.json as it came (may be empty)
+ *   /spec        JSON, model/spec.h          /tokenizer   packed, serve/tokenizer.h (may be empty)
  *   /source      JSON, what it was made from /manifest    JSON: name, dtype, layout, shape, bytes
  * and XXH3-64 of every tensor, hashes of the texts /layers/NNN/<part>/<tensor>, /embed, /head,
  * /norm     names in model/tensors.h
@@ -65,7 +65,7 @@ const ps_ckpt_tensor *ps_ckpt_find(const ps_ckpt *ckpt, ps_role role, int layer)
 typedef struct ps_ckpt_writer ps_ckpt_writer;
 
 ps_err ps_ckpt_create(const char *path, const ps_spec *spec, ps_ckpt_writer **out) PS_MUST_CHECK;
-ps_err ps_ckpt_put_tokenizer(ps_ckpt_writer *w, const char *json, size_t n) PS_MUST_CHECK;
+ps_err ps_ckpt_put_tokenizer(ps_ckpt_writer *w, const char *packed, size_t n) PS_MUST_CHECK;
 ps_err ps_ckpt_put_source(ps_ckpt_writer *w, const char *json, size_t n) PS_MUST_CHECK;
 
 /* One tensor at a time: begin, append its bytes in order (whole panels, or the whole vector), end.

@@ -9,7 +9,7 @@
 #include "serve/stop.h"
 #include "serve/tokenizer.h"
 
-enum { PS_REQUEST_LOGPROBS_MAX = 20, PS_REQUEST_SAMPLES_MAX = 1024 };
+enum { PS_REQUEST_LOGPROBS_MAX = 20, PS_REQUEST_SAMPLES_MAX = 1024, PS_REQUEST_ENDS_MAX = 4 };
 
 #define PS_REQUEST_ENDLESS (-1)
 
@@ -17,8 +17,10 @@ typedef struct ps_request {
     ps_tokens prompt;   // whole, with bos where it belongs; owned
     int64_t max_tokens; // new tokens; PS_REQUEST_ENDLESS never stops
     int n_samples;
-    int n_logprobs; // -1: none; else that many alternatives beside the chosen token
-    bool ignore_eos;
+    int n_logprobs;  // -1: none; else that many alternatives beside the chosen token
+    bool ignore_eos; // nor end_ids
+    int32_t end_ids[PS_REQUEST_ENDS_MAX]; // [n_end_ids] tokens that end it, besides the model's
+    int n_end_ids;
     ps_sample_params sampling; // sample number 0; its arrays are owned by the request
     ps_stop_string *stops;     // [n_stops] owned, bytes too
     int n_stops;

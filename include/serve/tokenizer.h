@@ -1,4 +1,4 @@
-/* The tokenizer of a model, from its Hugging Face tokenizer.json: text to token ids and back.
+/* The tokenizer of a model: text to token ids and back.
  *
  *   text -> added tokens cut out -> normalizers -> pre-tokenizers -> BPE or Unigram -> post
  *
@@ -39,12 +39,16 @@
 
 typedef struct ps_tokenizer ps_tokenizer;
 
-/* Reads a tokenizer.json of n bytes. `where` names the file in messages; only borrowed. *out is
- * owned by the caller; NULL on error.
+/* Reads a tokenizer.json of n bytes, or what ps_tokenizer_pack wrote; the bytes themselves say
+ * which. (Other files come by way of serve/tokenizer_definition.h.) `where` names the file in
+ * messages; only borrowed. *out is owned by the caller; NULL on error.
  * Errors: PS_ERR_FORMAT, PS_ERR_UNSUPPORTED, PS_ERR_LIMIT. */
-ps_err ps_tokenizer_open(const char *json, size_t n, const char *where,
+ps_err ps_tokenizer_open(const char *bytes, size_t n, const char *where,
                          ps_tokenizer **out) PS_MUST_CHECK;
 void ps_tokenizer_free(ps_tokenizer *t); // t may be NULL
+
+/* Appends the tokenizer as bytes that open fast. Equal tokenizers give equal bytes. */
+void ps_tokenizer_pack(const ps_tokenizer *t, ps_text *out);
 
 /* Highest id + 1, added tokens included; ids in between may be unused. */
 int ps_tokenizer_size(const ps_tokenizer *t);
@@ -65,6 +69,20 @@ void ps_tokens_release(ps_tokens *tokens);
  * unknown character, and no token for the unknown). */
 ps_err ps_tokenizer_encode(const ps_tokenizer *t, const char *text, size_t n, bool add_special,
                            ps_tokens *out) PS_MUST_CHECK;
+
+/* A text that is put together of tokens and stretches of text. In these stretches special tokens are
+ * not recognised: "<|im_end|>" in what a user wrote is the characters it is written with. Other
+ * added tokens are, and nothing is added around. The white space that a token swallows on either
+ * side (lstrip, rstrip) goes. */
+typedef struct ps_tokenizer_part {
+    int32_t id;       // a token; -1: text
+    const char *text; // [n]  not NUL-terminated
+    size_t n;
+} ps_tokenizer_part;
+
+/* Appends the ids of the parts; neighbouring texts are not one text. Errors: as above. */
+ps_err ps_tokenizer_encode_parts(const ps_tokenizer *t, const ps_tokenizer_part *parts,
+                                 size_t n_parts, ps_tokens *out) PS_MUST_CHECK;
 
 /* Whether add_special adds any token; if not, a caller who wants bos puts it there. */
 bool ps_tokenizer_has_post_processor_tokens(const ps_tokenizer *t);

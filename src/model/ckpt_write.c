@@ -49,9 +49,9 @@ static ps_err put_text(ps_ckpt_writer *w, const char *name, const char *text, si
     return ps_h5_put(w->h5, name, PS_H5_U8, 1, dims, text);
 }
 
-ps_err ps_ckpt_put_tokenizer(ps_ckpt_writer *w, const char *json, size_t n)
+ps_err ps_ckpt_put_tokenizer(ps_ckpt_writer *w, const char *packed, size_t n)
 {
-    return put_text(w, "/tokenizer", json, n, w->tokenizer_hash);
+    return put_text(w, "/tokenizer", packed, n, w->tokenizer_hash);
 }
 
 ps_err ps_ckpt_put_source(ps_ckpt_writer *w, const char *json, size_t n)

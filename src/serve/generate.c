@@ -99,6 +99,19 @@ void ps_generate_counts_release(ps_generate_counts *counts)
     *counts = (ps_generate_counts){0};
 }
 
+/* Tokens that end a request; the sampler bans them while it is shorter than it must be. */
+static int list_ends(const ps_spec *spec, const ps_request *r, int32_t *out)
+{
+    int n = 0;
+    for (int i = 0; i < spec->n_eos; i++) {
+        out[n++] = spec->eos_ids[i];
+    }
+    for (int i = 0; i < r->n_end_ids; i++) {
+        out[n++] = r->end_ids[i];
+    }
+    return n;
+}
+
 ps_err ps_generate_check(const ps_request *request, const ps_spec *spec, const ps_limits *limits)
 {
     if (request->prompt.n == 0) return PS_FAIL(PS_ERR_USAGE, "the prompt is empty");
@@ -123,8 +136,9 @@ ps_err ps_generate_check(const ps_request *request, const ps_spec *spec, const p
                        PS_REQUEST_LOGPROBS_MAX);
     PS_TRY(ps_stop_check(request->stops, request->n_stops));
     ps_sample_params sampling = request->sampling;
-    sampling.end_tokens = spec->eos_ids;
-    sampling.n_end_tokens = spec->n_eos;
+    int32_t ends[PS_SPEC_EOS_MAX + PS_REQUEST_ENDS_MAX];
+    sampling.end_tokens = ends;
+    sampling.n_end_tokens = list_ends(spec, request, ends);
     PS_TRY(ps_sample_params_check(&sampling, spec->vocab_size));
     return ps_sample_params_check_left(&sampling, spec->vocab_size);
 }
@@ -144,8 +158,9 @@ static ps_err open_sequence(ps_generate *g, job *j, int sample, sequence *q)
     *q = (sequence){.job = j, .sample = sample, .completion = &j->completions[sample]};
     ps_sample_params params = j->request.sampling;
     params.sample = (uint32_t)sample;
-    params.end_tokens = g->params.spec->eos_ids;
-    params.n_end_tokens = g->params.spec->n_eos;
+    int32_t ends[PS_SPEC_EOS_MAX + PS_REQUEST_ENDS_MAX];
+    params.end_tokens = ends;
+    params.n_end_tokens = list_ends(g->params.spec, &j->request, ends);
     PS_TRY(ps_sampler_new(&params, g->params.spec->vocab_size, &q->sampler));
     PS_TRY(ps_stop_new(j->request.stops, j->request.n_stops, &q->stop));
     if (g->params.tokenizer) q->detokenizer = ps_detokenizer_new(g->params.tokenizer, true);
@@ -291,11 +306,19 @@ static ps_err note_logprobs(ps_generate *g, sequence *q, const float *logits, in
                                     q->job->request.n_logprobs, &c->logprobs[c->tokens.n]);
 }
 
+static bool is_end(const ps_generate *g, const ps_request *r, int32_t token)
+{
+    for (int i = 0; i < r->n_end_ids; i++) {
+        if (r->end_ids[i] == token) return true;
+    }
+    return ps_spec_is_eos(g->params.spec, token);
+}
+
 /* Why the sequence ends with this token, if it does. */
 static ps_finish finish_of(const ps_generate *g, const sequence *q, int32_t token)
 {
     const ps_request *r = &q->job->request;
-    if (!r->ignore_eos && ps_spec_is_eos(g->params.spec, token)) return PS_FINISH_STOP;
+    if (!r->ignore_eos && is_end(g, r, token)) return PS_FINISH_STOP;
     if (r->max_tokens >= 0 && q->n_new >= r->max_tokens) return PS_FINISH_LENGTH;
     // The token itself still needs a position to be fed at, if another is to follow.
     const int64_t known = (int64_t)r->prompt.n + q->n_new;
@@ -317,8 +340,8 @@ static ps_err draw(ps_generate *g, sequence *q, const float *logits, ps_finish *
     ps_task_append(&q->task, token);
     ps_text_clear(&g->shown);
     ps_text_clear(&g->piece);
-    const bool is_end = *finish == PS_FINISH_STOP;
-    if (q->detokenizer && !is_end) PS_TRY(ps_detokenizer_push(q->detokenizer, token, &g->piece));
+    const bool ended = *finish == PS_FINISH_STOP;
+    if (q->detokenizer && !ended) PS_TRY(ps_detokenizer_push(q->detokenizer, token, &g->piece));
     if (ps_stop_push(q->stop, ps_text_str(&g->piece), g->piece.len, &g->shown))
         *finish = PS_FINISH_STOP;
     return show(g, q, token);

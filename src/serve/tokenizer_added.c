@@ -9,20 +9,9 @@
 
 #include <stdlib.h>
 
-#include "base/json.h"
 #include "base/mem.h"
 
-// ---- reading ----
-
-static ps_err read_flags(const json_t *json, const char *where, ps_tok_added_token *out)
-{
-    PS_TRY(ps_json_opt_bool(json, "special", where, &out->special));
-    out->normalized = !out->special;
-    PS_TRY(ps_json_opt_bool(json, "normalized", where, &out->normalized));
-    PS_TRY(ps_json_opt_bool(json, "single_word", where, &out->single_word));
-    PS_TRY(ps_json_opt_bool(json, "lstrip", where, &out->lstrip));
-    return ps_json_opt_bool(json, "rstrip", where, &out->rstrip);
-}
+// ---- building ----
 
 /* The id must be the one the model's vocabulary has for the string, if it has one, and nobody
  * else's. */
@@ -43,32 +32,6 @@ static ps_err check_id(const ps_tok_vocab *vocab, const ps_tok_added_token *toke
     return PS_OK;
 }
 
-/* Reads one token to the end of a->token; an empty one is left out. */
-static ps_err read_token(ps_tok_added *a, const json_t *json, const ps_tok_vocab *vocab,
-                         const char *where)
-{
-    const ps_tok_component c = {.json = json, .where = where};
-    const char *content;
-    size_t n;
-    int id;
-    if (!json_is_object(json)) {
-        return PS_FAIL(PS_ERR_FORMAT, "%s: an added token is not an object", where);
-    }
-    PS_TRY(ps_json_get_int(json, "id", 0, PS_TOKENIZER_MAX_IDS - 1, where, &id));
-    PS_TRY(ps_tok_read_string(&c, "content", &content, &n));
-    if (n == 0) return PS_OK;
-    if (n > PS_TOK_MAX_ADDED_BYTES) {
-        return PS_FAIL(PS_ERR_LIMIT, "%s: added token %d has %zu bytes, at most %d", where, id, n,
-                       PS_TOK_MAX_ADDED_BYTES);
-    }
-    ps_tok_added_token *token = &a->token[a->n++];
-    token->id = id;
-    token->content = ps_mem_copy_bytes(content, n);
-    token->n = n;
-    PS_TRY(read_flags(json, where, token));
-    return check_id(vocab, token, where);
-}
-
 static int compare_ids(const void *left, const void *right)
 {
     const ps_tok_added_token *a = left, *b = right;
@@ -77,7 +40,7 @@ static int compare_ids(const void *left, const void *right)
 
 static ps_err sort_by_id(ps_tok_added *a, const char *where)
 {
-    qsort(a->token, (size_t)a->n, sizeof *a->token, compare_ids);
+    if (a->n > 0) qsort(a->token, (size_t)a->n, sizeof *a->token, compare_ids);
     for (int i = 1; i < a->n; i++) {
         if (a->token[i].id == a->token[i - 1].id) {
             return PS_FAIL(PS_ERR_FORMAT, "%s: added tokens %s and %s have the same id %d", where,
@@ -91,7 +54,7 @@ static ps_err normalize_token(const ps_tok_normalizers *ns, ps_tok_work *w,
                               ps_tok_added_token *token)
 {
     ps_tok_work_begin(w, token->content, token->n, 0);
-    if (token->normalized) PS_TRY(ps_tok_normalize(ns, w));
+    if (token->normalized && !token->verbatim) PS_TRY(ps_tok_normalize(ns, w));
     token->shown = ps_mem_copy_bytes(w->text, w->n);
     token->n_shown = w->n;
     return PS_OK;
@@ -99,12 +62,12 @@ static ps_err normalize_token(const ps_tok_normalizers *ns, ps_tok_work *w,
 
 /* Of tokens with the same string the special ones come first, then those with lower ids; the trie
  * keeps the last key, so they go in the other way round. */
-static void build_trie(ps_tok_added *a, bool normalized, ps_tok_trie *trie)
+static void build_trie(const ps_tok_added *a, bool normalized, bool plain, ps_tok_trie *trie)
 {
     ps_tok_key *keys = ps_mem_new((size_t)a->n, sizeof *keys);
     int *index = ps_mem_new((size_t)a->n, sizeof *index);
     size_t n = 0;
-    for (int special = 0; special < 2; special++) {
+    for (int special = 0; special < (plain ? 1 : 2); special++) {
         for (int i = a->n - 1; i >= 0; i--) {
             const ps_tok_added_token *t = &a->token[i];
             if (t->normalized != normalized || t->special != special || t->n_shown == 0) continue;
@@ -112,6 +75,7 @@ static void build_trie(ps_tok_added *a, bool normalized, ps_tok_trie *trie)
             index[n++] = i;
         }
     }
+    ps_tok_trie_sort(keys, n);
     ps_tok_trie_build(trie, keys, n);
     for (size_t i = 0; i < trie->n; i++) {
         int32_t *value = &trie->node[i].value;
@@ -121,22 +85,8 @@ static void build_trie(ps_tok_added *a, bool normalized, ps_tok_trie *trie)
     ps_mem_free(keys);
 }
 
-ps_err ps_tok_added_read(ps_tok_added *a, const json_t *tokenizer, const ps_tok_vocab *vocab,
-                         const ps_tok_normalizers *ns, const char *where)
+static ps_err normalize_tokens(ps_tok_added *a, const ps_tok_normalizers *ns)
 {
-    *a = (ps_tok_added){0};
-    json_t *list = NULL;
-    PS_TRY(ps_json_opt(tokenizer, "added_tokens", JSON_ARRAY, where, &list));
-    const size_t n = json_array_size(list);
-    if (n > PS_TOKENIZER_MAX_IDS) {
-        return PS_FAIL(PS_ERR_LIMIT, "%s: %zu added tokens, at most %d", where, n,
-                       PS_TOKENIZER_MAX_IDS);
-    }
-    a->token = ps_mem_new(n, sizeof *a->token);
-    for (size_t i = 0; i < n; i++) {
-        PS_TRY(read_token(a, json_array_get(list, i), vocab, where));
-    }
-    PS_TRY(sort_by_id(a, where));
     ps_tok_matcher matcher = {0};
     ps_tok_work work = {.matcher = &matcher};
     ps_err err = PS_OK;
@@ -145,16 +95,30 @@ ps_err ps_tok_added_read(ps_tok_added *a, const json_t *tokenizer, const ps_tok_
     }
     ps_tok_work_release(&work);
     ps_tok_matcher_release(&matcher);
-    if (err) return err;
-    build_trie(a, false, &a->raw);
-    build_trie(a, true, &a->normalized);
+    return err;
+}
+
+ps_err ps_tok_added_build(ps_tok_added *a, const ps_tok_vocab *vocab, const ps_tok_normalizers *ns,
+                          const char *where)
+{
+    for (int i = 0; i < a->n; i++) {
+        PS_TRY(check_id(vocab, &a->token[i], where));
+    }
+    PS_TRY(sort_by_id(a, where));
+    PS_TRY(normalize_tokens(a, ns));
+    for (int plain = 0; plain < 2; plain++) {
+        build_trie(a, false, plain, &a->raw[plain]);
+        build_trie(a, true, plain, &a->normalized[plain]);
+    }
     return PS_OK;
 }
 
 void ps_tok_added_release(ps_tok_added *a)
 {
-    ps_tok_trie_release(&a->normalized);
-    ps_tok_trie_release(&a->raw);
+    for (int plain = 0; plain < 2; plain++) {
+        ps_tok_trie_release(&a->normalized[plain]);
+        ps_tok_trie_release(&a->raw[plain]);
+    }
     for (int i = 0; i < a->n; i++) {
         ps_mem_free(a->token[i].shown);
         ps_mem_free(a->token[i].content);

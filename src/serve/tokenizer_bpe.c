@@ -51,9 +51,9 @@ static ps_tok_merge_slot *merge_slot(const ps_tok_bpe *b, uint64_t pair)
     return &b->merges[at];
 }
 
-uint32_t ps_tok_bpe_rank(const ps_tok_bpe *b, int32_t left, int32_t right)
+const ps_tok_merge_slot *ps_tok_bpe_find(const ps_tok_bpe *b, int32_t left, int32_t right)
 {
-    return merge_slot(b, pair_of((uint32_t)left, (uint32_t)right))->rank;
+    return merge_slot(b, pair_of((uint32_t)left, (uint32_t)right));
 }
 
 static uint64_t *joint_slot(const ps_tok_bpe *b, uint64_t pair)
@@ -65,112 +65,59 @@ static uint64_t *joint_slot(const ps_tok_bpe *b, uint64_t pair)
     return &b->joint[at];
 }
 
-// ---- reading ----
+// ---- building ----
 
-/* One merge: an array of two strings, or one string with a blank in between. */
-static ps_err read_merge_strings(const json_t *merge, const char *where, size_t rank,
-                                 ps_text part[2])
+static void add_joint(ps_tok_bpe *b, uint64_t pair)
 {
-    ps_text_clear(&part[0]);
-    ps_text_clear(&part[1]);
-    if (json_is_string(merge)) {
-        const char *text = json_string_value(merge);
-        const size_t n = json_string_length(merge);
-        const char *blank = memchr(text, ' ', n);
-        if (blank && !memchr(blank + 1, ' ', n - (size_t)(blank + 1 - text))) {
-            ps_text_append(&part[0], text, (size_t)(blank - text));
-            ps_text_append(&part[1], blank + 1, n - (size_t)(blank + 1 - text));
-            return PS_OK;
-        }
-    } else if (json_array_size(merge) == 2 && json_is_string(json_array_get(merge, 0)) &&
-               json_is_string(json_array_get(merge, 1))) {
-        for (size_t i = 0; i < 2; i++) {
-            const json_t *string = json_array_get(merge, i);
-            ps_text_append(&part[i], json_string_value(string), json_string_length(string));
-        }
-        return PS_OK;
-    }
-    return PS_FAIL(PS_ERR_FORMAT, "%s: merge %zu is not a pair of tokens", where, rank);
-}
-
-static ps_err find_token(const ps_tok_bpe *b, const char *token, size_t n, const char *where,
-                         size_t rank, int32_t *id)
-{
-    *id = ps_tok_vocab_find(b->vocab, token, n);
-    if (*id >= 0) return PS_OK;
-    return PS_FAIL(PS_ERR_FORMAT, "%s: merge %zu names the token \"%.*s\", not in the vocabulary",
-                   where, rank, n < 100 ? (int)n : 100, token);
-}
-
-static void add_joint(ps_tok_bpe *b, const ps_text part[2])
-{
-    if (!b->joint || part[0].len == 0 || part[1].len == 0) return;
-    const uint32_t left = ps_tok_char_before(part[0].data, part[0].len);
-    uint32_t right;
-    ps_utf8_decode(part[1].data, part[1].len, &right);
-    const uint64_t pair = pair_of(left, right);
     *joint_slot(b, pair) = pair;
-    const int left_byte = ps_tok_byte_of_char(left), right_byte = ps_tok_byte_of_char(right);
+    const int left_byte = ps_tok_byte_of_char((uint32_t)(pair >> 32));
+    const int right_byte = ps_tok_byte_of_char((uint32_t)pair);
     if (left_byte < 0 || right_byte < 0) return;
     const unsigned bit = (unsigned)left_byte << 8 | (unsigned)right_byte;
     b->joint_bytes[bit >> 6] |= (uint64_t)1 << (bit & 63);
 }
 
-/* part is scratch. A pair that is listed twice has its later rank, as in the library. */
-static ps_err add_merge(ps_tok_bpe *b, const json_t *merge, const char *where, ps_text part[2])
+static void add_joint_of_merge(ps_tok_bpe *b, const ps_tokenizer_merge *merge)
 {
-    const size_t rank = b->n_merges;
-    int32_t left, right;
-    PS_TRY(read_merge_strings(merge, where, rank, part));
-    PS_TRY(find_token(b, ps_text_str(&part[0]), part[0].len, where, rank, &left));
-    PS_TRY(find_token(b, ps_text_str(&part[1]), part[1].len, where, rank, &right));
-    add_joint(b, part);
-    const size_t prefix_bytes = b->prefix ? strlen(b->prefix) : 0;
-    if (part[1].len < prefix_bytes) {
-        return PS_FAIL(PS_ERR_FORMAT, "%s: merge %zu: the right token lacks the prefix %s", where,
-                       rank, b->prefix);
+    const char *left, *right;
+    size_t left_bytes, right_bytes;
+    uint32_t first;
+    if (!ps_tok_vocab_text(b->vocab, merge->left, &left, &left_bytes) || left_bytes == 0 ||
+        !ps_tok_vocab_text(b->vocab, merge->right, &right, &right_bytes) || right_bytes == 0) {
+        return;
     }
-    ps_text_append(&part[0], ps_text_str(&part[1]) + prefix_bytes, part[1].len - prefix_bytes);
-    PS_TRY(find_token(b, ps_text_str(&part[0]), part[0].len, where, rank, &b->merged[rank]));
-    *merge_slot(b, pair_of((uint32_t)left, (uint32_t)right)) = (ps_tok_merge_slot){
-        .pair = pair_of((uint32_t)left, (uint32_t)right), .rank = (uint32_t)rank};
-    b->n_merges++;
-    return PS_OK;
+    ps_utf8_decode(right, right_bytes, &first);
+    add_joint(b, pair_of(ps_tok_char_before(left, left_bytes), first));
 }
 
-static bool is_version_line(const json_t *merge)
+static void build_joints(ps_tok_bpe *b, const ps_tokenizer_definition *d)
 {
-    const char *text = json_string_value(merge);
-    return text && strncmp(text, "#version", 8) == 0;
+    const bool known = d->joints.pair != NULL;
+    const size_t slots = slots_for(known ? d->joints.n : d->n_merges);
+    b->joint_mask = (uint32_t)(slots - 1);
+    b->joint = ps_mem_new(slots, sizeof *b->joint);
+    memset(b->joint, 0xFF, slots * sizeof *b->joint);
+    for (size_t i = 0; known && i < d->joints.n; i++) {
+        add_joint(b, d->joints.pair[i]);
+    }
+    for (size_t i = 0; !known && i < d->n_merges; i++) {
+        add_joint_of_merge(b, &d->merge[i]);
+    }
 }
 
-static ps_err read_merges(ps_tok_bpe *b, const json_t *model, const char *where)
+static void build_merges(ps_tok_bpe *b, const ps_tokenizer_definition *d)
 {
-    json_t *merges;
-    PS_TRY(ps_json_get(model, "merges", JSON_ARRAY, where, &merges));
-    const size_t n = json_array_size(merges);
-    if (n > PS_TOKENIZER_MAX_IDS) {
-        return PS_FAIL(PS_ERR_LIMIT, "%s: %zu merges, at most %d", where, n, PS_TOKENIZER_MAX_IDS);
-    }
-    const size_t slots = slots_for(n);
+    const size_t slots = slots_for(d->n_merges);
     b->merge_mask = (uint32_t)(slots - 1);
     b->merges = ps_mem_new(slots, sizeof *b->merges);
     memset(b->merges, 0xFF, slots * sizeof *b->merges);
-    b->merged = ps_mem_new(n, sizeof *b->merged);
-    if (!b->prefix && !b->suffix && !b->ignore_merges) {
-        b->joint_mask = (uint32_t)(slots - 1);
-        b->joint = ps_mem_new(slots, sizeof *b->joint);
-        memset(b->joint, 0xFF, slots * sizeof *b->joint);
+    for (size_t i = 0; i < d->n_merges; i++) {
+        const ps_tokenizer_merge *merge = &d->merge[i];
+        const uint64_t pair = pair_of((uint32_t)merge->left, (uint32_t)merge->right);
+        *merge_slot(b, pair) =
+            (ps_tok_merge_slot){.pair = pair, .rank = merge->rank, .merged = merge->merged};
     }
-    ps_text part[2] = {{0}, {0}};
-    ps_err err = PS_OK;
-    for (size_t i = 0; i < n && !err; i++) {
-        const json_t *merge = json_array_get(merges, i);
-        if (!is_version_line(merge)) err = add_merge(b, merge, where, part);
-    }
-    ps_text_release(&part[0]);
-    ps_text_release(&part[1]);
-    return err;
+    if (!b->prefix && !b->suffix && !b->ignore_merges) build_joints(b, d);
 }
 
 void ps_tok_find_byte_tokens(const ps_tok_vocab *v, int32_t out[256])
@@ -225,21 +172,21 @@ static ps_err read_options(ps_tok_bpe *b, const json_t *model, const char *where
     return ps_json_opt_bool(model, "ignore_merges", where, &b->ignore_merges);
 }
 
-ps_err ps_tok_bpe_read(ps_tok_bpe *b, const json_t *model, const ps_tok_vocab *vocab,
-                       const char *where)
+ps_err ps_tok_bpe_build(ps_tok_bpe *b, const json_t *model, const ps_tok_vocab *vocab,
+                        const ps_tokenizer_definition *d)
 {
     *b = (ps_tok_bpe){.vocab = vocab};
-    PS_TRY(read_options(b, model, where));
+    PS_TRY(read_options(b, model, d->where));
     ps_tok_find_byte_tokens(vocab, b->byte_token);
     find_byte_symbols(b);
     b->all_bytes = b->all_bytes && !b->prefix && !b->suffix;
-    return read_merges(b, model, where);
+    build_merges(b, d);
+    return PS_OK;
 }
 
 void ps_tok_bpe_release(ps_tok_bpe *b)
 {
     ps_mem_free(b->joint);
-    ps_mem_free(b->merged);
     ps_mem_free(b->merges);
     ps_mem_free(b->suffix);
     ps_mem_free(b->prefix);

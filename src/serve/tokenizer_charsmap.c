@@ -6,10 +6,11 @@
  * all little endian. A unit of the array (Darts-clone) is: bits 0-7 and 31 the label, bit 8 "has a
  * leaf", bit 9 "offset in units of 256", bits 10-30 the offset; in a leaf bits 0-30 are the value.
  *
- * How the rules are applied is the tokenizers library's way (normalizers/precompiled.rs), oddities
- * included, since it decides ids: a grapheme cluster of less than six bytes is looked up as a
- * whole, and the *shortest* prefix that has a rule replaces all of it; otherwise each of its
- * characters is looked up alone. Every access is checked: the array comes from a file. */
+ * There are two ways to apply the rules, and they decide ids. SentencePiece's own: wherever a rule
+ * begins, the longest one is applied. The tokenizers library's (normalizers/precompiled.rs), oddities
+ * included: a grapheme cluster of less than six bytes is looked up as a whole, and the *shortest*
+ * prefix that has a rule replaces all of it; otherwise each of its characters is looked up alone.
+ * Every access is checked: the array comes from a file. */
 #include "serve/tokenizer_parts.h"
 
 #include <string.h>
@@ -17,7 +18,10 @@
 
 #include "base/mem.h"
 
-enum { MAX_CLUSTER_BYTES = 5 };
+enum {
+    MAX_CLUSTER_BYTES = 5,
+    MAX_RULE_BYTES = 256, // what a rule can be for; the cost of a position with a hostile array
+};
 
 static int base64_value(char c)
 {
@@ -95,28 +99,32 @@ static size_t unit_offset(uint32_t unit)
     return (size_t)(unit >> 10) << ((unit & (1u << 9)) >> 6);
 }
 
-/* Replacement of the shortest prefix of key[0..n) that has one. */
-static bool look_up(const ps_tok_charsmap *m, const char *key, size_t n, const char **found,
-                    size_t *found_bytes)
+/* Replacement of a prefix of key[0..n) that has one, the shortest or the longest; *used is its
+ * length. */
+static bool look_up(const ps_tok_charsmap *m, const char *key, size_t n, size_t *used,
+                    const char **found, size_t *found_bytes)
 {
     size_t at = 0;
+    *used = 0;
     if (m->n_units == 0) return false;
+    if (n > MAX_RULE_BYTES) n = MAX_RULE_BYTES;
     at ^= unit_offset(m->unit[0]);
-    for (size_t i = 0; i < n && key[i] != '\0'; i++) {
+    for (size_t i = 0; i < n && key[i] != '\0' && (*used == 0 || m->longest_match); i++) {
         at ^= (unsigned char)key[i];
-        if (at >= m->n_units) return false;
+        if (at >= m->n_units) break;
         const uint32_t unit = m->unit[at];
-        if ((unit & (1u << 31 | 0xFF)) != (unsigned char)key[i]) return false;
+        if ((unit & (1u << 31 | 0xFF)) != (unsigned char)key[i]) break;
         at ^= unit_offset(unit);
         if ((unit >> 8 & 1) == 0) continue;
         const size_t start = at < m->n_units ? m->unit[at] & 0x7FFFFFFF : SIZE_MAX;
-        if (start > m->n_strings) return false;
+        if (start > m->n_strings) break;
         *found = m->strings + start;
-        *found_bytes = strlen(*found); // the copy of the strings ends with a NUL
-        if (*found_bytes > PS_TOK_MAX_REPLACEMENT_BYTES) return false;
-        return ps_utf8_valid_prefix(*found, *found_bytes, NULL) == *found_bytes;
+        *used = i + 1;
     }
-    return false;
+    if (*used == 0) return false;
+    *found_bytes = strlen(*found); // the copy of the strings ends with a NUL
+    if (*found_bytes > PS_TOK_MAX_REPLACEMENT_BYTES) return false;
+    return ps_utf8_valid_prefix(*found, *found_bytes, NULL) == *found_bytes;
 }
 
 /* A walk over a text; `kept` is what is written of its first `origin` bytes. */
@@ -138,16 +146,16 @@ static void append_for(walk *w, size_t at, const char *bytes, size_t n)
 static void apply_to_cluster(walk *w, size_t start, size_t end)
 {
     const char *text = w->text, *found;
-    size_t found_bytes;
+    size_t found_bytes, used;
     if (end - start <= MAX_CLUSTER_BYTES &&
-        look_up(w->map, text + start, end - start, &found, &found_bytes)) {
+        look_up(w->map, text + start, end - start, &used, &found, &found_bytes)) {
         append_for(w, start, found, found_bytes);
         return;
     }
     for (size_t at = start; at < end;) {
         uint32_t c;
         const size_t length = ps_utf8_decode(text + at, end - at, &c);
-        if (look_up(w->map, text + at, length, &found, &found_bytes)) {
+        if (look_up(w->map, text + at, length, &used, &found, &found_bytes)) {
             append_for(w, at, found, found_bytes);
         } else {
             append_for(w, at, text + at, length);
@@ -167,10 +175,28 @@ static bool is_break(uint32_t before, uint32_t after, utf8proc_int32_t *state)
                                             state);
 }
 
-void ps_tok_charsmap_apply(const ps_tok_charsmap *m, const char *text, size_t n, size_t *origin,
-                           ps_text *out)
+static void apply_longest(walk *w, size_t n)
 {
-    walk w = {.map = m, .text = text, .origin = *origin, .out = out};
+    for (size_t at = 0; at < n;) {
+        const char *text = w->text + at, *found;
+        size_t found_bytes, used;
+        uint32_t c;
+        const size_t length = ps_utf8_decode(text, n - at, &c);
+        // A rule that ends inside a character is none: rules are for whole characters.
+        if (look_up(w->map, text, n - at, &used, &found, &found_bytes) && used >= length &&
+            (at + used == n || ((unsigned char)text[used] & 0xC0) != 0x80)) {
+            append_for(w, at, found, found_bytes);
+            at += used;
+        } else {
+            append_for(w, at, text, length);
+            at += length;
+        }
+    }
+}
+
+static void apply_to_clusters(walk *w, size_t n)
+{
+    const char *text = w->text;
     utf8proc_int32_t state = 0;
     uint32_t before = 0;
     size_t start = 0;
@@ -178,12 +204,23 @@ void ps_tok_charsmap_apply(const ps_tok_charsmap *m, const char *text, size_t n,
         uint32_t c;
         const size_t length = ps_utf8_decode(text + at, n - at, &c);
         if (at > 0 && is_break(before, c, &state)) {
-            apply_to_cluster(&w, start, at);
+            apply_to_cluster(w, start, at);
             start = at;
         }
         before = c;
         at += length;
     }
-    apply_to_cluster(&w, start, n);
+    apply_to_cluster(w, start, n);
+}
+
+void ps_tok_charsmap_apply(const ps_tok_charsmap *m, const char *text, size_t n, size_t *origin,
+                           ps_text *out)
+{
+    walk w = {.map = m, .text = text, .origin = *origin, .out = out};
+    if (m->longest_match) {
+        apply_longest(&w, n);
+    } else {
+        apply_to_clusters(&w, n);
+    }
     *origin = w.kept;
 }

@@ -31,6 +31,7 @@ typedef struct place {
 typedef struct encoder {
     const ps_tokenizer *tokenizer;
     ps_tokens *out;
+    int plain;     // 1: special tokens in the text are plain text
     place *places; // [mask + 1]
     uint64_t mask;
     ps_tok_matcher matcher;
@@ -169,7 +170,7 @@ static ps_err encode_raw(encoder *e, const char *text, size_t n, size_t origin)
     ps_tok_work_begin(w, text, n, origin);
     PS_TRY(ps_tok_normalize(&t->normalizers, w));
     ps_tok_cutter cutter;
-    ps_tok_cut_begin(&cutter, &t->added, &t->added.normalized, w->text, w->n);
+    ps_tok_cut_begin(&cutter, &t->added, &t->added.normalized[e->plain], w->text, w->n);
     const ps_tok_added_token *token;
     size_t start, length;
     while (ps_tok_cut_next(&cutter, &token, &start, &length)) {
@@ -183,11 +184,12 @@ static ps_err encode_raw(encoder *e, const char *text, size_t n, size_t origin)
     return PS_OK;
 }
 
-static ps_err encode_text(encoder *e, const char *text, size_t n)
+/* `at_start`: nothing stands in front of the text. */
+static ps_err encode_text(encoder *e, const char *text, size_t n, bool at_start)
 {
     const ps_tokenizer *t = e->tokenizer;
     ps_tok_cutter cutter;
-    ps_tok_cut_begin(&cutter, &t->added, &t->added.raw, text, n);
+    ps_tok_cut_begin(&cutter, &t->added, &t->added.raw[e->plain], text, n);
     const ps_tok_added_token *token;
     size_t start, length;
     while (ps_tok_cut_next(&cutter, &token, &start, &length)) {
@@ -195,7 +197,7 @@ static ps_err encode_text(encoder *e, const char *text, size_t n)
             ps_tokens_append(e->out, token->id);
         } else {
             uint32_t first;
-            const size_t origin = start == 0 ? ps_utf8_decode(text, n, &first) : 0;
+            const size_t origin = at_start && start == 0 ? ps_utf8_decode(text, n, &first) : 0;
             PS_TRY(encode_raw(e, text + start, length, origin));
         }
     }
@@ -230,14 +232,14 @@ static void encoder_release(encoder *e)
 static ps_err encode_steps(encoder *e, const char *text, size_t n, bool add_special)
 {
     const ps_tok_post *post = &e->tokenizer->post;
-    if (!post->step) return encode_text(e, text, n);
+    if (!post->step) return encode_text(e, text, n, true);
     size_t at = SIZE_MAX, length = 0; // of the text's ids
     for (size_t i = 0; i < post->n; i++) {
         if (!post->step[i].is_text) {
             if (add_special) ps_tokens_append(e->out, post->step[i].id);
         } else if (at == SIZE_MAX) {
             at = e->out->n;
-            PS_TRY(encode_text(e, text, n));
+            PS_TRY(encode_text(e, text, n, true));
             length = e->out->n - at;
         } else {
             repeat(e->out, at, length);
@@ -246,27 +248,104 @@ static ps_err encode_steps(encoder *e, const char *text, size_t n, bool add_spec
     return PS_OK;
 }
 
+static ps_err check_length(size_t n)
+{
+    if (n <= PS_TOKENIZER_MAX_TEXT) return PS_OK;
+    return PS_FAIL(PS_ERR_LIMIT, "tokenizer: a text of %zu bytes, at most %d", n,
+                   PS_TOKENIZER_MAX_TEXT);
+}
+
+/* Text as valid UTF-8: itself, or written to *valid. */
+static void make_valid(const char **text, size_t *n, ps_text *valid)
+{
+    if (ps_utf8_valid_prefix(*text, *n, NULL) == *n) return;
+    ps_tok_append_lossy(valid, *text, *n);
+    *text = valid->data;
+    *n = valid->len;
+}
+
 ps_err ps_tokenizer_encode(const ps_tokenizer *t, const char *text, size_t n, bool add_special,
                            ps_tokens *out)
 {
     assert(t && out);
     assert(text || n == 0);
-    if (n > PS_TOKENIZER_MAX_TEXT) {
-        return PS_FAIL(PS_ERR_LIMIT, "tokenizer: a text of %zu bytes, at most %d", n,
-                       PS_TOKENIZER_MAX_TEXT);
-    }
+    PS_TRY(check_length(n));
     ps_text valid = {0};
-    if (ps_utf8_valid_prefix(text, n, NULL) != n) {
-        ps_tok_append_lossy(&valid, text, n);
-        text = valid.data;
-        n = valid.len;
-    }
+    make_valid(&text, &n, &valid);
     const size_t before = out->n;
     encoder e = {0};
     encoder_init(&e, t, n, out);
     const ps_err err = encode_steps(&e, text, n, add_special);
     encoder_release(&e);
     ps_text_release(&valid);
+    if (err) out->n = before;
+    return err;
+}
+
+// ---- parts ----
+
+static const ps_tok_added_token *token_of(const ps_tokenizer *t, const ps_tokenizer_part *part)
+{
+    return part->id >= 0 ? ps_tok_added_by_id(&t->added, part->id) : NULL;
+}
+
+/* Text without the white space that the tokens beside it swallow. */
+static void strip_for_neighbours(const ps_tokenizer *t, const ps_tokenizer_part *before,
+                                 const ps_tokenizer_part *behind, const char **text, size_t *n)
+{
+    const ps_tok_added_token *left = before ? token_of(t, before) : NULL;
+    const ps_tok_added_token *right = behind ? token_of(t, behind) : NULL;
+    while (left && left->rstrip && *n > 0) {
+        uint32_t c;
+        const size_t length = ps_utf8_decode(*text, *n, &c);
+        if (!ps_tok_is_space(c)) break;
+        *text += length;
+        *n -= length;
+    }
+    while (right && right->lstrip && *n > 0) {
+        char bytes[4];
+        const uint32_t c = ps_tok_char_before(*text, *n);
+        if (!ps_tok_is_space(c)) break;
+        *n -= ps_utf8_encode(c, bytes);
+    }
+}
+
+static ps_err encode_part(encoder *e, const ps_tokenizer_part *parts, size_t n_parts, size_t at)
+{
+    const ps_tokenizer_part *part = &parts[at];
+    if (part->id >= 0) {
+        ps_tokens_append(e->out, part->id);
+        return PS_OK;
+    }
+    ps_text valid = {0};
+    const char *text = part->text;
+    size_t n = part->n;
+    make_valid(&text, &n, &valid);
+    strip_for_neighbours(e->tokenizer, at > 0 ? part - 1 : NULL, at + 1 < n_parts ? part + 1 : NULL,
+                         &text, &n);
+    const ps_err err = encode_text(e, text, n, at == 0);
+    ps_text_release(&valid);
+    return err;
+}
+
+ps_err ps_tokenizer_encode_parts(const ps_tokenizer *t, const ps_tokenizer_part *parts,
+                                 size_t n_parts, ps_tokens *out)
+{
+    assert(t && out);
+    assert(parts || n_parts == 0);
+    size_t total = 0;
+    for (size_t i = 0; i < n_parts; i++) {
+        if (parts[i].id < 0) PS_TRY(check_length(total + parts[i].n));
+        if (parts[i].id < 0) total += parts[i].n;
+    }
+    const size_t before = out->n;
+    encoder e = {.plain = 1};
+    encoder_init(&e, t, total, out);
+    ps_err err = PS_OK;
+    for (size_t i = 0; i < n_parts && !err; i++) {
+        err = encode_part(&e, parts, n_parts, i);
+    }
+    encoder_release(&e);
     if (err) out->n = before;
     return err;
 }

@@ -25,9 +25,14 @@ void ps_tok_bpe_scratch_release(ps_tok_bpe_scratch *s)
     *s = (ps_tok_bpe_scratch){0};
 }
 
+static uint32_t rank_of(const ps_tok_bpe *b, int32_t left, int32_t right)
+{
+    return ps_tok_bpe_find(b, left, right)->rank;
+}
+
 static uint32_t rank_at(const ps_tok_bpe *b, const int32_t *symbol, size_t i)
 {
-    return ps_tok_bpe_rank(b, symbol[i], symbol[i + 1]);
+    return rank_of(b, symbol[i], symbol[i + 1]);
 }
 
 static size_t merge_short(const ps_tok_bpe *b, int32_t *symbol, size_t n)
@@ -45,7 +50,7 @@ static size_t merge_short(const ps_tok_bpe *b, int32_t *symbol, size_t n)
             best = i;
         }
         if (lowest == NONE) return n;
-        symbol[best] = b->merged[lowest];
+        symbol[best] = ps_tok_bpe_find(b, symbol[best], symbol[best + 1])->merged;
         n--;
         for (size_t i = best + 1; i < n; i++) {
             symbol[i] = symbol[i + 1];
@@ -84,7 +89,7 @@ static void sift_up(uint64_t *heap, size_t at)
 static size_t push_pair(const ps_tok_bpe *b, ps_tok_bpe_scratch *s, size_t n_heap, int32_t at)
 {
     if (at < 0 || s->next[at] < 0) return n_heap;
-    const uint32_t rank = ps_tok_bpe_rank(b, s->symbol[at], s->symbol[s->next[at]]);
+    const uint32_t rank = rank_of(b, s->symbol[at], s->symbol[s->next[at]]);
     if (rank == NONE) return n_heap;
     s->heap = ps_mem_grow(s->heap, &s->heap_capacity, n_heap + 1, sizeof *s->heap);
     s->heap[n_heap] = (uint64_t)rank << 32 | (uint32_t)at;
@@ -111,10 +116,10 @@ static size_t link_symbols(const ps_tok_bpe *b, ps_tok_bpe_scratch *s, size_t n)
 }
 
 /* Merges the symbol at `at` with the next, which leaves the list: its symbol becomes -1. */
-static void join(const ps_tok_bpe *b, ps_tok_bpe_scratch *s, int32_t at, uint32_t rank)
+static void join(ps_tok_bpe_scratch *s, int32_t at, int32_t merged)
 {
     const int32_t right = s->next[at];
-    s->symbol[at] = b->merged[rank];
+    s->symbol[at] = merged;
     s->symbol[right] = -1;
     s->next[at] = s->next[right];
     if (s->next[at] >= 0) s->previous[s->next[at]] = at;
@@ -130,8 +135,9 @@ static size_t merge_long(const ps_tok_bpe *b, ps_tok_bpe_scratch *s, size_t n)
         const int32_t at = (int32_t)(uint32_t)top;
         const uint32_t rank = (uint32_t)(top >> 32);
         if (s->symbol[at] < 0 || s->next[at] < 0) continue;
-        if (ps_tok_bpe_rank(b, s->symbol[at], s->symbol[s->next[at]]) != rank) continue;
-        join(b, s, at, rank);
+        const ps_tok_merge_slot *slot = ps_tok_bpe_find(b, s->symbol[at], s->symbol[s->next[at]]);
+        if (slot->rank != rank) continue;
+        join(s, at, slot->merged);
         const int32_t ends[2] = {s->previous[at], at};
         for (int i = 0; i < 2; i++) {
             const size_t before = n_heap;

@@ -78,7 +78,8 @@ static ps_err read_normalizer(const ps_tok_component *c, ps_tok_normalizer *out)
         const char *base64;
         size_t n;
         PS_TRY(ps_tok_read_string(c, "precompiled_charsmap", &base64, &n));
-        return ps_tok_charsmap_read(&out->charsmap, base64, n, c->where);
+        PS_TRY(ps_tok_charsmap_read(&out->charsmap, base64, n, c->where));
+        return ps_json_opt_bool(c->json, "longest_match", c->where, &out->charsmap.longest_match);
     }
     default:
         return PS_OK;

@@ -1,7 +1,11 @@
-/* What the files of the tokenizer share. A tokenizer.json is a chain of small components; each
- * kind has its file, and a table row in it for each type:
+/* What the files of the tokenizer share. However a tokenizer came, it is a definition first, and is
+ * built from that: a vocabulary, its merges or scores, added tokens, and a pipeline, which is a
+ * chain of small components; each kind has its file, and a table row in it for each type:
  *
  *   tokenizer.c            open, free, what callers ask about tokens
+ *   tokenizer_definition.c the definition, and building from it
+ *   tokenizer_json.c       a definition out of a tokenizer.json
+ *   tokenizer_pack.c       a tokenizer as bytes, and a definition out of them
  *   tokenizer_read.c       components out of JSON
  *   tokenizer_encode.c     the way of a text through the chain, and the cache of words
  *   tokenizer_added.c      added tokens: the cuts they make in a text
@@ -26,6 +30,7 @@
 #include <jansson.h>
 
 #include "serve/tokenizer.h"
+#include "serve/tokenizer_definition.h"
 
 enum {
     PS_TOK_MAX_TOKEN_BYTES = 4096, // one token of a vocabulary; in real ones at most 512
@@ -73,17 +78,24 @@ void ps_tok_append_lossy(ps_text *out, const char *bytes, size_t n);
 
 // ---- string <-> id (tokenizer_vocab.c) ----
 
+typedef struct ps_tok_vocab_slot {
+    int32_t id;   // -1: empty
+    uint32_t tag; // of the string's hash: strings are looked at only if this agrees
+} ps_tok_vocab_slot;
+
 typedef struct ps_tok_vocab {
     char *bytes;
     size_t used, capacity;
-    uint32_t *start;  // [size]  offset in bytes, plus one; 0: no such id
-    uint16_t *length; // [size]
-    int32_t size;     // highest id + 1
-    int32_t *slot;    // [mask + 1]  open addressing; -1: empty
+    uint32_t *start;         // [size]  offset in bytes, plus one; 0: no such id
+    uint16_t *length;        // [size]
+    int32_t size;            // highest id + 1
+    ps_tok_vocab_slot *slot; // [mask + 1]  open addressing
     uint32_t mask;
 } ps_tok_vocab;
 
-void ps_tok_vocab_init(ps_tok_vocab *v, int32_t size, size_t count);
+/* For ids below `size`, with `count` tokens of `bytes` bytes in all (more bytes are taken as they
+ * come). */
+void ps_tok_vocab_init(ps_tok_vocab *v, int32_t size, size_t count, size_t bytes);
 void ps_tok_vocab_release(ps_tok_vocab *v);
 
 /* A string that is there already moves to the new id; both ids keep it as their text. The caller
@@ -113,8 +125,10 @@ typedef struct ps_tok_trie {
     uint32_t root[256]; // child of the root by byte; 0: none
 } ps_tok_trie;
 
-/* Keys are not empty; of equal ones the last wins. Sorts the keys. */
-void ps_tok_trie_build(ps_tok_trie *trie, ps_tok_key *keys, size_t n);
+/* Keys are not empty; of equal ones the last wins. */
+void ps_tok_trie_sort(ps_tok_key *keys, size_t n);
+bool ps_tok_trie_sorted(const ps_tok_key *keys, size_t n);
+void ps_tok_trie_build(ps_tok_trie *trie, const ps_tok_key *keys, size_t n); // of sorted keys
 void ps_tok_trie_release(ps_tok_trie *trie);
 uint32_t ps_tok_trie_child(const ps_tok_trie *trie, uint32_t node, unsigned char byte); // 0: none
 
@@ -245,6 +259,7 @@ typedef struct ps_tok_charsmap {
     size_t n_units;
     char *strings; // [n_strings]  replacements, each with a NUL behind it
     size_t n_strings;
+    bool longest_match; // as SentencePiece applies the rules; else as the tokenizers library does
 } ps_tok_charsmap;
 
 ps_err ps_tok_charsmap_read(ps_tok_charsmap *m, const char *base64, size_t n,
@@ -276,15 +291,20 @@ ps_err ps_tok_split(const ps_tok_splitters *ss, bool raw_bytes, ps_tok_work *w) 
 
 typedef struct ps_tok_merge_slot {
     uint64_t pair; // left id << 32 | right id; UINT64_MAX: empty
-    uint32_t rank;
+    uint32_t rank; // UINT32_MAX: empty
+    int32_t merged;
 } ps_tok_merge_slot;
+
+/* Pairs of characters, left << 32 | right. */
+typedef struct ps_tok_joints {
+    uint64_t *pair; // [n]
+    size_t n;
+} ps_tok_joints;
 
 typedef struct ps_tok_bpe {
     const ps_tok_vocab *vocab; // borrowed
     ps_tok_merge_slot *merges; // [merge_mask + 1]  open addressing
     uint32_t merge_mask;
-    int32_t *merged; // [n_merges]  id by rank
-    size_t n_merges;
     char *unk_token, *prefix, *suffix; // NULL: none
     int32_t unk_id;                    // -1: the vocabulary has no such token
     bool fuse_unk, byte_fallback, ignore_merges;
@@ -304,10 +324,14 @@ typedef struct ps_tok_bpe_scratch {
     ps_text text;
 } ps_tok_bpe_scratch;
 
-ps_err ps_tok_bpe_read(ps_tok_bpe *b, const json_t *model, const ps_tok_vocab *vocab,
-                       const char *where) PS_MUST_CHECK;
+/* From the model's options and the definition's vocabulary, merges and joints (which are found from
+ * the merges if there are none). Ids have been checked. */
+ps_err ps_tok_bpe_build(ps_tok_bpe *b, const json_t *model, const ps_tok_vocab *vocab,
+                        const ps_tokenizer_definition *d) PS_MUST_CHECK;
 void ps_tok_bpe_release(ps_tok_bpe *b);
-uint32_t ps_tok_bpe_rank(const ps_tok_bpe *b, int32_t left, int32_t right); // UINT32_MAX: none
+
+/* What becomes of a pair: its slot, or an empty one, whose rank is UINT32_MAX. */
+const ps_tok_merge_slot *ps_tok_bpe_find(const ps_tok_bpe *b, int32_t left, int32_t right);
 
 /* End of the stretch of text that begins at `from` and that no merge connects with what follows. */
 size_t ps_tok_bpe_cut(const ps_tok_bpe *b, const char *text, size_t n, size_t from);
@@ -321,10 +345,11 @@ size_t ps_tok_merge(const ps_tok_bpe *b, ps_tok_bpe_scratch *s, size_t n);
 typedef struct ps_tok_unigram {
     const ps_tok_vocab *vocab; // borrowed
     ps_tok_trie trie;
-    double *score; // [vocab size]
+    const double *score; // [vocab size]  borrowed; -INFINITY: never found in a text
     double unk_score;
     int32_t unk_id; // -1: none
     bool byte_fallback;
+    bool single_precision; // scores are summed in float
     int32_t byte_token[256];
 } ps_tok_unigram;
 
@@ -335,8 +360,10 @@ typedef struct ps_tok_unigram_scratch {
     double best[PS_TOK_RING]; // scores of the last positions
 } ps_tok_unigram_scratch;
 
-ps_err ps_tok_unigram_read(ps_tok_unigram *u, const json_t *model, const ps_tok_vocab *vocab,
-                           const char *where) PS_MUST_CHECK;
+/* `order` holds the ids that can be found, sorted by their strings; NULL: not known. */
+ps_err ps_tok_unigram_build(ps_tok_unigram *u, const json_t *model, const ps_tok_vocab *vocab,
+                            const double *score, const int32_t *order, size_t n_order,
+                            const char *where) PS_MUST_CHECK;
 void ps_tok_unigram_release(ps_tok_unigram *u);
 ps_err ps_tok_unigram_encode(const ps_tok_unigram *u, const char *word, size_t n,
                              ps_tok_unigram_scratch *s, ps_tokens *out) PS_MUST_CHECK;
@@ -349,21 +376,25 @@ void ps_tok_find_byte_tokens(const ps_tok_vocab *v, int32_t out[256]);
 
 typedef struct ps_tok_added_token {
     int32_t id;
-    char *content; // as written in the file
+    char *content; // as it was defined
     size_t n;
     char *shown; // what decoding and, if normalized, matching take: the normalized content
     size_t n_shown;
-    bool single_word, lstrip, rstrip, normalized, special;
+    bool single_word, lstrip, rstrip, normalized, special, verbatim;
 } ps_tok_added_token;
 
+/* The tries hold indices of `token`: [0] all tokens, [1] all that are not special. */
 typedef struct ps_tok_added {
     ps_tok_added_token *token; // ascending ids
     int n;
-    ps_tok_trie raw, normalized; // values are indices of `token`
+    size_t capacity;
+    ps_tok_trie raw[2], normalized[2];
 } ps_tok_added;
 
-ps_err ps_tok_added_read(ps_tok_added *a, const json_t *tokenizer, const ps_tok_vocab *vocab,
-                         const ps_tok_normalizers *ns, const char *where) PS_MUST_CHECK;
+/* Sorts and checks the tokens that the definition gathered, normalizes their content, and makes the
+ * tries. */
+ps_err ps_tok_added_build(ps_tok_added *a, const ps_tok_vocab *vocab, const ps_tok_normalizers *ns,
+                          const char *where) PS_MUST_CHECK;
 void ps_tok_added_release(ps_tok_added *a);
 const ps_tok_added_token *ps_tok_added_by_id(const ps_tok_added *a, int32_t id); // NULL: none
 
@@ -417,9 +448,32 @@ void ps_tok_decoders_release(ps_tok_decoders *ds);
 
 typedef enum ps_tok_model { PS_TOK_BPE, PS_TOK_UNIGRAM, PS_TOK_MODEL_COUNT } ps_tok_model;
 
+struct ps_tokenizer_definition {
+    char *where;
+    json_t *pipeline; // as in a tokenizer.json, without vocab, merges and added_tokens; owned
+    ps_tok_vocab vocab;
+    double *score;             // [vocab.size]  NULL: none defined
+    ps_tokenizer_merge *merge; // [n_merges]
+    size_t n_merges, merge_capacity;
+    ps_tok_added added;   // tokens alone
+    ps_tok_joints joints; // of the merges; pair NULL: not known
+    int32_t *order;       // [n_order]  Unigram: ids sorted by their strings; NULL: not known
+    size_t n_order;
+};
+
+/* The definition in a tokenizer.json, and in what ps_tokenizer_pack wrote. *out is the caller's, in
+ * parts on an error. */
+ps_err ps_tok_read_json(const char *json, size_t n, const char *where,
+                        ps_tokenizer_definition **out) PS_MUST_CHECK;
+ps_err ps_tok_unpack(const char *bytes, size_t n, const char *where,
+                     ps_tokenizer_definition **out) PS_MUST_CHECK;
+bool ps_tok_is_packed(const char *bytes, size_t n);
+
 struct ps_tokenizer {
     char *where;
+    json_t *pipeline;   // as it was defined
     ps_tok_vocab vocab; // of the model; added tokens that are not in it only have their own list
+    double *score;      // [vocab.size]  Unigram
     int32_t size;
     ps_tok_added added;
     ps_tok_normalizers normalizers;

@@ -69,11 +69,23 @@ static void expand(builder *b, const ps_tok_key *keys, size_t i)
     }
 }
 
-void ps_tok_trie_build(ps_tok_trie *trie, ps_tok_key *keys, size_t n)
+void ps_tok_trie_sort(ps_tok_key *keys, size_t n)
+{
+    if (n > 0) qsort(keys, n, sizeof *keys, compare_keys);
+}
+
+bool ps_tok_trie_sorted(const ps_tok_key *keys, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        if (compare_keys(&keys[i - 1], &keys[i]) >= 0) return false;
+    }
+    return true;
+}
+
+void ps_tok_trie_build(ps_tok_trie *trie, const ps_tok_key *keys, size_t n)
 {
     *trie = (ps_tok_trie){0};
     if (n == 0) return;
-    qsort(keys, n, sizeof *keys, compare_keys);
     builder b = {.trie = trie};
     add_node(&b, 0, (range){0, n, 0});
     for (size_t i = 0; i < trie->n; i++) {

@@ -6,12 +6,10 @@
  * byte. A character no token covers alone costs as much as the worst token and 10 more, and becomes
  * unknown; neighbours that are unknown become one (Kudo 2018; SentencePiece, unigram_model.cc).
  * Ties go to the path found first, as in the library, and sums are taken in the same order, so
- * results agree to the last bit. */
+ * results agree to the last bit; SentencePiece itself adds in float, which breaks ties otherwise. */
 #include "serve/tokenizer_parts.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -24,77 +22,77 @@ enum {
 _Static_assert(PS_TOK_RING > PS_TOK_MAX_PIECE_BYTES,
                "a token's end must not meet its start in the ring");
 
-/* A score as the library has it. It reads numbers with two roundings, of the digits and of their
- * product with a power of ten (serde_json without float_roundtrip), so that 17 digits can come out
- * one unit off. Where two segmentations have the same sum, which occurs, that decides. The digits
- * in the file are the shortest that give the number, so they can be had back from it. */
-static double score_as_read(double exact)
+/* The tokens that can be found in a text, as keys. */
+static ps_err collect_keys(const ps_tok_unigram *u, const int32_t *order, size_t n_order,
+                           const char *where, ps_tok_key *keys, size_t *n)
 {
-    char text[40];
-    int n_digits = 14;
-    do {
-        snprintf(text, sizeof text, "%.*e", n_digits++, fabs(exact));
-    } while (n_digits < 17 && strtod(text, NULL) != fabs(exact));
-    uint64_t digits = 0;
-    int n_decimals = 0;
-    const char *at = text;
-    for (; *at != 'e' && *at != '\0'; at++) {
-        if (*at == '.') continue;
-        digits = 10 * digits + (uint64_t)(*at - '0');
-        n_decimals += at > text;
+    const size_t n_ids = order ? n_order : (size_t)u->vocab->size;
+    *n = 0;
+    for (size_t i = 0; i < n_ids; i++) {
+        const int32_t id = order ? order[i] : (int32_t)i;
+        ps_tok_key key = {.value = id};
+        if (!ps_tok_vocab_text(u->vocab, id, &key.bytes, &key.n) || u->score[id] == -INFINITY) {
+            continue;
+        }
+        if (key.n > PS_TOK_MAX_PIECE_BYTES) {
+            return PS_FAIL(PS_ERR_LIMIT, "%s: token %d has %zu bytes, at most %d", where, id, key.n,
+                           PS_TOK_MAX_PIECE_BYTES);
+        }
+        if (key.n > 0) keys[(*n)++] = key;
     }
-    if (*at != 'e') return exact; // NaN and infinity, which JSON does not have
-    const long exponent = strtol(at + 1, NULL, 10) - n_decimals;
-    char power_text[32];
-    snprintf(power_text, sizeof power_text, "1e%ld", labs(exponent));
-    const double power = strtod(power_text, NULL);
-    const double magnitude = exponent < 0 ? (double)digits / power : (double)digits * power;
-    return isfinite(power) ? copysign(magnitude, exact) : exact;
+    return PS_OK;
 }
 
-static ps_err read_scores(ps_tok_unigram *u, const json_t *list, const char *where)
+/* All of the tokens must be there, in the order of their strings. */
+static ps_err check_order(const ps_tok_unigram *u, const ps_tok_key *keys, size_t n,
+                          const char *where)
+{
+    size_t wanted = 0;
+    for (int32_t id = 0; id < u->vocab->size; id++) {
+        const char *token;
+        size_t length;
+        const bool there = ps_tok_vocab_text(u->vocab, id, &token, &length);
+        wanted += there && length > 0 && u->score[id] != -INFINITY;
+    }
+    if (n == wanted && ps_tok_trie_sorted(keys, n)) return PS_OK;
+    return PS_FAIL(PS_ERR_FORMAT, "%s: the tokens are not all there in the order of their strings",
+                   where);
+}
+
+static ps_err build_trie(ps_tok_unigram *u, const int32_t *order, size_t n_order, const char *where)
 {
     ps_tok_key *keys = ps_mem_new((size_t)u->vocab->size, sizeof *keys);
-    double lowest = INFINITY;
     size_t n = 0;
-    ps_err err = PS_OK;
-    for (int32_t id = 0; id < u->vocab->size && !err; id++) {
-        const json_t *score = json_array_get(json_array_get(list, (size_t)id), 1);
-        u->score[id] = score_as_read(json_number_value(score));
-        if (u->score[id] < lowest) lowest = u->score[id];
-        ps_tok_key key = {.value = id};
-        ps_tok_vocab_text(u->vocab, id, &key.bytes, &key.n);
-        if (key.n > PS_TOK_MAX_PIECE_BYTES) {
-            err = PS_FAIL(PS_ERR_LIMIT, "%s: token %d has %zu bytes, at most %d", where, id, key.n,
-                          PS_TOK_MAX_PIECE_BYTES);
-        }
-        if (key.n > 0) keys[n++] = key;
-    }
+    ps_err err = collect_keys(u, order, n_order, where, keys, &n);
+    if (!err && !order) ps_tok_trie_sort(keys, n);
+    if (!err && order) err = check_order(u, keys, n, where);
     if (!err) ps_tok_trie_build(&u->trie, keys, n);
-    u->unk_score = lowest - 10.0;
     ps_mem_free(keys);
     return err;
 }
 
-ps_err ps_tok_unigram_read(ps_tok_unigram *u, const json_t *model, const ps_tok_vocab *vocab,
-                           const char *where)
+ps_err ps_tok_unigram_build(ps_tok_unigram *u, const json_t *model, const ps_tok_vocab *vocab,
+                            const double *score, const int32_t *order, size_t n_order,
+                            const char *where)
 {
-    *u = (ps_tok_unigram){.vocab = vocab, .unk_id = -1};
-    json_t *list;
+    *u = (ps_tok_unigram){.vocab = vocab, .score = score, .unk_id = -1};
     int unk_id = -1;
     PS_TRY(ps_json_opt_int(model, "unk_id", 0, vocab->size - 1, where, &unk_id));
     PS_TRY(ps_json_opt_bool(model, "byte_fallback", where, &u->byte_fallback));
-    PS_TRY(ps_json_get(model, "vocab", JSON_ARRAY, where, &list));
+    PS_TRY(ps_json_opt_bool(model, "single_precision", where, &u->single_precision));
     u->unk_id = unk_id;
-    u->score = ps_mem_new((size_t)vocab->size, sizeof *u->score);
     ps_tok_find_byte_tokens(vocab, u->byte_token);
-    return read_scores(u, list, where);
+    double lowest = INFINITY;
+    for (int32_t id = 0; id < vocab->size; id++) {
+        if (score[id] < lowest && score[id] != -INFINITY) lowest = score[id];
+    }
+    u->unk_score = lowest - 10.0;
+    return build_trie(u, order, n_order, where);
 }
 
 void ps_tok_unigram_release(ps_tok_unigram *u)
 {
     ps_tok_trie_release(&u->trie);
-    ps_mem_free(u->score);
     *u = (ps_tok_unigram){0};
 }
 
@@ -115,6 +113,7 @@ typedef struct lattice {
 
 static void offer(lattice *l, size_t end, double score, int32_t id)
 {
+    if (l->unigram->single_precision) score = (double)(float)score;
     double *best = &l->best[end % PS_TOK_RING];
     if (l->back[end] != NOT_REACHED && score <= *best) return;
     *best = score;

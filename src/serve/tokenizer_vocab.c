@@ -10,7 +10,7 @@
 
 #include "base/mem.h"
 
-void ps_tok_vocab_init(ps_tok_vocab *v, int32_t size, size_t count)
+void ps_tok_vocab_init(ps_tok_vocab *v, int32_t size, size_t count, size_t bytes)
 {
     assert(size >= 0 && size <= PS_TOKENIZER_MAX_IDS);
     assert(count <= PS_TOKENIZER_MAX_IDS);
@@ -19,6 +19,8 @@ void ps_tok_vocab_init(ps_tok_vocab *v, int32_t size, size_t count)
         slots *= 2;
     }
     *v = (ps_tok_vocab){
+        .bytes = bytes > 0 ? ps_mem_new(bytes, 1) : NULL,
+        .capacity = bytes,
         .start = ps_mem_new((size_t)size, sizeof *v->start),
         .length = ps_mem_new((size_t)size, sizeof *v->length),
         .size = size,
@@ -38,13 +40,18 @@ void ps_tok_vocab_release(ps_tok_vocab *v)
 }
 
 /* The slot of a string: where it stands, or the empty one where it would. */
-static uint32_t slot_of(const ps_tok_vocab *v, const char *token, size_t n)
+static uint32_t slot_of(const ps_tok_vocab *v, const char *token, size_t n, uint32_t *tag)
 {
-    uint32_t at = (uint32_t)XXH3_64bits(token, n) & v->mask;
+    const uint64_t hash = XXH3_64bits(token, n);
+    uint32_t at = (uint32_t)hash & v->mask;
+    *tag = (uint32_t)(hash >> 32);
     for (;;) {
-        const int32_t id = v->slot[at];
+        const int32_t id = v->slot[at].id;
         if (id < 0) return at;
-        if (v->length[id] == n && memcmp(v->bytes + v->start[id] - 1, token, n) == 0) return at;
+        if (v->slot[at].tag == *tag && v->length[id] == n &&
+            memcmp(v->bytes + v->start[id] - 1, token, n) == 0) {
+            return at;
+        }
         at = (at + 1) & v->mask;
     }
 }
@@ -58,12 +65,15 @@ void ps_tok_vocab_add(ps_tok_vocab *v, int32_t id, const char *token, size_t n)
     v->start[id] = (uint32_t)v->used + 1;
     v->length[id] = (uint16_t)n;
     v->used += n;
-    v->slot[slot_of(v, token, n)] = id;
+    uint32_t tag;
+    const uint32_t at = slot_of(v, token, n, &tag);
+    v->slot[at] = (ps_tok_vocab_slot){id, tag};
 }
 
 int32_t ps_tok_vocab_find(const ps_tok_vocab *v, const char *token, size_t n)
 {
-    return n <= PS_TOK_MAX_TOKEN_BYTES ? v->slot[slot_of(v, token, n)] : -1;
+    uint32_t tag;
+    return n <= PS_TOK_MAX_TOKEN_BYTES ? v->slot[slot_of(v, token, n, &tag)].id : -1;
 }
 
 bool ps_tok_vocab_text(const ps_tok_vocab *v, int32_t id, const char **token, size_t *n)

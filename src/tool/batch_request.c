@@ -29,9 +29,10 @@ static const struct {
 
 enum { N_NUMBERS = sizeof numbers / sizeof numbers[0] };
 
-static const char *const other_keys[] = {"id",    "prompt", "tokens",     "max_tokens",   "n",
-                                         "seed",  "stop",   "logprobs",   "logit_bias",   "banned",
-                                         "model", "user",   "ignore_eos", "sampler_order"};
+static const char *const other_keys[] = {"id",         "prompt",        "tokens",  "max_tokens",
+                                         "n",          "seed",          "stop",    "logprobs",
+                                         "logit_bias", "banned",        "model",   "user",
+                                         "ignore_eos", "sampler_order", "messages"};
 
 enum { N_OTHER_KEYS = sizeof other_keys / sizeof other_keys[0] };
 
@@ -73,14 +74,22 @@ static ps_err read_ids(const json_t *array, const char *key, ps_tokens *out)
     return PS_OK;
 }
 
-static ps_err read_prompt(const ps_job *job, const json_t *object, ps_request *out)
+static ps_err read_chat(ps_batch_context *batch, const json_t *messages, ps_request *out)
+{
+    if (!batch->chat) PS_TRY(ps_chat_prompt_open(batch->job, batch->chat_template, &batch->chat));
+    return ps_chat_prompt_encode_json(batch->job, batch->chat, messages, out);
+}
+
+static ps_err read_prompt(ps_batch_context *batch, const json_t *object, ps_request *out)
 {
     const json_t *prompt = json_object_get(object, "prompt");
     const json_t *tokens = json_object_get(object, "tokens");
-    if (!!prompt + !!tokens != 1)
-        return PS_FAIL(PS_ERR_USAGE, "wanted either \"prompt\" or \"tokens\"");
+    const json_t *messages = json_object_get(object, "messages");
+    if (!!prompt + !!tokens + !!messages != 1)
+        return PS_FAIL(PS_ERR_USAGE, "wanted one of \"prompt\", \"tokens\" and \"messages\"");
+    if (messages) return read_chat(batch, messages, out);
     if (json_is_string(prompt)) {
-        return ps_job_encode(job, "\"prompt\"", json_string_value(prompt),
+        return ps_job_encode(batch->job, "\"prompt\"", json_string_value(prompt),
                              json_string_length(prompt), &out->prompt);
     }
     const json_t *ids = tokens ? tokens : prompt;
@@ -195,11 +204,11 @@ static ps_err read_seed(const json_t *object, ps_request *out)
     return PS_OK;
 }
 
-static ps_err read_all(const ps_job *job, const json_t *object, ps_request *out)
+static ps_err read_all(ps_batch_context *batch, const json_t *object, ps_request *out)
 {
     int max_tokens = 16;
     PS_TRY(check_keys(object));
-    PS_TRY(read_prompt(job, object, out));
+    PS_TRY(read_prompt(batch, object, out));
     PS_TRY(ps_json_opt_int(object, "max_tokens", 0, INT32_MAX, where, &max_tokens));
     out->max_tokens = max_tokens;
     PS_TRY(ps_json_opt_int(object, "n", 1, PS_REQUEST_SAMPLES_MAX, where, &out->n_samples));
@@ -216,8 +225,8 @@ static ps_err read_all(const ps_job *job, const json_t *object, ps_request *out)
     return read_logit_bias(object, out);
 }
 
-ps_err ps_batch_request_parse(const ps_job *job, const char *line, size_t n, uint64_t default_seed,
-                              json_t **id, ps_request *out)
+ps_err ps_batch_request_parse(ps_batch_context *batch, const char *line, size_t n,
+                              uint64_t default_seed, json_t **id, ps_request *out)
 {
     *id = NULL;
     *out = (ps_request){.n_samples = 1, .sampling = ps_sample_params_default()};
@@ -229,7 +238,7 @@ ps_err ps_batch_request_parse(const ps_job *job, const char *line, size_t n, uin
         err = PS_FAIL(PS_ERR_FORMAT, "the line is not a JSON object");
     } else {
         *id = json_incref(json_object_get(object, "id"));
-        err = read_all(job, object, out);
+        err = read_all(batch, object, out);
     }
     json_decref(object);
     if (err) ps_request_release(out);

@@ -1,7 +1,8 @@
 /* One line of a batch: a JSON object with the keys of the OpenAI completions interface.
  *
  *   id                          any JSON value, given back as it is
- *   prompt | tokens             text, or token ids taken as they are (prompt may be ids too)
+ *   prompt | tokens | messages  text; token ids taken as they are (prompt may be ids too); a chat
+ *                               (tool/chat_prompt.h)
  *   max_tokens 16  n 1  temperature 1  top_p 1  top_k 0  min_p 0  typical_p 1  seed  stop  logprobs
  *   repetition_penalty 1  presence_penalty 0  frequency_penalty 0  repeat_last_n 0  logit_bias {}
  *   min_tokens 0  ignore_eos false
@@ -15,11 +16,18 @@
 
 #include <jansson.h>
 
-#include "tool/job.h"
+#include "tool/chat_prompt.h"
+
+/* What requests have in common. */
+typedef struct ps_batch_context {
+    const ps_job *job;
+    const char *chat_template; // name; NULL: the model's own
+    ps_chat *chat;             // opened by the first request with messages; owned by the caller
+} ps_batch_context;
 
 /* `default_seed` serves a request that names none. On success *out is to be released or moved; *id
  * (may be NULL) is the caller's in every case. */
-ps_err ps_batch_request_parse(const ps_job *job, const char *line, size_t n, uint64_t default_seed,
-                              json_t **id, ps_request *out) PS_MUST_CHECK;
+ps_err ps_batch_request_parse(ps_batch_context *batch, const char *line, size_t n,
+                              uint64_t default_seed, json_t **id, ps_request *out) PS_MUST_CHECK;
 
 #endif

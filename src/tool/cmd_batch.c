@@ -18,7 +18,7 @@
 enum { RESULTS_AHEAD_MAX = 4096 };
 
 typedef struct options {
-    const char *in, *out;
+    const char *in, *out, *chat_template;
     uint64_t seed;
 } options;
 
@@ -33,6 +33,7 @@ typedef struct line {
 typedef struct state {
     options options;
     ps_job *job;
+    ps_batch_context batch;
     ps_text input;
     line *lines; // [n]
     size_t n, capacity;
@@ -49,6 +50,8 @@ static const ps_opt option_rows[] = {
      "requests, a JSON object a line; - is standard input"},
     {"out", 'o', PS_OPT_TEXT, AT(out), 0, 0, NULL, NULL, "FILE",
      "results, a JSON object a line, in the order of the requests; - is standard output"},
+    {"chat-template", 0, PS_OPT_TEXT, AT(chat_template), 0, 0, NULL, NULL, "NAME",
+     "template for requests with messages, by name instead of the model's own"},
     {"seed", 0, PS_OPT_U64, AT(seed), 0, 0, "0", NULL, "S",
      "seed of the run: a request without a seed gets one from it and its line"},
 };
@@ -106,7 +109,7 @@ static ps_err parse(state *s, size_t number, json_t **id, ps_request *out)
     const line *l = &s->lines[number];
     // 53 bits, which every reader of JSON keeps.
     const uint64_t seed = ps_rng_derive(s->options.seed, number) >> 11;
-    return ps_batch_request_parse(s->job, l->text, l->n, seed, id, out);
+    return ps_batch_request_parse(&s->batch, l->text, l->n, seed, id, out);
 }
 
 /* How long the longest request that can run will become. Requests are read again when their turn
@@ -115,6 +118,7 @@ static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
 {
     state *s = arg;
     s->job = job;
+    s->batch = (ps_batch_context){.job = job, .chat_template = s->options.chat_template};
     PS_TRY(ps_file_read(s->options.in, PS_INPUT_BYTES_MAX, &s->input));
     find_lines(s);
     needs->n_sequences = 0;
@@ -271,6 +275,7 @@ int ps_cmd_batch(int argc, char **argv)
         json_decref(s.lines[i].id);
         ps_mem_free(s.lines[i].result);
     }
+    ps_chat_free(s.batch.chat);
     ps_mem_free(s.lines);
     ps_text_release(&s.input);
     return status;

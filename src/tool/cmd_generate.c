@@ -6,15 +6,16 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "tool/chat_prompt.h"
 #include "tool/commands.h"
 #include "tool/input.h"
 #include "tool/job.h"
 #include "tool/result.h"
 
 typedef struct options {
-    const char *prompt, *prompt_file, *tokens_file;
+    const char *prompt, *prompt_file, *tokens_file, *system, *chat_template;
     int64_t n;
-    bool ids, echo, json;
+    bool ids, echo, json, chat;
 } options;
 
 typedef struct state {
@@ -34,6 +35,13 @@ static const ps_opt rows[] = {
      "file with the text to continue; - is standard input"},
     {"tokens", 0, PS_OPT_TEXT, AT(tokens_file), 0, 0, NULL, NULL, "FILE",
      "file whose first line is the prompt as token ids, taken as it is"},
+    {"chat", 0, PS_OPT_FLAG, AT(chat), 0, 0, NULL, NULL, NULL,
+     "the prompt is what a user says: puts it into the model's chat template"},
+    {"system", 0, PS_OPT_TEXT, AT(system), 0, 0, NULL, NULL, "TEXT",
+     "--chat: the system message before it"},
+    {"chat-template", 0, PS_OPT_TEXT, AT(chat_template), 0, 0, NULL, NULL, "NAME",
+     "--chat: template by name instead of the model's own: chatml, qwen2, qwen3, llama3, llama3.1, "
+     "gemma, mistral, mistral-v3, mistral-tekken, gpt-oss"},
     {"n", 'n', PS_OPT_I64, AT(n), -1, 9e15, "256", NULL, "N", "new tokens at most; -1 never stops"},
     {"ids", 0, PS_OPT_FLAG, AT(ids), 0, 0, NULL, NULL, NULL,
      "prints the new token ids instead of text"},
@@ -56,6 +64,11 @@ static ps_err check(void *arg, ps_job *job)
     const int n_prompts = !!o->prompt + !!o->prompt_file + !!o->tokens_file;
     if (n_prompts > 1)
         return PS_FAIL(PS_ERR_USAGE, "--prompt, --prompt-file and --tokens exclude each other");
+    if (o->chat && o->tokens_file)
+        return PS_FAIL(PS_ERR_USAGE, "--chat and --tokens exclude each other");
+    if (!o->chat && (o->system || o->chat_template))
+        return PS_FAIL(PS_ERR_USAGE, "--%s goes with --chat",
+                       o->system ? "system" : "chat-template");
     if (o->ids && o->json) return PS_FAIL(PS_ERR_USAGE, "--ids and --json exclude each other");
     if (o->echo && o->json) return PS_FAIL(PS_ERR_USAGE, "--echo and --json exclude each other");
     if (s->sampling.n_logprobs >= 0 && !o->json)
@@ -91,6 +104,22 @@ static void append_ids(const ps_tokens *tokens, ps_text *out)
     }
 }
 
+static ps_err encode_chat(state *s, const char *where, const ps_text *prompt)
+{
+    const char *system = s->options.system;
+    const size_t system_bytes = system ? strlen(system) : 0;
+    ps_chat *chat;
+    PS_TRY(ps_job_check_text(where, ps_text_str(prompt), prompt->len));
+    PS_TRY(ps_job_check_text("--system", system, system_bytes));
+    PS_TRY(ps_chat_prompt_open(s->job, s->options.chat_template, &chat));
+    const ps_chat_message messages[2] = {{"system", system, system_bytes},
+                                         {"user", ps_text_str(prompt), prompt->len}};
+    const ps_err err = system ? ps_chat_prompt_encode(s->job, chat, messages, 2, &s->request)
+                              : ps_chat_prompt_encode(s->job, chat, messages + 1, 1, &s->request);
+    ps_chat_free(chat);
+    return err;
+}
+
 static ps_err read_prompt(state *s)
 {
     const options *o = &s->options;
@@ -103,7 +132,10 @@ static ps_err read_prompt(state *s)
         ps_text_append_str(&text, o->prompt ? o->prompt : "");
     }
     const char *where = o->prompt_file ? o->prompt_file : "--prompt";
-    if (!err) err = ps_job_encode(s->job, where, ps_text_str(&text), text.len, &s->request.prompt);
+    if (!err)
+        err = o->chat
+                  ? encode_chat(s, where, &text)
+                  : ps_job_encode(s->job, where, ps_text_str(&text), text.len, &s->request.prompt);
     if (!err && o->echo && !o->ids) ps_text_append(&s->echo, text.data, text.len);
     if (!err && s->request.prompt.n == 0)
         err =

@@ -1,11 +1,11 @@
 /* pipestep tokenize and detokenize: standard input to standard output. */
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "tool/commands.h"
+#include "tool/import/tokenizers.h"
 #include "tool/input.h"
 #include "tool/job.h"
 
@@ -27,30 +27,27 @@ static const ps_opt detokenize_rows[] = {
      "one array of ids a line in, one JSON string a line out"},
 };
 
-/* The tokenizer of a model file, of a Hugging Face directory, or a tokenizer.json itself. */
+static ps_err open_model(ps_job *job, const char *path)
+{
+    PS_TRY(ps_ckpt_open(path, &job->ckpt));
+    const ps_text *packed = &job->ckpt.tokenizer;
+    if (packed->len == 0) return PS_FAIL(PS_ERR_USAGE, "%s: this model has no tokenizer", path);
+    return ps_tokenizer_open(packed->data, packed->len, path, &job->tokenizer);
+}
+
+/* The tokenizer of a model file, or of a file or directory that is not converted yet. */
 static ps_err open_tokenizer(ps_job *job)
 {
     char *path;
     PS_TRY(ps_job_model_path(job, &path));
-    struct stat status;
-    ps_text json = {0}, file = {0};
-    const size_t n = strlen(path);
-    const bool directory = stat(path, &status) == 0 && S_ISDIR(status.st_mode);
-    ps_text_appendf(&file, directory ? "%s/tokenizer.json" : "%s", path);
-    ps_err err = PS_OK;
-    if (directory || (n > 5 && strcmp(path + n - 5, ".json") == 0)) {
+    ps_err err;
+    if (ps_tokenizers_knows(path)) {
         job->ckpt.spec.bos_id = -1;
-        err = ps_file_read(ps_text_str(&file), PS_INPUT_BYTES_MAX, &json);
+        err = ps_tokenizers_open(path, &job->tokenizer);
+        if (!err && !job->tokenizer) err = PS_FAIL(PS_ERR_USAGE, "%s: holds no tokenizer", path);
     } else {
-        err = ps_ckpt_open(path, &job->ckpt);
-        if (!err) ps_text_append(&json, job->ckpt.tokenizer.data, job->ckpt.tokenizer.len);
-        if (!err && json.len == 0)
-            err = PS_FAIL(PS_ERR_USAGE, "%s: this model has no tokenizer", path);
+        err = open_model(job, path);
     }
-    if (!err)
-        err = ps_tokenizer_open(ps_text_str(&json), json.len, ps_text_str(&file), &job->tokenizer);
-    ps_text_release(&json);
-    ps_text_release(&file);
     ps_mem_free(path);
     return err;
 }

@@ -9,15 +9,17 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "serve/tokenizer.h"
+#include "tool/import/tokenizers.h"
 
 enum { SHOWN_FAILURES = 5, FILE_LIMIT = 1 << 28 };
 
 typedef struct golden {
     const ps_tokenizer *tokenizer;
+    const ps_tokenizer *second; // whose ids count instead of llama.cpp's; may be NULL
+    const char *cases;          // name of llama.cpp's file
     const char *file;
     int line;
-    int *n_cases, *n_failed;
+    int *n_cases, *n_failed, *n_excepted;
     int n_shown;
     ps_text *failures;
 } golden;
@@ -47,21 +49,24 @@ static void read_ids(const json_t *array, ps_tokens *out)
     }
 }
 
+static void compare_ids(golden *g, const char *what, const ps_tokens *wanted,
+                        const ps_tokens *found)
+{
+    ps_text a = {0}, b = {0};
+    append_ids(&a, wanted->ids, wanted->n);
+    append_ids(&b, found->ids, found->n);
+    count(g, strcmp(ps_text_str(&a), ps_text_str(&b)) == 0, what, ps_text_str(&a), ps_text_str(&b));
+    ps_text_release(&b);
+    ps_text_release(&a);
+}
+
 static ps_err compare_encoding(golden *g, const json_t *text, bool special, const json_t *wanted)
 {
     ps_tokens found = {0}, ids = {0};
     read_ids(wanted, &ids);
     const ps_err err = ps_tokenizer_encode(g->tokenizer, json_string_value(text),
                                            json_string_length(text), special, &found);
-    if (!err) {
-        ps_text a = {0}, b = {0};
-        append_ids(&a, ids.ids, ids.n);
-        append_ids(&b, found.ids, found.n);
-        count(g, strcmp(ps_text_str(&a), ps_text_str(&b)) == 0,
-              special ? "ids with special tokens" : "ids", ps_text_str(&a), ps_text_str(&b));
-        ps_text_release(&b);
-        ps_text_release(&a);
-    }
+    if (!err) compare_ids(g, special ? "ids with special tokens" : "ids", &ids, &found);
     ps_tokens_release(&ids);
     ps_tokens_release(&found);
     return err;
@@ -171,20 +176,163 @@ static ps_err check_file(golden *g, const char *dir, const char *name,
     return err;
 }
 
+static ps_err check_all(golden *g, const char *dir)
+{
+    PS_TRY(check_file(g, dir, "cases.jsonl", check_case));
+    PS_TRY(check_file(g, dir, "decode.jsonl", check_decoding));
+    return check_file(g, dir, "stream.jsonl", check_stream);
+}
+
+/* The tokenizer as a model file holds it, opened again. */
+static ps_err repack(const ps_tokenizer *t, const char *where, ps_tokenizer **out)
+{
+    ps_text packed = {0};
+    ps_tokenizer_pack(t, &packed);
+    const ps_err err = ps_tokenizer_open(ps_text_str(&packed), packed.len, where, out);
+    ps_text_release(&packed);
+    return err;
+}
+
+/* Opens dir/name and checks it as it came, then packed. */
+static ps_err check_twice(golden *g, const char *dir, const char *name,
+                          ps_err (*check)(golden *, const char *))
+{
+    ps_text path = {0};
+    ps_tokenizer *t = NULL, *packed = NULL;
+    if (name[0] == '/') {
+        ps_text_append_str(&path, name);
+    } else {
+        ps_text_appendf(&path, "%s/%s", dir, name);
+    }
+    ps_err err = ps_tokenizers_open(path.data, &t);
+    if (!err && !t) err = PS_FAIL(PS_ERR_FORMAT, "%s: holds no tokenizer", path.data);
+    if (!err) err = repack(t, path.data, &packed);
+    g->tokenizer = t;
+    if (!err) err = check(g, dir);
+    g->tokenizer = packed;
+    if (!err) err = check(g, dir);
+    ps_tokenizer_free(packed);
+    ps_tokenizer_free(t);
+    ps_text_release(&path);
+    return err;
+}
+
 ps_err golden_tokenizer_check(const char *dir, int *n_cases, int *n_failed, ps_text *first_failures)
 {
-    ps_text path = {0}, json = {0};
-    ps_tokenizer *t = NULL;
-    ps_text_appendf(&path, "%s/tokenizer.json", dir);
-    ps_err err = ps_file_read(path.data, FILE_LIMIT, &json);
-    if (!err) err = ps_tokenizer_open(ps_text_str(&json), json.len, path.data, &t);
+    golden g = {.n_cases = n_cases, .n_failed = n_failed, .failures = first_failures};
+    return check_twice(&g, dir, "tokenizer.json", check_all);
+}
+
+// ---- llama.cpp's cases ----
+
+typedef enum mode { PLAIN, WITH_SPECIAL, SPECIAL_AS_TEXT, N_MODES } mode;
+
+static const char *const mode_names[N_MODES] = {"ids", "ids with special tokens",
+                                                "ids with special tokens as plain text"};
+static const char *const mode_keys[N_MODES] = {"ids", "ids_special", "ids_noparse"};
+
+static ps_err encode(const ps_tokenizer *t, mode m, const json_t *text, ps_tokens *out)
+{
+    const ps_tokenizer_part part = {-1, json_string_value(text), json_string_length(text)};
+    if (m == SPECIAL_AS_TEXT) return ps_tokenizer_encode_parts(t, &part, 1, out);
+    return ps_tokenizer_encode(t, part.text, part.n, m == WITH_SPECIAL, out);
+}
+
+static bool same_ids(const ps_tokens *a, const ps_tokens *b)
+{
+    if (a->n != b->n) return false;
+    return a->n == 0 || memcmp(a->ids, b->ids, a->n * sizeof *a->ids) == 0;
+}
+
+/* Ids that are neither llama.cpp's nor the second opinion's are wrong. */
+static ps_err check_llama_ids(golden *g, const json_t *line, mode m)
+{
+    const json_t *text = json_object_get(line, "text");
+    ps_tokens wanted = {0}, found = {0}, other = {0};
+    read_ids(value_or(line, mode_keys[m], json_object_get(line, "ids")), &wanted);
+    ps_err err = encode(g->tokenizer, m, text, &found);
+    if (!err && g->second && !same_ids(&wanted, &found)) {
+        err = encode(g->second, m, text, &other);
+        if (same_ids(&other, &found)) {
+            wanted.n = 0;
+            for (size_t i = 0; i < other.n; i++) {
+                ps_tokens_append(&wanted, other.ids[i]);
+            }
+            ++*g->n_excepted;
+        }
+    }
+    if (!err) compare_ids(g, mode_names[m], &wanted, &found);
+    ps_tokens_release(&other);
+    ps_tokens_release(&found);
+    ps_tokens_release(&wanted);
+    return err;
+}
+
+static ps_err check_llama_case(golden *g, const json_t *line)
+{
+    const json_t *ids = json_object_get(line, "ids");
+    const json_t *skipped = json_object_get(line, "decoded_skip_special");
+    for (int m = 0; m < N_MODES; m++) {
+        PS_TRY(check_llama_ids(g, line, (mode)m));
+    }
+    PS_TRY(
+        compare_decoding(g, ids, false, value_or(line, "decoded", json_object_get(line, "text"))));
+    return skipped ? compare_decoding(g, ids, true, skipped) : PS_OK;
+}
+
+static ps_err check_llama_cases(golden *g, const char *dir)
+{
+    return check_file(g, dir, g->cases, check_llama_case);
+}
+
+// ---- SentencePiece's cases ----
+
+static ps_err check_sentencepiece_case(golden *g, const json_t *line)
+{
+    const json_t *text = json_object_get(line, "text"), *ids = json_object_get(line, "ids");
+    const json_t *decoded = value_or(line, "decoded", text);
+    ps_tokens wanted = {0}, found = {0};
+    read_ids(ids, &wanted);
+    ps_err err = encode(g->tokenizer, SPECIAL_AS_TEXT, text, &found);
+    if (!err) compare_ids(g, mode_names[PLAIN], &wanted, &found);
+    ps_tokens_release(&found);
+    ps_tokens_release(&wanted);
+    if (err || json_is_null(decoded)) return err;
+    return compare_decoding(g, ids, false, decoded);
+}
+
+static ps_err check_sentencepiece_cases(golden *g, const char *dir)
+{
+    return check_file(g, dir, "sentencepiece_cases.jsonl", check_sentencepiece_case);
+}
+
+ps_err golden_tokenizer_check_sentencepiece(const char *dir, golden_counts *counts,
+                                            ps_text *first_failures)
+{
     golden g = {
-        .tokenizer = t, .n_cases = n_cases, .n_failed = n_failed, .failures = first_failures};
-    if (!err) err = check_file(&g, dir, "cases.jsonl", check_case);
-    if (!err) err = check_file(&g, dir, "decode.jsonl", check_decoding);
-    if (!err) err = check_file(&g, dir, "stream.jsonl", check_stream);
+        .n_cases = &counts->n_cases, .n_failed = &counts->n_failed, .failures = first_failures};
+    return check_twice(&g, dir, "tokenizer.model", check_sentencepiece_cases);
+}
+
+ps_err golden_tokenizer_check_llama(const char *dir, const char *name, const char *second,
+                                    const char *cases, golden_counts *counts,
+                                    ps_text *first_failures)
+{
+    golden g = {.n_cases = &counts->n_cases,
+                .n_failed = &counts->n_failed,
+                .n_excepted = &counts->n_excepted,
+                .cases = cases,
+                .failures = first_failures};
+    ps_text path = {0};
+    ps_tokenizer *t = NULL;
+    ps_err err = PS_OK;
+    if (second) {
+        ps_text_appendf(&path, "%s/%s", dir, second);
+        err = ps_tokenizers_open(path.data, &t);
+    }
+    g.second = t;
+    if (!err) err = check_twice(&g, dir, name, check_llama_cases);
     ps_tokenizer_free(t);
-    ps_text_release(&json);
     ps_text_release(&path);
     return err;
 }

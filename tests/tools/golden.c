@@ -7,7 +7,7 @@
  *   config.json + *.safetensors + expected.h5    a model: logits, hidden, logprob, greedy ids
  *   model.gguf + expected.h5                     a model with its vocabulary: logits, greedy ids
  *   expected.h5 with top_ids                     a real model, whose file $PS_GOLDEN_MODEL names
- *   tokenizer.json + cases.jsonl                 a tokenizer: cases, decode, stream
+ *   tokenizers and chat templates                support/golden_vocabularies.h
  * What is of no kind known here is listed at the end as not known yet, and counts as neither. */
 #include <dirent.h>
 #include <stdio.h>
@@ -21,7 +21,7 @@
 #include "support/golden_gguf.h"
 #include "support/golden_real.h"
 #include "support/golden_run.h"
-#include "support/golden_tokenizer.h"
+#include "support/golden_vocabularies.h"
 
 enum { DEPTH_MAX = 4 };
 
@@ -84,22 +84,10 @@ static void check_model(golden *g, const char *directory, const char *name)
     ps_h5_close(expected);
 }
 
-static void check_tokenizer(golden *g, const char *directory, const char *name)
-{
-    int n_cases = 0, n_failed = 0;
-    ps_text first = {0};
-    const ps_err err = golden_tokenizer_check(directory, &n_cases, &n_failed, &first);
-    *(n_failed || err ? &g->n_failed : &g->n_passed) += 1;
-    printf("%-36s %-16s %d of %d cases  %s%s\n", name, "tokenizer", n_cases - n_failed, n_cases,
-           n_failed || err ? "FAIL " : "ok", err ? ps_err_message() : ps_text_str(&first));
-    ps_text_release(&first);
-}
-
 /* Files of a directory that belong to no kind known here. */
 static void list_unknown_files(golden *g, const char *directory, const char *name)
 {
-    static const char *const suffixes[] = {"vocab.gguf", ".model",     "gguf_cases.jsonl",
-                                           "quants.h5",  "chat.jsonl", "report.json"};
+    static const char *const suffixes[] = {"quants.h5", "report.json"};
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         if (golden_has_suffix(directory, suffixes[i]) || golden_exists(directory, suffixes[i]))
             ps_text_appendf(&g->unknown, "not known yet: %s/*%s\n", name, suffixes[i]);
@@ -125,10 +113,7 @@ static void check_directory(golden *g, const char *directory, const char *name)
         check_model(g, directory, name);
         known = true;
     }
-    if (golden_exists(directory, "tokenizer.json") && golden_exists(directory, "cases.jsonl")) {
-        check_tokenizer(g, directory, name);
-        known = true;
-    }
+    if (golden_check_vocabularies(g, directory, name)) known = true;
     if (golden_exists(directory, "model.gguf") && golden_exists(directory, "expected.h5")) {
         golden_check_gguf(g, directory, name);
         known = true;

@@ -5,16 +5,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "model/ckpt.h"
-#include "serve/tokenizer.h"
+#include "tool/import/chat_template.h"
 #include "tool/import/convert_tensors.h"
 #include "tool/import/families.h"
 #include "tool/import/safetensors.h"
-
-enum { TOKENIZER_BYTES_MAX = 1 << 28 };
+#include "tool/import/tokenizers.h"
 
 /* A Hugging Face directory, open. */
 typedef struct directory {
@@ -23,7 +21,8 @@ typedef struct directory {
     ps_import import;
     ps_safetensors *files;
     ps_source source;
-    ps_text tokenizer;
+    ps_text tokenizer; // packed
+    ps_text chat_template;
 } directory;
 
 static char *path_in(const directory *d, const char *name)
@@ -72,19 +71,11 @@ static ps_err read_tokenizer_config(directory *d)
 /* The tokenizer must open, and must not know tokens that the model does not. */
 static ps_err read_tokenizer(directory *d)
 {
-    char *path = path_in(d, "tokenizer.json");
-    ps_err err = PS_OK;
-    if (access(path, F_OK) == 0) {
-        ps_tokenizer *tokenizer = NULL;
-        err = ps_file_read(path, TOKENIZER_BYTES_MAX, &d->tokenizer);
-        if (!err)
-            err = ps_tokenizer_open(ps_text_str(&d->tokenizer), d->tokenizer.len, path, &tokenizer);
-        if (!err && ps_tokenizer_size(tokenizer) > d->import.spec.vocab_size)
-            err = PS_FAIL(PS_ERR_SHAPE, "%s: has %d tokens, the model's vocab_size is %d", path,
-                          ps_tokenizer_size(tokenizer), d->import.spec.vocab_size);
-        ps_tokenizer_free(tokenizer);
-    }
-    ps_mem_free(path);
+    ps_tokenizer *tokenizer;
+    PS_TRY(ps_tokenizers_open(d->path, &tokenizer));
+    if (!tokenizer) return PS_OK;
+    const ps_err err = ps_tokenizers_pack(tokenizer, d->path, &d->import.spec, &d->tokenizer);
+    ps_tokenizer_free(tokenizer);
     return err;
 }
 
@@ -132,6 +123,7 @@ static ps_err open_directory(directory *d)
     if (!err) err = read_generation_config(d);
     if (!err) err = read_tokenizer_config(d);
     if (!err) err = read_tokenizer(d);
+    if (!err) err = ps_chat_template_read(d->path, &d->chat_template);
     if (!err) err = ps_safetensors_open(d->path, &d->files);
     if (!err) fill_source(d->files, &d->source);
     return err;
@@ -139,6 +131,7 @@ static ps_err open_directory(directory *d)
 
 static void close_directory(directory *d)
 {
+    ps_text_release(&d->chat_template);
     ps_text_release(&d->tokenizer);
     ps_source_release(&d->source);
     ps_safetensors_close(d->files);
@@ -149,8 +142,13 @@ static void close_directory(directory *d)
 static ps_err put_texts(const directory *d, ps_ckpt_writer *writer)
 {
     ps_text source = {0};
-    ps_text_appendf(&source, "{\"kind\": \"huggingface\", \"model_type\": \"%s\"}\n",
+    ps_text_appendf(&source, "{\"kind\": \"huggingface\", \"model_type\": \"%s\"",
                     d->import.spec.family);
+    if (d->chat_template.len > 0) {
+        ps_text_append_str(&source, ", \"chat_template\": ");
+        ps_json_append_text(&source, d->chat_template.data, d->chat_template.len);
+    }
+    ps_text_append_str(&source, "}\n");
     ps_err err = ps_ckpt_put_source(writer, ps_text_str(&source), source.len);
     ps_text_release(&source);
     if (!err) err = ps_ckpt_put_tokenizer(writer, ps_text_str(&d->tokenizer), d->tokenizer.len);

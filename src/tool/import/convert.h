@@ -1,7 +1,8 @@
 /* Conversion of a foreign model into a model file.
  *
  *   directory   of Hugging Face: config.json, safetensors (one file or shards), and, where they are
- *               there, tokenizer.json, tokenizer_config.json, generation_config.json
+ *               there, tokenizer.json or tokenizer.model, tokenizer_config.json,
+ *               chat_template.jinja, generation_config.json
  *   gguf        a GGUF file; of a split model the first part
  *
  * Weights keep their format and their values, quantised ones block by block, unless the options say

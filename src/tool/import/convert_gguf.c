@@ -5,12 +5,15 @@
 #include "tool/import/convert.h"
 #include "tool/import/convert_tensors.h"
 #include "tool/import/gguf_families.h"
+#include "tool/import/gguf_tokenizer.h"
+#include "tool/import/tokenizers.h"
 
 typedef struct opened {
     ps_gguf *gguf;
     ps_import import;
     ps_source source;
-    ps_text origin; // JSON: what the model file is made from
+    ps_text origin;    // JSON: what the model file is made from
+    ps_text tokenizer; // packed
 } opened;
 
 /* Name and chat template stand there for who wants to know how the model is spoken to. */
@@ -33,16 +36,28 @@ static ps_err describe(opened *o)
     return PS_OK;
 }
 
+static ps_err read_tokenizer(const char *path, opened *o)
+{
+    ps_tokenizer *tokenizer;
+    PS_TRY(ps_gguf_tokenizer_read(o->gguf, &tokenizer));
+    if (!tokenizer) return PS_OK;
+    const ps_err err = ps_tokenizers_pack(tokenizer, path, &o->import.spec, &o->tokenizer);
+    ps_tokenizer_free(tokenizer);
+    return err;
+}
+
 static ps_err open_file(const char *path, opened *o)
 {
     PS_TRY(ps_gguf_open(path, &o->gguf));
     PS_TRY(ps_gguf_family_read(o->gguf, &o->import));
     ps_gguf_fill_source(o->gguf, &o->source);
-    return describe(o);
+    PS_TRY(describe(o));
+    return read_tokenizer(path, o);
 }
 
 static void close_file(opened *o)
 {
+    ps_text_release(&o->tokenizer);
     ps_text_release(&o->origin);
     ps_source_release(&o->source);
     ps_spec_release(&o->import.spec);
@@ -56,6 +71,7 @@ ps_err ps_convert_gguf(const char *path, const char *output, const ps_convert_op
     ps_err err = open_file(path, &o);
     if (!err) err = ps_ckpt_create(output, &o.import.spec, &writer);
     if (!err) err = ps_ckpt_put_source(writer, ps_text_str(&o.origin), o.origin.len);
+    if (!err) err = ps_ckpt_put_tokenizer(writer, ps_text_str(&o.tokenizer), o.tokenizer.len);
     if (!err) {
         const ps_conversion conversion = {.where = path,
                                           .import = &o.import,

@@ -103,13 +103,13 @@ static size_t merge_plainly(const ps_tok_bpe *b, int32_t *symbol, size_t n)
         uint32_t lowest = UINT32_MAX;
         size_t best = 0;
         for (size_t i = 0; i + 1 < n; i++) {
-            const uint32_t rank = ps_tok_bpe_rank(b, symbol[i], symbol[i + 1]);
+            const uint32_t rank = ps_tok_bpe_find(b, symbol[i], symbol[i + 1])->rank;
             if (rank >= lowest) continue;
             lowest = rank;
             best = i;
         }
         if (lowest == UINT32_MAX) return n;
-        symbol[best] = b->merged[lowest];
+        symbol[best] = ps_tok_bpe_find(b, symbol[best], symbol[best + 1])->merged;
         n--;
         memmove(symbol + best + 1, symbol + best + 2, (n - best - 1) * sizeof *symbol);
     }

@@ -356,7 +356,7 @@ START_TEST(a_tokenizer_larger_than_the_vocabulary_is_refused)
     char *tokenizer = tiny_model_tokenizer();
     scratch_write_text("dir/tokenizer.json", tokenizer);
     ps_mem_free(tokenizer);
-    refuse(PS_ERR_SHAPE, "dir/tokenizer.json: has 266 tokens, the model's vocab_size is 265");
+    refuse(PS_ERR_SHAPE, "dir: the tokenizer has 266 tokens, the model's vocab_size is 265");
 }
 END_TEST
 
