@@ -49,7 +49,7 @@ run_unit() {
         [ -x "$program" ] || continue
         name=${program#"$build"/tests/}
         grep -q -- "$pattern" <<<"$name" || continue
-        output=$(timeout 300 "$program" 2>&1)
+        output=$(CK_DEFAULT_TIMEOUT=120 timeout 300 "$program" 2>&1)
         note "$name" "$output" $?
     done
 }

@@ -35,7 +35,8 @@ static const ps_opt base_rows[] = {
     {"progress", 0, PS_OPT_FLAG, RUN(progress), 0, 0, "true", NULL, NULL,
      "progress of long work on standard error"},
     {"cache-dir", 0, PS_OPT_TEXT, RUN(cache_directory), 0, 0, NULL, NULL, "DIR",
-     "where models of other formats are kept once converted; by default the user's cache directory"},
+     "where models of other formats are kept once converted; by default the user's cache "
+     "directory"},
     {"stall-timeout", 0, PS_OPT_SECONDS, RUN(stall_timeout_s), 0.1, 86400, "60", NULL, "TIME",
      "a rank without a sign of life for so long ends the job"},
     {"start-timeout", 0, PS_OPT_SECONDS, RUN(start_timeout_s), 1, 86400, "600", NULL, "TIME",

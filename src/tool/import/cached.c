@@ -77,8 +77,7 @@ static ps_err append_identity(const char *path, ps_text *key)
 }
 
 /* Identities of the files of a directory that belong, in the order of their names. */
-static ps_err append_directory(const char *directory, const char *stem, size_t n_stem,
-                               ps_text *key)
+static ps_err append_directory(const char *directory, const char *stem, size_t n_stem, ps_text *key)
 {
     DIR *d = opendir(directory);
     if (!d) return PS_FAIL(PS_ERR_IO, "%s: cannot open: %s", directory, strerror(errno));

@@ -283,24 +283,27 @@ static char *read_dataset(const char *name, size_t *n)
     return ps_text_take(&text);
 }
 
-static char *replaced(const char *text, const char *from, const char *to)
+/* The n bytes with the first `from` replaced; a tokenizer's may hold anything. */
+static ps_text replaced(const char *bytes, size_t n, const char *from, const char *to)
 {
-    const char *at = strstr(text, from);
+    const char *at = memmem(bytes, n, from, strlen(from));
     ck_assert_msg(at != NULL, "there is no \"%s\"", from);
+    const size_t before = (size_t)(at - bytes), behind = before + strlen(from);
     ps_text out = {0};
-    ps_text_append(&out, text, (size_t)(at - text));
+    ps_text_append(&out, bytes, before);
     ps_text_append_str(&out, to);
-    ps_text_append_str(&out, at + strlen(from));
-    return ps_text_take(&out);
+    ps_text_append(&out, bytes + behind, n - behind);
+    return out;
 }
 
 /* Changes a text of the file, as an editor would who knows nothing of checksums. */
 static void edit(const char *name, const char *from, const char *to)
 {
     size_t n;
-    char *before = read_dataset(name, &n), *after = replaced(before, from, to);
-    h5_raw_put_text("m.h5", name, after, strlen(after));
-    ps_mem_free(after);
+    char *before = read_dataset(name, &n);
+    ps_text after = replaced(before, n, from, to);
+    h5_raw_put_text("m.h5", name, after.data, after.len);
+    ps_text_release(&after);
     ps_mem_free(before);
 }
 
@@ -423,8 +426,8 @@ START_TEST(a_sealed_manifest_is_checked_entry_by_entry)
         ps_err code;
         const char *message;
     } edits[] = {
-        {"\"dtype\": \"f16\"", "\"dtype\": \"q4_0\"", PS_ERR_UNSUPPORTED,
-         "m.h5: tensor /embed/weight has unknown dtype q4_0"},
+        {"\"dtype\": \"f16\"", "\"dtype\": \"q9_0\"", PS_ERR_UNSUPPORTED,
+         "m.h5: tensor /embed/weight has unknown dtype q9_0"},
         {"\"dtype\": \"f16\"", "\"dtype\": \"bf16\"", PS_ERR_FORMAT,
          "m.h5: tensor /embed/weight is stored as f16, the manifest says bf16"},
         {"\"dtype\": \"f32\"", "\"dtype\": \"f16\"", PS_ERR_FORMAT,

@@ -24,7 +24,8 @@ static ps_err parse(const ps_job *job, const char *line, json_t **id, ps_request
 {
     char *copy = ps_mem_new(strlen(line), 1);
     memcpy(copy, line, strlen(line));
-    const ps_err err = ps_batch_request_parse(job, copy, strlen(line), SEED, id, out);
+    ps_batch_context batch = {.job = job};
+    const ps_err err = ps_batch_request_parse(&batch, copy, strlen(line), SEED, id, out);
     ps_mem_free(copy);
     return err;
 }
@@ -213,12 +214,12 @@ START_TEST(what_is_wrong_is_named)
         {"{\"prompt\": \"a\"", PS_ERR_FORMAT, "request"},
         {"{\"prompt\": \"a\"} x", PS_ERR_FORMAT, "request"},
         {"{\"prompt\": \"a\", \"prompt\": \"b\"}", PS_ERR_FORMAT, "request"},
-        {"{}", PS_ERR_USAGE, "wanted either \"prompt\" or \"tokens\""},
+        {"{}", PS_ERR_USAGE, "wanted one of \"prompt\", \"tokens\" and \"messages\""},
         {"{\"prompt\": \"a\", \"tokens\": [1]}", PS_ERR_USAGE,
-         "wanted either \"prompt\" or \"tokens\""},
+         "wanted one of \"prompt\", \"tokens\" and \"messages\""},
         {"{\"prompt\": 5}", PS_ERR_FORMAT, "\"prompt\" is not a text or an array of token ids"},
         {"{\"tokens\": \"a\"}", PS_ERR_FORMAT, "\"tokens\" is not an array of token ids"},
-        {"{\"tokens\": [1, -1]}", PS_ERR_FORMAT, "prompt token 1 is not a token id"},
+        {"{\"tokens\": [1, -1]}", PS_ERR_FORMAT, "entry 1 is not a token id"},
         {"{\"tokens\": [2147483648]}", PS_ERR_FORMAT, "prompt token 0 is not a token id"},
         {"{\"tokens\": [1.0]}", PS_ERR_FORMAT, "prompt token 0 is not a token id"},
         {"{\"prompt\": \"a\", \"max_tokens\": -1}", PS_ERR_FORMAT, "max_tokens"},
