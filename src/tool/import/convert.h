@@ -5,8 +5,8 @@
  *   gguf        a GGUF file; of a split model the first part
  *
  * Weights keep their format and their values, quantised ones block by block, unless the options say
- * otherwise; only their order changes. Memory: a few panels and the headers, whatever the model's size. The model file appears
- * when it is complete.
+ * otherwise; only their order changes. Memory: a few panels and the headers, whatever the model's
+ * size. The model file appears when it is complete.
  *
  * Errors: those of the readers; PS_ERR_FORMAT for a tensor that is missing, left over or of a wrong
  * shape; PS_ERR_NUMERIC for NaN or infinity.   MPI: rank 0 only.

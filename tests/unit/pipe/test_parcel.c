@@ -33,9 +33,10 @@ static ps_parcel make_parcel(char *buffer, dice *d, uint64_t sequence, size_t *b
         ps_parcel_begin(buffer, PS_PARCEL_WORK, sequence, n_actions, n_rows, STRIDE);
     for (int i = 0; i < n_actions; i++) {
         const int slot = dice_throw(d, SLOTS);
-        p.actions[i] = (ps_parcel_action){.kind = 1 + dice_throw(d, 2),
-                                          .slot = slot,
-                                          .argument = (slot + 1 + dice_throw(d, SLOTS - 1)) % SLOTS};
+        p.actions[i] =
+            (ps_parcel_action){.kind = 1 + dice_throw(d, 2),
+                               .slot = slot,
+                               .argument = (slot + 1 + dice_throw(d, SLOTS - 1)) % SLOTS};
     }
     for (int i = 0; i < n_rows; i++) {
         p.rows[i] = (ps_parcel_row){.position = (int64_t)(dice_bits(d) >> 1),

@@ -3,12 +3,14 @@
 
 /* Sizes in the spellings of GPT-2 and GPT-J, of BLOOM, and of MPT. */
 #define GPT(model_type, rest)                                                                      \
-    "{'model_type': '" model_type "', 'n_embd': 24, 'n_layer': 4, 'n_head': 2, 'vocab_size': 30" rest \
-    "}"
+    "{'model_type': '" model_type                                                                  \
+    "', 'n_embd': 24, 'n_layer': 4, 'n_head': 2, 'vocab_size': 30" rest "}"
 #define BLOOM(rest)                                                                                \
-    "{'model_type': 'bloom', 'hidden_size': 24, 'n_layer': 4, 'n_head': 2, 'vocab_size': 30" rest "}"
+    "{'model_type': 'bloom', 'hidden_size': 24, 'n_layer': 4, 'n_head': 2, 'vocab_size': 30" rest  \
+    "}"
 #define FALCON(rest)                                                                               \
-    "{'model_type': 'falcon', 'hidden_size': 24, 'num_hidden_layers': 4, 'num_attention_heads': 4, " \
+    "{'model_type': 'falcon', 'hidden_size': 24, 'num_hidden_layers': 4, 'num_attention_heads': "  \
+    "4, "                                                                                          \
     "'vocab_size': 30" rest "}"
 #define MPT(attention, rest)                                                                       \
     "{'model_type': 'mpt', 'd_model': 24, 'n_layers': 4, 'n_heads': 2, 'vocab_size': 30, "         \
@@ -21,7 +23,8 @@
 static const struct {
     const char *base, *config, *differences;
 } readings[] = {
-    {LLAMA, GPT("gpt2", ""), "'d_ff': 96,\n"
+    {LLAMA, GPT("gpt2", ""),
+     "'d_ff': 96,\n"
      "'norm': 'layer',\n"
      "'norm_eps': 1e-05,\n"
      "'norm_bias': true,\n"
@@ -47,7 +50,8 @@ static const struct {
      "'n_positions': 64,\n"
      "'tied_head': false,\n"
      "'context': 64,\n"},
-    {LLAMA, GPT("gptj", ""), "'d_ff': 96,\n"
+    {LLAMA, GPT("gptj", ""),
+     "'d_ff': 96,\n"
      "'norm': 'layer',\n"
      "'norm_eps': 1e-05,\n"
      "'norm_bias': true,\n"
@@ -64,7 +68,8 @@ static const struct {
      "'tied_head': true,\n"
      "'context': 64,\n"
      "'ropes': [{'kind': 'default', 'dims': 4, 'base': 10000, 'magnitude': 1}],\n"},
-    {LLAMA, OF("gpt_neox", ", 'rotary_pct': 0.5"), "'norm': 'layer',\n"
+    {LLAMA, OF("gpt_neox", ", 'rotary_pct': 0.5"),
+     "'norm': 'layer',\n"
      "'norm_eps': 1e-05,\n"
      "'norm_bias': true,\n"
      "'parallel': true,\n"
@@ -85,7 +90,8 @@ static const struct {
      "'activation': 'gelu_tanh',\n"
      "'context': 64,\n"
      "'ropes': [{'kind': 'default', 'dims': 12, 'base': 5000, 'magnitude': 1}],\n"},
-    {LLAMA, BLOOM(""), "'d_ff': 96,\n"
+    {LLAMA, BLOOM(""),
+     "'d_ff': 96,\n"
      "'norm': 'layer',\n"
      "'norm_eps': 1e-05,\n"
      "'norm_bias': true,\n"
@@ -102,7 +108,8 @@ static const struct {
      BLOOM(", 'seq_length': 64, 'n_inner': null, 'n_embed': 24, 'num_attention_heads': 2, "
            "'num_hidden_layers': 4, 'apply_residual_connection_post_layernorm': false"),
      "'context': 64,\n"},
-    {LLAMA, FALCON(""), "'n_heads': 4,\n"
+    {LLAMA, FALCON(""),
+     "'n_heads': 4,\n"
      "'n_kv_heads': 1,\n"
      "'head_dim': 6,\n"
      "'d_ff': 96,\n"
@@ -126,17 +133,20 @@ static const struct {
      "'context': 64,\n"
      "'ropes': [],\n"
      "layers 0/-1+a 0/-1+a 0/-1+a 0/-1+a\n"},
-    {FALCON(""), FALCON(", 'multi_query': false, 'parallel_attn': false, 'n_head': 4"), "'n_kv_heads': 4,\n"
+    {FALCON(""), FALCON(", 'multi_query': false, 'parallel_attn': false, 'n_head': 4"),
+     "'n_kv_heads': 4,\n"
      "'parallel': false,\n"
      "'shared_norm': false,\n"},
-    {FALCON(""), FALCON(", 'new_decoder_architecture': true, 'num_kv_heads': 2"), "'n_kv_heads': 2,\n"
+    {FALCON(""), FALCON(", 'new_decoder_architecture': true, 'num_kv_heads': 2"),
+     "'n_kv_heads': 2,\n"
      "'shared_norm': false,\n"},
     {FALCON(""),
      FALCON(", 'new_decoder_architecture': true, 'n_head_kv': 2, 'num_ln_in_parallel_attn': 1, "
             "'rope_theta': 500042"),
      "'n_kv_heads': 2,\n"
      "'ropes': [{'kind': 'default', 'dims': 6, 'base': 500042, 'magnitude': 1}],\n"},
-    {LLAMA, MPT("", ""), "'d_ff': 96,\n"
+    {LLAMA, MPT("", ""),
+     "'d_ff': 96,\n"
      "'norm': 'layer',\n"
      "'norm_eps': 1e-05,\n"
      "'activation': 'gelu',\n"
@@ -146,7 +156,8 @@ static const struct {
      "layers 0/-1+a 0/-1+a 0/-1+a 0/-1+a\n"},
     {MPT("", ""),
      MPT(", 'alibi_bias_max': 16, 'clip_qkv': 6, 'softmax_scale': 0.5, 'kv_n_heads': 1, "
-         "'qk_ln': false, 'prefix_lm': false, 'attn_impl': 'torch', 'attn_type': 'multihead_attention', "
+         "'qk_ln': false, 'prefix_lm': false, 'attn_impl': 'torch', 'attn_type': "
+         "'multihead_attention', "
          "'attn_uses_sequence_id': false, 'attn_pdrop': 0",
          ", 'expansion_ratio': 2, 'max_seq_len': 64, 'logit_scale': 0.25, 'no_bias': true, "
          "'embedding_fraction': 1.0, 'learned_pos_emb': true, 'norm_type': 'layernorm'"),
@@ -156,8 +167,10 @@ static const struct {
      "'qkv_clip': 6,\n"
      "'logit_scale': 0.25,\n"
      "'context': 64,\n"},
-    {MPT("", ""), MPT("", ", 'logit_scale': 'inv_sqrt_d_model'"), "'logit_scale': 0.20412414523193154,\n"},
-    {LLAMA, OF("phi", ""), "'norm': 'layer',\n"
+    {MPT("", ""), MPT("", ", 'logit_scale': 'inv_sqrt_d_model'"),
+     "'logit_scale': 0.20412414523193154,\n"},
+    {LLAMA, OF("phi", ""),
+     "'norm': 'layer',\n"
      "'norm_eps': 1e-05,\n"
      "'norm_bias': true,\n"
      "'parallel': true,\n"
@@ -175,7 +188,8 @@ static const struct {
      "'n_kv_heads': 1,\n"
      "'activation': 'gelu',\n"
      "'ropes': [{'kind': 'default', 'dims': 12, 'base': 5000, 'magnitude': 1}],\n"},
-    {LLAMA, OPT(""), "'norm': 'layer',\n"
+    {LLAMA, OPT(""),
+     "'norm': 'layer',\n"
      "'norm_eps': 1e-05,\n"
      "'norm_bias': true,\n"
      "'qkv_bias': true,\n"
@@ -278,8 +292,8 @@ START_TEST(tensors_have_their_families_names_and_rows)
         {MPT("", ""), PS_ROLE_V, "transformer.blocks.3.attn.Wqkv.weight", PS_ROWS_QKV, false},
         {OF("phi", ""), PS_ROLE_O_BIAS, "model.layers.3.self_attn.dense.bias", PS_ROWS_PLAIN,
          false},
-        {OPT(""), PS_ROLE_MLP_NORM, "model.decoder.layers.3.final_layer_norm.weight",
-         PS_ROWS_PLAIN, false},
+        {OPT(""), PS_ROLE_MLP_NORM, "model.decoder.layers.3.final_layer_norm.weight", PS_ROWS_PLAIN,
+         false},
         {OPT(""), PS_ROLE_FINAL_NORM, "model.decoder.final_layer_norm.weight", PS_ROWS_PLAIN,
          false},
     };

@@ -11,7 +11,8 @@ static const struct {
     const char *base, *config, *differences;
 } readings[] = {
     {LLAMA, OF("llama", ""), ""},
-    {LLAMA, OF("llama", ", 'attention_bias': true"), "'qkv_bias': true,\n"
+    {LLAMA, OF("llama", ", 'attention_bias': true"),
+     "'qkv_bias': true,\n"
      "'o_bias': true,\n"},
     {LLAMA, OF("llama", ", 'mlp_bias': true"), "'mlp_bias': true,\n"},
     {LLAMA, OF("mistral", ""), "layers 4096/0 4096/0 4096/0 4096/0\n"},
@@ -20,7 +21,8 @@ static const struct {
      OF("mistral", ", 'sliding_window': 7, 'layer_types': ['full_attention', 'sliding_attention', "
                    "'full_attention', 'full_attention']"),
      "layers 0/0 7/0 0/0 0/0\n"},
-    {LLAMA, OF("mixtral", ""), "'norm_eps': 1e-05,\n"
+    {LLAMA, OF("mixtral", ""),
+     "'norm_eps': 1e-05,\n"
      "'n_experts': 8,\n"
      "'n_experts_used': 2,\n"
      "'d_ff_expert': 20,\n"
@@ -33,7 +35,8 @@ static const struct {
      "'n_experts_used': 3,\n"
      "layers 9/0+m 9/0+m 9/0+m 9/0+m\n"},
     {LLAMA, OF("qwen2", ""), "'qkv_bias': true,\n"},
-    {OF("qwen2", ""), OF("qwen2", ", 'use_sliding_window': true, 'max_window_layers': 1"), "layers 0/0 4096/0 4096/0 4096/0\n"},
+    {OF("qwen2", ""), OF("qwen2", ", 'use_sliding_window': true, 'max_window_layers': 1"),
+     "layers 0/0 4096/0 4096/0 4096/0\n"},
     {OF("qwen2", ""),
      OF("qwen2", ", 'use_sliding_window': true, 'max_window_layers': 1, 'sliding_window': 6"),
      "layers 0/0 6/0 6/0 6/0\n"},
@@ -50,7 +53,8 @@ static const struct {
      "'qkv_bias': true,\n"
      "'o_bias': true,\n"
      "layers 5/0 5/0 0/0 0/0\n"},
-    {LLAMA, OF("qwen3_moe", ", 'moe_intermediate_size': 7"), "'qk_norm': 'head',\n"
+    {LLAMA, OF("qwen3_moe", ", 'moe_intermediate_size': 7"),
+     "'qk_norm': 'head',\n"
      "'n_experts': 128,\n"
      "'n_experts_used': 8,\n"
      "'d_ff_expert': 7,\n"
@@ -63,7 +67,8 @@ static const struct {
      "'n_experts_used': 2,\n"
      "'router': 'chosen',\n"
      "layers 0/0 0/0+m 0/0 0/0\n"},
-    {LLAMA, GPT_OSS, "'norm_eps': 1e-05,\n"
+    {LLAMA, GPT_OSS,
+     "'norm_eps': 1e-05,\n"
      "'qkv_bias': true,\n"
      "'o_bias': true,\n"
      "'sinks': true,\n"
@@ -92,18 +97,23 @@ static const struct {
      "'n_experts': 8,\n"
      "'n_experts_used': 2,\n"
      "'context': 256,\n"
-     "'ropes': [{'kind': 'yarn', 'dims': 12, 'base': 150000, 'magnitude': 1.3465735902799727, 'factor': 32, 'original_length': 64, 'beta_fast': 32, 'beta_slow': 1, 'truncate': false}],\n"
+     "'ropes': [{'kind': 'yarn', 'dims': 12, 'base': 150000, 'magnitude': 1.3465735902799727, "
+     "'factor': 32, 'original_length': 64, 'beta_fast': 32, 'beta_slow': 1, 'truncate': false}],\n"
      "layers 0/0+m 6/0+m 0/0+m 0/0+m\n"},
     {GPT_OSS,
      OF("gpt_oss", ", 'rope_scaling': {'rope_type': 'yarn', 'factor': 32, 'truncate': true, "
                    "'original_max_position_embeddings': 64}"),
-     "'ropes': [{'kind': 'yarn', 'dims': 12, 'base': 150000, 'magnitude': 1.3465735902799727, 'factor': 32, 'original_length': 64, 'beta_fast': 32, 'beta_slow': 1, 'truncate': true}],\n"},
-    {LLAMA, OF("gemma", ""), "'activation': 'gelu_tanh',\n"
+     "'ropes': [{'kind': 'yarn', 'dims': 12, 'base': 150000, 'magnitude': 1.3465735902799727, "
+     "'factor': 32, 'original_length': 64, 'beta_fast': 32, 'beta_slow': 1, 'truncate': true}],\n"},
+    {LLAMA, OF("gemma", ""),
+     "'activation': 'gelu_tanh',\n"
      "'embed_scale': 4.898979485566356,\n"
      "'tied_head': true,\n"},
     {OF("gemma", ""), OF("gemma", ", 'hidden_act': 'gelu', 'hidden_activation': null"), ""},
-    {OF("gemma", ""), OF("gemma", ", 'hidden_act': 'gelu', 'hidden_activation': 'relu'"), "'activation': 'relu',\n"},
-    {LLAMA, OF("gemma2", ""), "'post_norm': true,\n"
+    {OF("gemma", ""), OF("gemma", ", 'hidden_act': 'gelu', 'hidden_activation': 'relu'"),
+     "'activation': 'relu',\n"},
+    {LLAMA, OF("gemma2", ""),
+     "'post_norm': true,\n"
      "'attention_scale': 0.0625,\n"
      "'softcap': 50,\n"
      "'activation': 'gelu_tanh',\n"
@@ -123,15 +133,18 @@ static const struct {
      "'final_softcap': 6,\n"
      "layers 3/0 0/0 3/0 0/0\n"},
     {OF("gemma2", ""),
-     OF("gemma2", ", 'attn_logit_softcapping': null, 'final_logit_softcapping': null"), "'softcap': 0,\n"
+     OF("gemma2", ", 'attn_logit_softcapping': null, 'final_logit_softcapping': null"),
+     "'softcap': 0,\n"
      "'final_softcap': 0,\n"},
-    {LLAMA, OF("gemma3_text", ""), "'post_norm': true,\n"
+    {LLAMA, OF("gemma3_text", ""),
+     "'post_norm': true,\n"
      "'attention_scale': 0.0625,\n"
      "'qk_norm': 'head',\n"
      "'activation': 'gelu_tanh',\n"
      "'embed_scale': 4.898979485566356,\n"
      "'tied_head': true,\n"
-     "'ropes': [{'kind': 'default', 'dims': 12, 'base': 1000000, 'magnitude': 1}, {'kind': 'default', 'dims': 12, 'base': 10000, 'magnitude': 1}],\n"
+     "'ropes': [{'kind': 'default', 'dims': 12, 'base': 1000000, 'magnitude': 1}, {'kind': "
+     "'default', 'dims': 12, 'base': 10000, 'magnitude': 1}],\n"
      "layers 4096/1 4096/1 4096/1 4096/1\n"},
     {OF("gemma3_text", ""),
      OF("gemma3_text", ", '_sliding_window_pattern': 3, 'sliding_window': 5, "
@@ -146,31 +159,39 @@ static const struct {
                 "'original_max_position_embeddings': 64, 'partial_rotary_factor': 0.5"),
      "'ropes': [{'kind': 'default', 'dims': 6, 'base': 10000, 'magnitude': 1}],\n"
      "layers 5/0 5/0 5/0 5/0\n"},
-    {LLAMA, OF("smollm3", ""), "'tied_head': true,\n"
+    {LLAMA, OF("smollm3", ""),
+     "'tied_head': true,\n"
      "'ropes': [{'kind': 'default', 'dims': 12, 'base': 2000000, 'magnitude': 1}],\n"
      "layers 0/0 0/0 0/0 0/-1\n"},
-    {OF("smollm3", ""), OF("smollm3", ", 'no_rope_layer_interval': 2, 'mlp_bias': true"), "'mlp_bias': true,\n"
+    {OF("smollm3", ""), OF("smollm3", ", 'no_rope_layer_interval': 2, 'mlp_bias': true"),
+     "'mlp_bias': true,\n"
      "layers 0/0 0/-1 0/0 0/-1\n"},
-    {OF("smollm3", ""), OF("smollm3", ", 'no_rope_layers': [0, 1, 1, true]"), "layers 0/-1 0/0 0/0 0/0\n"},
-    {OF("smollm3", ""), OF("smollm3", ", 'use_sliding_window': true, 'sliding_window': 9"), "layers 0/0 0/0 0/0 9/-1\n"},
+    {OF("smollm3", ""), OF("smollm3", ", 'no_rope_layers': [0, 1, 1, true]"),
+     "layers 0/-1 0/0 0/0 0/0\n"},
+    {OF("smollm3", ""), OF("smollm3", ", 'use_sliding_window': true, 'sliding_window': 9"),
+     "layers 0/0 0/0 0/0 9/-1\n"},
     {OF("smollm3", ""),
      OF("smollm3", ", 'use_sliding_window': true, 'sliding_window': 9, 'layer_types': ["
                    "'sliding_attention', 'full_attention', 'full_attention', 'full_attention']"),
      "layers 9/0 0/0 0/0 0/-1\n"},
-    {LLAMA, OF("olmo2", ""), "'norm_eps': 1e-05,\n"
+    {LLAMA, OF("olmo2", ""),
+     "'norm_eps': 1e-05,\n"
      "'pre_norm': false,\n"
      "'post_norm': true,\n"
      "'qk_norm': 'all',\n"},
-    {OF("olmo2", ""), OF("olmo2", ", 'attention_bias': true"), "'qkv_bias': true,\n"
+    {OF("olmo2", ""), OF("olmo2", ", 'attention_bias': true"),
+     "'qkv_bias': true,\n"
      "'o_bias': true,\n"},
-    {LLAMA, OF("olmo3", ""), "'norm_eps': 1e-05,\n"
+    {LLAMA, OF("olmo3", ""),
+     "'norm_eps': 1e-05,\n"
      "'pre_norm': false,\n"
      "'post_norm': true,\n"
      "'qk_norm': 'all',\n"
      "'ropes': [{'kind': 'default', 'dims': 12, 'base': 500000, 'magnitude': 1}],\n"
      "layers 4096/0 4096/0 4096/0 0/0\n"},
     {OF("olmo3", ""), OF("olmo3", ", 'sliding_window': 7"), "layers 7/0 7/0 7/0 0/0\n"},
-    {LLAMA, OF("cohere", ""), "'norm': 'layer',\n"
+    {LLAMA, OF("cohere", ""),
+     "'norm': 'layer',\n"
      "'norm_eps': 1e-05,\n"
      "'parallel': true,\n"
      "'shared_norm': true,\n"
@@ -184,7 +205,8 @@ static const struct {
      "'o_bias': true,\n"
      "'qk_norm': 'heads',\n"
      "'logit_scale': 0.25,\n"},
-    {LLAMA, OF("cohere2", ""), "'norm': 'layer',\n"
+    {LLAMA, OF("cohere2", ""),
+     "'norm': 'layer',\n"
      "'norm_eps': 1e-05,\n"
      "'parallel': true,\n"
      "'shared_norm': true,\n"
@@ -210,7 +232,8 @@ static const struct {
      "'embed_scale': 12,\n"
      "'residual_scale': 0.25,\n"
      "'logit_scale': 0.125,\n"},
-    {OF("llama", ", 'head_dim': 16"), OF("stablelm", ", 'head_dim': 16"), "'norm': 'layer',\n"
+    {OF("llama", ", 'head_dim': 16"), OF("stablelm", ", 'head_dim': 16"),
+     "'norm': 'layer',\n"
      "'norm_eps': 1e-05,\n"
      "'norm_bias': true,\n"
      "'ropes': [{'kind': 'default', 'dims': 4, 'base': 10000, 'magnitude': 1}],\n"},
@@ -222,7 +245,8 @@ static const struct {
      "'qkv_bias': true,\n"
      "'qk_norm': 'heads',\n"
      "'ropes': [{'kind': 'default', 'dims': 8, 'base': 10000, 'magnitude': 1}],\n"},
-    {LLAMA, OF("starcoder2", ""), "'norm': 'layer',\n"
+    {LLAMA, OF("starcoder2", ""),
+     "'norm': 'layer',\n"
      "'norm_eps': 1e-05,\n"
      "'norm_bias': true,\n"
      "'qkv_bias': true,\n"
@@ -241,7 +265,8 @@ static const struct {
      "'activation': 'gelu',\n"
      "layers 8/0 8/0 8/0 8/0\n"},
     {LLAMA, OF("baichuan", ", 'max_position_embeddings': 64"), "'context': 64,\n"},
-    {LLAMA, OF("baichuan", ", 'model_max_length': 64"), "'context': 64,\n"
+    {LLAMA, OF("baichuan", ", 'model_max_length': 64"),
+     "'context': 64,\n"
      "'ropes': [],\n"
      "layers 0/-1+a 0/-1+a 0/-1+a 0/-1+a\n"},
     {LLAMA, RELPOS(""), "layers 0/0+p 0/0+p 0/0+p 0/0+p\n"},
@@ -321,12 +346,12 @@ START_TEST(tensors_have_their_families_names_and_rows)
         bool columns;
     } rows[] = {
         {OF("mixtral", ""), PS_ROLE_ROUTER, IN_LAYER "block_sparse_moe.gate.weight", 0, false},
-        {OF("mixtral", ""), PS_ROLE_EXPERT_GATE, IN_LAYER "block_sparse_moe.experts.5.w1.weight",
-         0, false},
+        {OF("mixtral", ""), PS_ROLE_EXPERT_GATE, IN_LAYER "block_sparse_moe.experts.5.w1.weight", 0,
+         false},
         {OF("mixtral", ""), PS_ROLE_EXPERT_UP, IN_LAYER "block_sparse_moe.experts.5.w3.weight", 0,
          false},
-        {OF("mixtral", ""), PS_ROLE_EXPERT_DOWN, IN_LAYER "block_sparse_moe.experts.5.w2.weight",
-         0, false},
+        {OF("mixtral", ""), PS_ROLE_EXPERT_DOWN, IN_LAYER "block_sparse_moe.experts.5.w2.weight", 0,
+         false},
         {OF("qwen3_moe", ", 'moe_intermediate_size': 7"), PS_ROLE_EXPERT_DOWN,
          IN_LAYER "mlp.experts.5.down_proj.weight", 0, false},
         {OF("qwen3_moe", ", 'moe_intermediate_size': 7"), PS_ROLE_ROUTER,
@@ -343,8 +368,7 @@ START_TEST(tensors_have_their_families_names_and_rows)
         {GPT_OSS, PS_ROLE_SINKS, IN_LAYER "self_attn.sinks", 0, false},
         {OF("gemma2", ""), PS_ROLE_ATTENTION_POST_NORM, IN_LAYER "post_attention_layernorm.weight",
          0, false},
-        {OF("gemma2", ""), PS_ROLE_MLP_NORM, IN_LAYER "pre_feedforward_layernorm.weight", 0,
-         false},
+        {OF("gemma2", ""), PS_ROLE_MLP_NORM, IN_LAYER "pre_feedforward_layernorm.weight", 0, false},
         {OF("gemma2", ""), PS_ROLE_MLP_POST_NORM, IN_LAYER "post_feedforward_layernorm.weight", 0,
          false},
         {OF("olmo2", ""), PS_ROLE_ATTENTION_POST_NORM, IN_LAYER "post_attention_layernorm.weight",
