@@ -550,14 +550,3 @@ size_t ps_safetensors_dtype_bytes(ps_safetensors_dtype dtype)
     assert(dtype < PS_SAFETENSORS_DTYPE_COUNT);
     return dtypes[dtype].bytes;
 }
-
-void ps_safetensors_advise(const ps_safetensors_tensor *tensor, ps_safetensors_hint hint)
-{
-    if (tensor->bytes == 0) return;
-    // Rounded outwards: a page shared with a neighbour is only faulted in again.
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    const uintptr_t at = (uintptr_t)tensor->data, begin = at - at % page;
-    // A hint that the kernel does not take changes no result, so its answer is not looked at.
-    (void)madvise((void *)begin, tensor->bytes + (at - begin),
-                  hint == PS_SAFETENSORS_NEED ? MADV_WILLNEED : MADV_DONTNEED);
-}

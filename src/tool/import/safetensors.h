@@ -85,11 +85,4 @@ const char *ps_safetensors_file(const ps_safetensors *self, const ps_safetensors
 const char *ps_safetensors_dtype_name(ps_safetensors_dtype dtype); // "BF16"; static
 size_t ps_safetensors_dtype_bytes(ps_safetensors_dtype dtype);     // of one value
 
-/* Tells the kernel what becomes of a tensor's pages. NEED before reading it: they are fetched
- * ahead. DONE behind it: they leave this process's resident memory, so that a model of any size
- * passes through a small one; the tensor may still be read again, at the price of new page faults.
- */
-typedef enum ps_safetensors_hint { PS_SAFETENSORS_NEED, PS_SAFETENSORS_DONE } ps_safetensors_hint;
-void ps_safetensors_advise(const ps_safetensors_tensor *tensor, ps_safetensors_hint hint);
-
 #endif

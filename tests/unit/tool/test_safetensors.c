@@ -494,46 +494,6 @@ START_TEST(a_shard_that_is_a_directory_is_refused)
     ck_assert_str_eq(ps_err_message(), "./sub: is a directory, wanted a regular file");
 }
 
-/* ---- memory ---- */
-
-START_TEST(pages_leave_resident_memory_when_done_with)
-{
-    enum { TENSOR = 32 << 20 };
-    write_file(
-        FILE_NAME,
-        "{\"a\":{\"dtype\":\"U8\",\"shape\":[33554432],\"data_offsets\":[0,33554432]},"
-        "\"b\":{\"dtype\":\"U8\",\"shape\":[33554432],\"data_offsets\":[33554432,67108864]}}",
-        0);
-    struct stat status;
-    ck_assert_int_eq(stat(FILE_NAME, &status), 0);
-    ck_assert_int_eq(truncate(FILE_NAME, status.st_size + 2 * TENSOR), 0);
-    ps_safetensors *set = open_good(FILE_NAME);
-    const size_t before = ps_mem_resident();
-    for (int i = 0; i < 2; i++) {
-        const ps_safetensors_tensor *t = ps_safetensors_at(set, i);
-        ps_safetensors_advise(t, PS_SAFETENSORS_NEED);
-        unsigned sum = 0;
-        for (size_t k = 0; k < t->bytes; k += 512) {
-            sum += t->data[k];
-        }
-        ck_assert_uint_eq(sum, 0);
-        ck_assert_uint_ge(ps_mem_resident(), before + TENSOR * 3 / 4);
-        ps_safetensors_advise(t, PS_SAFETENSORS_DONE);
-        ck_assert_uint_le(ps_mem_resident(), before + TENSOR / 4);
-    }
-    ck_assert_int_eq(ps_safetensors_at(set, 1)->data[TENSOR - 1], 0);
-    ps_safetensors_close(set);
-}
-
-START_TEST(a_tensor_without_bytes_needs_no_pages)
-{
-    write_file(FILE_NAME, GOOD, GOOD_DATA);
-    ps_safetensors *set = open_good(FILE_NAME);
-    ps_safetensors_advise(ps_safetensors_find(set, "none"), PS_SAFETENSORS_NEED);
-    ps_safetensors_advise(ps_safetensors_find(set, "none"), PS_SAFETENSORS_DONE);
-    ps_safetensors_close(set);
-}
-
 static void add_file_tests(Suite *suite)
 {
     TCase *good = make_case(suite, "good files");
@@ -545,8 +505,6 @@ static void add_file_tests(Suite *suite)
     tcase_add_test(good, a_name_may_have_512_bytes);
     tcase_add_test(good, many_tensors_are_all_found);
     tcase_add_test(good, closing_nothing_is_allowed);
-    tcase_add_test(good, pages_leave_resident_memory_when_done_with);
-    tcase_add_test(good, a_tensor_without_bytes_needs_no_pages);
 }
 
 static void add_refusal_tests(Suite *suite)
