@@ -6,7 +6,7 @@
 #   bench/memory.sh [SPEC] [RANKS ...]        default: llama-1.1b,type=f16  1 2
 #
 # Columns: of_plan is peak / (plan + base). Exit status 1 where that is outside 0.9 .. 1.1.
-set -eu
+set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/launcher.sh
 spec=${1:-llama-1.1b,type=f16}
@@ -50,4 +50,4 @@ for np in "${counts[@]}"; do
             $2 / 1048576, $2 / ($1 + b)}'
 done | tee "$work/memory.csv"
 [ -n "${KEEP_MODELS:-}" ] || rm -f "$model"
-awk -F, '$6 < 0.9 || $6 > 1.1 {bad = 1} END {exit bad}' "$work/memory.csv"
+awk -F, '$6 < 0.9 || $6 > 1.1 {bad = 1} END {exit bad || NR == 0}' "$work/memory.csv"

@@ -37,7 +37,7 @@ fails 2 'unknown option --temprature; did you mean --temperature?' pipestep gene
 fails 2 'unknown option --no-id; did you mean --no-ids?' pipestep generate --no-id
 fails 2 'unknown option -Z' pipestep generate -Z
 fails 2 'argument "b" is too much; wanted only MODEL' pipestep generate a b
-fails 2 'argument DIR is missing' pipestep convert -o x.h5
+fails 2 'argument SOURCE is missing' pipestep convert -o x.h5
 fails 2 'option --seed is given twice' pipestep generate --seed 1 --seed 2
 fails 2 'option --seed needs a value' pipestep generate --seed
 fails 2 'option --ids takes no value, found "1"' pipestep generate --ids=1

@@ -329,13 +329,15 @@ START_TEST(memory_is_added_up_and_compared_to_the_limit)
     }
     assert_ok(ps_plan_check_memory(&plan, 0, 3, all, "test"));
     ck_assert_int_eq(ps_plan_check_memory(&plan, 0, 3, all - 1, "test"), PS_ERR_LIMIT);
-    snprintf(wanted, sizeof wanted,
-             "stages 0..2 need %.1f MiB (weights, caches, buffers), the limit (test) leaves %.1f "
-             "MiB: take "
-             "more ranks, a smaller --ctx or fewer --slots",
-             (double)all / 1048576.0, (double)(all - 1) / 1048576.0);
+    snprintf(
+        wanted, sizeof wanted,
+        "stages 0..2 need %.1f MiB (weights, caches, buffers), the limit (test) leaves %.1f MiB: "
+        "take more ranks, a smaller --ctx or fewer --slots",
+        (double)all / 1048576.0, (double)(all - 1) / 1048576.0);
     assert_message(wanted);
     assert_ok(ps_plan_check_memory(&plan, 1, 2, ps_plan_all_bytes(&plan.stages[1]), "test"));
+    ck_assert_int_eq(ps_plan_check_memory(&plan, 1, 2, 0, "test"), PS_ERR_LIMIT);
+    ck_assert_int_eq(strncmp(ps_err_message(), "stage 1 needs ", 14), 0);
     // Sums that do not fit a size are over every limit.
     plan.stages[0].size.mapped_bytes = SIZE_MAX - ps_plan_taken_bytes(&plan.stages[0]);
     ck_assert_int_eq(ps_plan_check_memory(&plan, 0, 2, SIZE_MAX - 1, "test"), PS_ERR_LIMIT);
