@@ -330,7 +330,8 @@ START_TEST(memory_is_added_up_and_compared_to_the_limit)
     assert_ok(ps_plan_check_memory(&plan, 0, 3, all, "test"));
     ck_assert_int_eq(ps_plan_check_memory(&plan, 0, 3, all - 1, "test"), PS_ERR_LIMIT);
     snprintf(wanted, sizeof wanted,
-             "stages 0..2 need %.1f MiB (weights, caches, buffers), the test allows %.1f MiB: take "
+             "stages 0..2 need %.1f MiB (weights, caches, buffers), the limit (test) leaves %.1f "
+             "MiB: take "
              "more ranks, a smaller --ctx or fewer --slots",
              (double)all / 1048576.0, (double)(all - 1) / 1048576.0);
     assert_message(wanted);

@@ -321,16 +321,17 @@ START_TEST(a_slot_is_ended_once_and_used_again)
         add(s, i, 2, 2, 0);
     }
     run(s);
-    int ends = 0;
+    int ends = 0, begins = 0;
     for (int b = 0; b < fake_pipeline_count(s->pipeline); b++) {
         const fake_batch *batch = fake_pipeline_batch(s->pipeline, b);
         for (int i = 0; i < batch->n_actions; i++) {
-            ck_assert_int_eq(batch->actions[i].kind, PS_ACTION_END);
-            ends++;
+            ends += batch->actions[i].kind == PS_ACTION_END;
+            begins += batch->actions[i].kind == PS_ACTION_BEGIN;
         }
     }
     // The last end waits for a parcel that does not come any more.
     ck_assert_int_eq(ends, 2);
+    ck_assert_int_eq(begins, 3);
     close_stage(s);
 }
 END_TEST

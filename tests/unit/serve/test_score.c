@@ -196,7 +196,7 @@ START_TEST(what_cannot_be_scored_says_why)
     t = tokens_of(1, CONTEXT);
     assert_ok(ps_score_check(&t, &s->spec, &s->limits));
     ps_tokens_release(&t);
-    s->spec.layers[0].window = 5;
+    s->limits.context = PS_CONTEXT_ENDLESS;
     t = tokens_of(1, 10 * CONTEXT);
     assert_ok(ps_score_check(&t, &s->spec, &s->limits));
     ps_tokens_release(&t);
