@@ -34,7 +34,7 @@ static ps_parcel make_parcel(char *buffer, dice *d, uint64_t sequence, size_t *b
     for (int i = 0; i < n_actions; i++) {
         const int slot = dice_throw(d, SLOTS);
         p.actions[i] =
-            (ps_parcel_action){.kind = 1 + dice_throw(d, 2),
+            (ps_parcel_action){.kind = 1 + dice_throw(d, 3),
                                .slot = slot,
                                .argument = (slot + 1 + dice_throw(d, SLOTS - 1)) % SLOTS};
     }
@@ -263,8 +263,8 @@ START_TEST(entries_that_contradict_the_run_are_found)
         {ACTION + 4, SLOTS},               // slot
         {ACTION + 4, (uint32_t)MINUS_ONE}, //
         {ACTION + 4, 2},                   // a fork of itself
-        {ACTION + 8, SLOTS},               // from
-        {ACTION + 8, (uint32_t)MINUS_ONE}, //
+        {ACTION + 8, SLOTS},               // slot to copy
+        {ACTION + 12, 1u << 31},           // upper half: negative
         {ROW + 4, 1u << 31},               // position, upper half: negative
         {ROW + 8, SLOTS},                  // slot
         {ROW + 8, (uint32_t)INT_MIN},      //
