@@ -29,7 +29,8 @@ static ps_err convert(const char *from_path, const char *to_path)
     for (int l = 0; l < from.spec.n_layers; l++) {
         ps_layer_spec *layer = &from.spec.layers[l];
         *layer = (ps_layer_spec){.rope = -1, .n_biases = 1};
-        layer->biases[0] = (ps_bias_spec){.kind = PS_BIAS_ALIBI, .max_exponent = 8.0};
+        layer->biases[0] =
+            (ps_bias_spec){.kind = PS_BIAS_ALIBI, .max_exponent = 8.0, .factor = 1.0};
     }
     PS_TRY(ps_ckpt_create(to_path, &from.spec, &to));
     ps_err err = PS_OK;
