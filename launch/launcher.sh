@@ -89,17 +89,18 @@ launcher_in_container() {
 }
 
 # MPICH has no option for a time limit, and Open MPI's may hang with its daemon: timeout(1) is behind both. It
-# stays in the foreground, so that rank 0 may read a terminal.
+# stays in the foreground, so that rank 0 may read a terminal. It kills what does not end when told: now and then
+# mpirun of Open MPI 4.1 waits for a lock of its own in its last moments, when all ranks are gone.
 launcher_command() {
     local np=$1 seconds=$2 words=()
     shift 2
     read -ra words <<<"${LAUNCH_FLAGS:-}"
     LAUNCH_COMMAND=()
     if ! launcher_is_open_mpi; then
-        [ "$seconds" -gt 0 ] && LAUNCH_COMMAND+=(timeout --foreground "$seconds")
+        [ "$seconds" -gt 0 ] && LAUNCH_COMMAND+=(timeout --foreground -k 10 "$seconds")
         LAUNCH_COMMAND+=("${MPIEXEC:-mpirun}")
     else
-        [ "$seconds" -gt 0 ] && LAUNCH_COMMAND+=(timeout --foreground $((seconds + 30)))
+        [ "$seconds" -gt 0 ] && LAUNCH_COMMAND+=(timeout --foreground -k 10 $((seconds + 30)))
         LAUNCH_COMMAND+=("${MPIEXEC:-mpirun}")
         [ "$(id -u)" -eq 0 ] && LAUNCH_COMMAND+=(--allow-run-as-root)
         [ "$seconds" -gt 0 ] && LAUNCH_COMMAND+=(--timeout "$seconds")
