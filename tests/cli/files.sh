@@ -16,7 +16,8 @@ size=$(stat -c %s good.h5)
 fails 1 'none.h5: cannot open: No such file or directory' pipestep generate none.h5 -q
 fails 1 'none.h5: cannot open: No such file or directory' pipestep inspect none.h5
 fails 1 'none.h5: cannot open: No such file or directory' pipestep plan none.h5
-fails 1 'hf: is a directory, wanted a regular file' pipestep generate hf -q
+mkdir empty
+fails 1 'empty/config.json: cannot open: No such file or directory' pipestep generate empty -q
 : >empty.h5
 fails 1 'empty.h5: the file is empty' pipestep generate empty.h5 -q
 fails 1 'hf/config.json: not an HDF5 file' pipestep generate hf/config.json -q

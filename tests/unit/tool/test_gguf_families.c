@@ -545,11 +545,25 @@ START_TEST(values_and_keys_of_different_sizes_are_refused)
     assert_mentions(" and values of 4 numbers a head are not computed here");
 }
 
+/* A vocabulary of five pieces, two of which merge. */
+static void add_vocabulary(gguf_file *f, const char *model)
+{
+    static const char *const tokens[] = {"<unk>", "<s>", "</s>", "<eot>", "a", "b", "ab"};
+    static const char *const merges[] = {"a b"};
+    static const int64_t types[] = {2, 3, 3, 3, 1, 1, 1};
+    static const float scores[] = {0, 0, 0, 0, -2, -3, -1};
+    gguf_file_text(f, "tokenizer.ggml.model", model);
+    gguf_file_texts(f, "tokenizer.ggml.tokens", 7, tokens);
+    gguf_file_ints(f, "tokenizer.ggml.token_type", PS_GGUF_I32, 7, types);
+    gguf_file_reals(f, "tokenizer.ggml.scores", 7, scores);
+    gguf_file_texts(f, "tokenizer.ggml.merges", 1, merges);
+}
+
 START_TEST(tokens_come_from_the_keys_of_the_vocabulary)
 {
     ps_ckpt b;
     gguf_file f = small_file("llama");
-    gguf_file_text(&f, "tokenizer.ggml.model", "llama");
+    add_vocabulary(&f, "llama");
     gguf_file_int(&f, "tokenizer.ggml.bos_token_id", PS_GGUF_U32, 1);
     gguf_file_int(&f, "tokenizer.ggml.eos_token_id", PS_GGUF_U32, 2);
     gguf_file_int(&f, "tokenizer.ggml.eot_token_id", PS_GGUF_U32, 3);
@@ -563,7 +577,7 @@ START_TEST(tokens_come_from_the_keys_of_the_vocabulary)
     ck_assert_int_eq(b.spec.eos_ids[1], 3);
     ps_ckpt_close(&b);
     f = small_file("llama");
-    gguf_file_text(&f, "tokenizer.ggml.model", "gpt2");
+    add_vocabulary(&f, "gpt2");
     gguf_file_int(&f, "tokenizer.ggml.bos_token_id", PS_GGUF_U32, 1);
     accept(&f);
     assert_ok(ps_ckpt_open("b.h5", &b));
@@ -587,7 +601,7 @@ START_TEST(changed_bytes_of_the_head_of_a_model_do_no_harm)
     char key[80];
     snprintf(key, sizeof key, "%s.attention.sliding_window", arch);
     gguf_file_int(&f, key, PS_GGUF_U32, 8);
-    gguf_file_text(&f, "tokenizer.ggml.model", "llama");
+    add_vocabulary(&f, "llama");
     gguf_file_int(&f, "tokenizer.ggml.bos_token_id", PS_GGUF_U32, 1);
     ps_text bytes = gguf_file_bytes(&f);
     const int head = (int)gguf_file_head_bytes(&f);
