@@ -139,42 +139,32 @@ static void close_directory(directory *d)
     ps_config_close(&d->config);
 }
 
-static ps_err put_texts(const directory *d, ps_ckpt_writer *writer)
+/* The beginning of the JSON object that says what the model file is made from. */
+static void describe(const directory *d, ps_text *origin)
 {
-    ps_text source = {0};
-    ps_text_appendf(&source, "{\"kind\": \"huggingface\", \"model_type\": \"%s\"",
+    ps_text_appendf(origin, "{\"kind\": \"huggingface\", \"model_type\": \"%s\"",
                     d->import.spec.family);
-    if (d->chat_template.len > 0) {
-        ps_text_append_str(&source, ", \"chat_template\": ");
-        ps_json_append_text(&source, d->chat_template.data, d->chat_template.len);
-    }
-    ps_text_append_str(&source, "}\n");
-    ps_err err = ps_ckpt_put_source(writer, ps_text_str(&source), source.len);
-    ps_text_release(&source);
-    if (!err) err = ps_ckpt_put_tokenizer(writer, ps_text_str(&d->tokenizer), d->tokenizer.len);
-    return err;
+    if (d->chat_template.len == 0) return;
+    ps_text_append_str(origin, ", \"chat_template\": ");
+    ps_json_append_text(origin, d->chat_template.data, d->chat_template.len);
 }
 
 ps_err ps_convert_directory(const char *path, const char *output, const ps_convert_options *options)
 {
     directory d = {.path = path};
-    ps_ckpt_writer *writer = NULL;
+    ps_text origin = {0};
     ps_err err = open_directory(&d);
-    if (!err) err = ps_ckpt_create(output, &d.import.spec, &writer);
-    if (!err) err = put_texts(&d, writer);
     if (!err) {
+        describe(&d, &origin);
         const ps_conversion conversion = {.where = path,
                                           .import = &d.import,
                                           .source = &d.source,
-                                          .writer = writer,
+                                          .origin = &origin,
+                                          .tokenizer = &d.tokenizer,
                                           .options = options};
-        err = ps_convert_tensors(&conversion);
+        err = ps_convert_write(&conversion, output);
     }
-    if (!err) {
-        err = ps_ckpt_commit(writer);
-        writer = NULL;
-    }
-    ps_ckpt_abandon(writer);
+    ps_text_release(&origin);
     close_directory(&d);
     return err;
 }

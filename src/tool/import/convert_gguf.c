@@ -12,7 +12,7 @@ typedef struct opened {
     ps_gguf *gguf;
     ps_import import;
     ps_source source;
-    ps_text origin;    // JSON: what the model file is made from
+    ps_text origin;    // beginning of the JSON object that says what the model file is made from
     ps_text tokenizer; // packed
 } opened;
 
@@ -32,7 +32,6 @@ static ps_err describe(opened *o)
         ps_text_append_str(&o->origin, ", \"chat_template\": ");
         ps_json_append_text(&o->origin, chat_template, strlen(chat_template));
     }
-    ps_text_append_str(&o->origin, "}\n");
     return PS_OK;
 }
 
@@ -67,24 +66,16 @@ static void close_file(opened *o)
 ps_err ps_convert_gguf(const char *path, const char *output, const ps_convert_options *options)
 {
     opened o = {0};
-    ps_ckpt_writer *writer = NULL;
     ps_err err = open_file(path, &o);
-    if (!err) err = ps_ckpt_create(output, &o.import.spec, &writer);
-    if (!err) err = ps_ckpt_put_source(writer, ps_text_str(&o.origin), o.origin.len);
-    if (!err) err = ps_ckpt_put_tokenizer(writer, ps_text_str(&o.tokenizer), o.tokenizer.len);
     if (!err) {
         const ps_conversion conversion = {.where = path,
                                           .import = &o.import,
                                           .source = &o.source,
-                                          .writer = writer,
+                                          .origin = &o.origin,
+                                          .tokenizer = &o.tokenizer,
                                           .options = options};
-        err = ps_convert_tensors(&conversion);
+        err = ps_convert_write(&conversion, output);
     }
-    if (!err) {
-        err = ps_ckpt_commit(writer);
-        writer = NULL;
-    }
-    ps_ckpt_abandon(writer);
     close_file(&o);
     return err;
 }

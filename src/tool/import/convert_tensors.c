@@ -8,11 +8,13 @@
 #include "base/progress.h"
 #include "math/panel.h"
 #include "tool/import/lora.h"
+#include "tool/import/origin.h"
 
 enum { PANELS_AT_ONCE = 16 };
 
 typedef struct work {
     const ps_conversion *c;
+    ps_ckpt_writer *writer;
     char *panels, *rows; // buffers, owned
     size_t panels_bytes, rows_bytes;
     ps_progress progress;
@@ -284,7 +286,7 @@ static ps_err write_matrix(work *w, const ps_tensor_need *need, const slab *s, c
             ps_panel_pack(r->to, rows, n_rows, r->to_bytes, need->k,
                           w->panels + (size_t)p * panel_bytes);
         }
-        PS_TRY(ps_ckpt_append(w->c->writer, w->panels, (size_t)n * panel_bytes));
+        PS_TRY(ps_ckpt_append(w->writer, w->panels, (size_t)n * panel_bytes));
     }
     return PS_OK;
 }
@@ -370,7 +372,7 @@ static ps_err write_vector(work *w, const ps_tensor_need *need)
             err = find_slab(w, need, item, &s);
             if (!err) err = read_vector(w, need, &s, wide, out);
         }
-        if (!err) err = ps_ckpt_append(w->c->writer, out, n_out * sizeof *out);
+        if (!err) err = ps_ckpt_append(w->writer, out, n_out * sizeof *out);
     }
     ps_mem_free(out);
     ps_mem_free(wide);
@@ -392,7 +394,7 @@ static ps_err convert_matrix(work *w, const ps_tensor_need *need)
     route r, first;
     PS_TRY(find_slab(w, need, 0, &s));
     PS_TRY(find_route(w, need, &s, &first));
-    PS_TRY(ps_ckpt_begin(w->c->writer, need, first.to));
+    PS_TRY(ps_ckpt_begin(w->writer, need, first.to));
     w->squares = w->error_squares = w->largest_error = 0.0;
     for (int item = 0; item < need->count; item++) {
         PS_TRY(find_slab(w, need, item, &s));
@@ -406,7 +408,7 @@ static ps_err convert_matrix(work *w, const ps_tensor_need *need)
         note_progress(w, s.tensor, (size_t)need->n * r.from_bytes);
     }
     say_error(w, need, &first);
-    return ps_ckpt_end(w->c->writer);
+    return ps_ckpt_end(w->writer);
 }
 
 static ps_err convert_vector(work *w, const ps_tensor_need *need)
@@ -415,9 +417,9 @@ static ps_err convert_vector(work *w, const ps_tensor_need *need)
         slab none;
         return find_slab(w, need, 0, &none); // says that it is missing
     }
-    PS_TRY(ps_ckpt_begin(w->c->writer, need, PS_F32));
+    PS_TRY(ps_ckpt_begin(w->writer, need, PS_F32));
     PS_TRY(write_vector(w, need));
-    return ps_ckpt_end(w->c->writer);
+    return ps_ckpt_end(w->writer);
 }
 
 static ps_err check_leftovers(const work *w)
@@ -461,26 +463,54 @@ static void release(work *w)
     ps_mem_free(w->rows);
 }
 
-ps_err ps_convert_tensors(const ps_conversion *conversion)
+static ps_err write_tensors(work *w)
+{
+    uint64_t total_bytes = 0;
+    for (int i = 0; i < w->c->source->n; i++) {
+        total_bytes += w->c->source->tensors[i].bytes;
+    }
+    ps_err err = open_loras(w);
+    ps_progress_begin(&w->progress, "convert", total_bytes, "B", !w->c->options->progress);
+    int cursor = 0;
+    ps_tensor_need need;
+    while (!err && ps_tensor_next(&w->c->import->spec, &cursor, &need)) {
+        err = need.panel ? convert_matrix(w, &need) : convert_vector(w, &need);
+    }
+    if (!err) err = check_leftovers(w);
+    if (!err) err = check_loras(w);
+    ps_progress_end(&w->progress);
+    release(w);
+    return err;
+}
+
+static ps_err write_origin(const work *w, ps_origin *origin)
+{
+    ps_text json = {0};
+    ps_text_append(&json, w->c->origin->data, w->c->origin->len);
+    ps_text_append_str(&json, ", \"files\": ");
+    ps_err err = ps_origin_finish(origin, &json);
+    ps_text_append_str(&json, "}\n");
+    if (!err) err = ps_ckpt_put_source(w->writer, ps_text_str(&json), json.len);
+    ps_text_release(&json);
+    return err;
+}
+
+ps_err ps_convert_write(const ps_conversion *conversion, const char *output)
 {
     static const ps_convert_options plain = {0};
     ps_conversion with_options = *conversion;
     if (!with_options.options) with_options.options = &plain;
     work w = {.c = &with_options};
-    uint64_t total_bytes = 0;
-    for (int i = 0; i < conversion->source->n; i++) {
-        total_bytes += conversion->source->tensors[i].bytes;
+    const ps_text *tokenizer = conversion->tokenizer;
+    PS_TRY(ps_ckpt_create(output, &conversion->import->spec, &w.writer));
+    ps_origin *origin = ps_origin_begin(conversion->source);
+    ps_err err = ps_ckpt_put_tokenizer(w.writer, ps_text_str(tokenizer), tokenizer->len);
+    if (!err) err = write_tensors(&w);
+    if (!err) err = write_origin(&w, origin);
+    ps_origin_free(origin);
+    if (err) {
+        ps_ckpt_abandon(w.writer);
+        return err;
     }
-    ps_err err = open_loras(&w);
-    ps_progress_begin(&w.progress, "convert", total_bytes, "B", !with_options.options->progress);
-    int cursor = 0;
-    ps_tensor_need need;
-    while (!err && ps_tensor_next(&conversion->import->spec, &cursor, &need)) {
-        err = need.panel ? convert_matrix(&w, &need) : convert_vector(&w, &need);
-    }
-    if (!err) err = check_leftovers(&w);
-    if (!err) err = check_loras(&w);
-    ps_progress_end(&w.progress);
-    release(&w);
-    return err;
+    return ps_ckpt_commit(w.writer);
 }

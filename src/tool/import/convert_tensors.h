@@ -21,10 +21,13 @@ typedef struct ps_conversion {
     const char *where; // names the source in messages
     const ps_import *import;
     ps_source *source;
-    ps_ckpt_writer *writer;
+    const ps_text *origin;             // JSON object of what the source is, without its end
+    const ps_text *tokenizer;          // as the model file holds it; may be empty
     const ps_convert_options *options; // NULL: the default
 } ps_conversion;                       // all borrowed
 
-ps_err ps_convert_tensors(const ps_conversion *conversion) PS_MUST_CHECK;
+/* Writes the model file: texts, tensors, and in /source the files' sizes and SHA-256 (origin.h). It
+ * appears under its name when it is complete. */
+ps_err ps_convert_write(const ps_conversion *conversion, const char *output) PS_MUST_CHECK;
 
 #endif
