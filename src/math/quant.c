@@ -133,13 +133,6 @@ static int byte_of(int k)
     return place[k % 4];
 }
 
-static void put_field(uint8_t *units, int bits, int k, int lane, int value)
-{
-    const int per_byte = 8 / bits, j = k / 4;
-    uint8_t *byte = units + j / per_byte * UNIT + lane * 4 + byte_of(k);
-    *byte |= (uint8_t)(value << (j % per_byte * bits));
-}
-
 static int get_field(const uint8_t *units, int bits, int k, int lane)
 {
     const int per_byte = 8 / bits, j = k / 4;
@@ -147,14 +140,37 @@ static int get_field(const uint8_t *units, int bits, int k, int lane)
     return *byte >> (j % per_byte * bits) & ((1 << bits) - 1);
 }
 
+/* Four codes as the bytes of a unit's lane: the middle ones change places. */
+static uint32_t word_of(const uint8_t *code)
+{
+    const uint32_t first = code[0], second = code[1], third = code[2], fourth = code[3];
+    return first | third << 8 | second << 16 | fourth << 24;
+}
+
+/* The fields of `bits` bits of a run, eight words of four codes, as the lane's words of its units. */
+static void put_fields(const uint32_t words[8], int bits, int shift, int lane, uint8_t *units)
+{
+    const int per_byte = 8 / bits;
+    const uint32_t mask = 0x01010101u * ((1u << bits) - 1);
+    for (int u = 0; u < bits; u++) {
+        uint32_t word = 0;
+        for (int f = 0; f < per_byte; f++) {
+            word |= (words[u * per_byte + f] >> shift & mask) << (f * bits);
+        }
+        put_32(units, u * UNIT, lane, word);
+    }
+}
+
 static void put_bits(const ps_quant_format *f, const uint8_t *code, int lane, uint8_t *units)
 {
-    for (int i = 0; i < f->values; i++) {
-        const int k = i % PS_QUANT_RUN;
-        uint8_t *run = units + (size_t)(i / PS_QUANT_RUN) * ps_quant_run_bytes(f);
-        if (f->plane_bits) put_field(run, f->plane_bits, k, lane, code[i] >> f->low_bits);
-        put_field(run + f->plane_bits * UNIT, f->low_bits, k, lane,
-                  code[i] & ((1 << f->low_bits) - 1));
+    for (int i = 0; i < f->values; i += PS_QUANT_RUN) {
+        uint32_t words[PS_QUANT_RUN / 4];
+        for (int j = 0; j < PS_QUANT_RUN / 4; j++) {
+            words[j] = word_of(code + i + 4 * j);
+        }
+        if (f->plane_bits) put_fields(words, f->plane_bits, f->low_bits, lane, units);
+        put_fields(words, f->low_bits, 0, lane, units + f->plane_bits * UNIT);
+        units += ps_quant_run_bytes(f);
     }
 }
 
