@@ -1,6 +1,6 @@
 /* Products of rounded rows with quantised panels, in integers.
  *
- * One row: codes go from memory through registers into the products, several panels side by side,
+ * Few rows: codes go from memory through registers into the products, several panels side by side,
  * so that the processor sees as many sequential streams. More rows: a block of PS_PANEL_BLOCK k of
  * a few panels is unpacked once, to bytes in the first cache level, and register tiles of rows and
  * panels pass over it. Which way a row goes changes nothing: the integers are exact, and the
@@ -10,6 +10,8 @@
 #include "math/panel.h"
 
 enum {
+    FEW_ROWS = 4,                     // of the largest direct product
+    DIRECT_ROWS = 8,                  // that unpacking would not pay for
     GROUP = QUANT_PANELS,             // of the unpacked block
     BLOCK_UNITS = PS_PANEL_BLOCK / 4, // byte units
     BLOCK_SUBS = PS_PANEL_BLOCK / 16, // sub-blocks of the smaller kind
@@ -33,100 +35,148 @@ V_INLINE w16 value_pair(const ps_rounded *x, int i)
     return w_set(pair);
 }
 
-/* ---- one row ---- */
+/* ---- few rows ---- */
 
 #if ROW_PANELS > 0
-
-/* acc += the products of one sub-block: units first .. first + n-1 of the run. */
-V_INLINE w16 units_dot(const ps_quant_format *f, const uint8_t *run, const ps_rounded *x, int first,
-                       int n, w16 acc)
-{
-    UNROLL_UNITS
-    for (int j = first; j < first + n; j++) {
-        const w16 codes = byte_unit(f, run, j);
-        acc = w_dot(acc, w_low_bytes(codes), value_pair(x, 2 * j));
-        acc = w_dot(acc, w_high_bytes(codes), value_pair(x, 2 * j + 1));
-    }
-    return acc;
-}
 
 /* Scales of the sub-blocks of one block, where there are such. */
 typedef struct block_scales {
     float scale[PS_QUANT_SUBS_MAX][LANES], min[PS_QUANT_SUBS_MAX][LANES];
 } block_scales;
 
-V_INLINE v16 run_product(const ps_quant_format *f, const uint8_t *block, int r,
-                         const block_scales *scales, const ps_rounded *x, v16 acc)
+/* What stays the same for one block of one panel. */
+typedef struct block_job {
+    const ps_quant_format *format;
+    const uint8_t *block;
+    const block_scales *scales;
+    int rows;
+    size_t x_stride;
+} block_job;
+
+/* Adds the products of sub-block h of run r, whose activations are x[rows], to acc[rows]. */
+V_INLINE void sub_block(const block_job *b, int r, int h, const ps_rounded *x, v16 *acc)
 {
-    const uint8_t *run = block + f->head_bytes + (size_t)r * ps_quant_run_bytes(f);
-    const bool has_subs = ps_quant_has_subs(f->scales), has_min = ps_quant_has_min(f->scales);
-    const int halves = PS_QUANT_RUN / f->sub;
-    for (int h = 0; h < halves; h++) {
-        const int s = r * halves + h, sum = halves == 1 ? 2 : h;
-        const w16 dot = units_dot(f, run, x, h * RUN_UNITS / 2, RUN_UNITS / halves,
-                                  w_set(-f->zero * x->sum[sum]));
-        const v16 scale = has_subs ? v_load(scales->scale[s]) : block_scale(f, block);
-        acc = v_fma(w_to_float(dot), v_mul(scale, v_set(x->scale)), acc);
-        if (!has_min) continue;
-        const v16 min = has_subs ? v_load(scales->min[s]) : block_min(block);
-        acc = v_fma(min, v_set(x->scaled_sum[sum]), acc);
+    const ps_quant_format *f = b->format;
+    const uint8_t *run = b->block + f->head_bytes + (size_t)r * ps_quant_run_bytes(f);
+    const int halves = PS_QUANT_RUN / f->sub, s = r * halves + h, sum = halves == 1 ? 2 : h;
+    w16 dot[FEW_ROWS];
+    for (int i = 0; i < b->rows; i++) {
+        dot[i] = w_set(-f->zero * x[(size_t)i * b->x_stride].sum[sum]);
     }
-    return acc;
+    UNROLL_UNITS
+    for (int j = h * RUN_UNITS / 2; j < h * RUN_UNITS / 2 + RUN_UNITS / halves; j++) {
+        const w16 codes = byte_unit(f, run, j);
+        const w16 low = w_low_bytes(codes), high = w_high_bytes(codes);
+        for (int i = 0; i < b->rows; i++) {
+            const ps_rounded *row = &x[(size_t)i * b->x_stride];
+            dot[i] = w_dot(dot[i], low, value_pair(row, 2 * j));
+            dot[i] = w_dot(dot[i], high, value_pair(row, 2 * j + 1));
+        }
+    }
+    const bool has_subs = ps_quant_has_subs(f->scales), has_min = ps_quant_has_min(f->scales);
+    const v16 scale = has_subs ? v_load(b->scales->scale[s]) : block_scale(f, b->block);
+    for (int i = 0; i < b->rows; i++) {
+        const ps_rounded *row = &x[(size_t)i * b->x_stride];
+        acc[i] = v_fma(w_to_float(dot[i]), v_mul(scale, v_set(row->scale)), acc[i]);
+        if (!has_min) continue;
+        const v16 min = has_subs ? v_load(b->scales->min[s]) : block_min(b->block);
+        acc[i] = v_fma(min, v_set(row->scaled_sum[sum]), acc[i]);
+    }
 }
 
-V_INLINE void row_panels(const ps_quant_job *job, const ps_quant_format *f, int panels, int panel)
+/* Asks for n bytes of a panel's future. Several streams with much work on each line are more than
+ * the processor foresees: q4_0 gains half its speed. */
+V_INLINE void fetch_ahead(const uint8_t *block, int at, int n)
+{
+    enum { DISTANCE = 2048, LINE = 64 };
+    for (int i = 0; i < n; i += LINE) {
+        __builtin_prefetch(block + at + DISTANCE + i, 0, 2);
+    }
+}
+
+/* The sums of one block of PS_PANEL_BLOCK k, or what is left of it, from k0 on. */
+V_INLINE void few_rows_block(const ps_quant_job *job, const ps_quant_format *f, int rows, int row,
+                             const uint8_t *const *panel, int k0, int k1, v16 (*acc)[FEW_ROWS])
 {
     const size_t block_bytes = ps_dtype_block_bytes(job->dtype) * LANES;
-    const size_t panel_bytes = block_bytes * (size_t)(job->k / f->values);
-    const uint8_t *weights = (const uint8_t *)job->weights + (size_t)panel * panel_bytes;
-    float *out = job->out + (size_t)panel * LANES;
     block_scales scales[ROW_PANELS];
+    for (int k = k0; k < k1; k += f->values) {
+        const size_t at = (size_t)(k / f->values) * block_bytes;
+        if (ps_quant_has_subs(f->scales)) {
+            for (int p = 0; p < ROW_PANELS; p++) {
+                fetch_ahead(panel[p] + at, 0, f->head_bytes);
+                sub_scales(f, panel[p] + at, scales[p].scale, scales[p].min);
+            }
+        }
+        const ps_rounded *x = job->x + (size_t)row * job->x_stride + k / PS_QUANT_RUN;
+        for (int r = 0; r < f->values / PS_QUANT_RUN; r++) {
+            KEEP_ROLLED
+            for (int p = 0; p < ROW_PANELS; p++) {
+                const ps_rounded *run = x + r;
+                V_FORGET(run);
+                fetch_ahead(panel[p] + at, f->head_bytes + r * (int)ps_quant_run_bytes(f),
+                            (int)ps_quant_run_bytes(f));
+                const block_job b = {f, panel[p] + at, &scales[p], rows, job->x_stride};
+                for (int h = 0; h < PS_QUANT_RUN / f->sub; h++) {
+                    sub_block(&b, r, h, run, acc[p]);
+                }
+            }
+        }
+    }
+}
+
+/* `rows` rows by ROW_PANELS panels; where there are fewer panels, the last one stands for them. */
+V_INLINE void few_rows(const ps_quant_job *job, const ps_quant_format *f, int rows, int row,
+                       int first, int panels)
+{
+    const size_t panel_bytes = ps_panel_bytes(job->dtype, job->k);
+    const uint8_t *panel[ROW_PANELS];
+    for (int p = 0; p < ROW_PANELS; p++) {
+        const int number = first + (p < panels ? p : panels - 1);
+        panel[p] = (const uint8_t *)job->weights + (size_t)number * panel_bytes;
+    }
+    float *out = job->out + (size_t)row * job->out_stride + (size_t)first * LANES;
     for (int k0 = 0; k0 < job->k; k0 += PS_PANEL_BLOCK) {
         const int k1 = job->k - k0 < PS_PANEL_BLOCK ? job->k : k0 + PS_PANEL_BLOCK;
-        v16 acc[ROW_PANELS];
-        for (int p = 0; p < panels; p++) {
-            acc[p] = v_zero();
-        }
-        for (int k = k0; k < k1; k += f->values, weights += block_bytes) {
-            if (ps_quant_has_subs(f->scales)) {
-                for (int p = 0; p < panels; p++) {
-                    sub_scales(f, weights + (size_t)p * panel_bytes, scales[p].scale,
-                               scales[p].min);
-                }
-            }
-            for (int r = 0; r < f->values / PS_QUANT_RUN; r++) {
-                const ps_rounded *x = job->x + k / PS_QUANT_RUN + r;
-                for (int p = 0; p < panels; p++) {
-                    acc[p] =
-                        run_product(f, weights + (size_t)p * panel_bytes, r, &scales[p], x, acc[p]);
-                }
+        v16 acc[ROW_PANELS][FEW_ROWS];
+        for (int p = 0; p < ROW_PANELS; p++) {
+            for (int i = 0; i < rows; i++) {
+                acc[p][i] = v_zero();
             }
         }
-        for (int p = 0; p < panels; p++) {
-            float *to = out + (size_t)p * LANES;
-            v_store(to, k0 > 0 ? v_add(v_load(to), acc[p]) : acc[p]);
+        few_rows_block(job, f, rows, row, panel, k0, k1, acc);
+        for (int p = 0; p < ROW_PANELS; p++) {
+            for (int i = 0; i < rows && p < panels; i++) {
+                float *to = out + (size_t)i * job->out_stride + (size_t)p * LANES;
+                v_store(to, k0 > 0 ? v_add(v_load(to), acc[p][i]) : acc[p][i]);
+            }
         }
     }
 }
 
-V_INLINE void row_product(const ps_quant_job *job, ps_dtype dtype)
+/* Four panels at a time come from memory once; rows beyond the first four find them in a cache. */
+V_INLINE void direct_product(const ps_quant_job *job, ps_dtype dtype)
 {
     const ps_quant_format *f = &ps_quant_formats[dtype];
-    int panel = 0;
-    for (; panel + ROW_PANELS <= job->panels; panel += ROW_PANELS) {
-        row_panels(job, f, ROW_PANELS, panel);
-    }
-    for (; panel < job->panels; panel++) {
-        row_panels(job, f, 1, panel);
+    for (int first = 0; first < job->panels; first += ROW_PANELS) {
+        const int panels = job->panels - first < ROW_PANELS ? job->panels - first : ROW_PANELS;
+        int row = 0;
+        for (; row + 4 <= job->rows; row += 4) {
+            few_rows(job, f, 4, row, first, panels);
+        }
+        for (; row + 2 <= job->rows; row += 2) {
+            few_rows(job, f, 2, row, first, panels);
+        }
+        if (row < job->rows) few_rows(job, f, 1, row, first, panels);
     }
 }
 
-static void one_row_product(const ps_quant_job *job)
+static void few_rows_product(const ps_quant_job *job)
 {
     switch (job->dtype) {
 #define CASE(name)                                                                                 \
     case name:                                                                                     \
-        row_product(job, name);                                                                    \
+        direct_product(job, name);                                                                 \
         break;
         EACH_FORMAT(CASE)
 #undef CASE
@@ -223,7 +273,7 @@ V_INLINE void tile_sub_block(const tile_job *t, int rows, int panels, int first_
             dot[i][p] = start;
         }
     }
-    UNROLL_UNITS
+    KEEP_ROLLED
     for (int j = first; j < first + n; j++) {
         for (int half = 0; half < 2; half++) {
             w16 w[4];
@@ -243,7 +293,7 @@ V_INLINE void tile_sub_block(const tile_job *t, int rows, int panels, int first_
 
 V_INLINE void tile(const tile_job *t, int rows, int panels, int panel, int halves, bool has_min)
 {
-    v16 acc[TILE_ROWS_MAX][4];
+    v16 acc[QUANT_ROWS][4];
     for (int i = 0; i < rows; i++) {
         for (int p = 0; p < panels; p++) {
             acc[i][p] = v_zero();
@@ -252,7 +302,7 @@ V_INLINE void tile(const tile_job *t, int rows, int panels, int panel, int halve
     for (int r = 0; r < t->runs; r++) {
         for (int h = 0; h < halves; h++) {
             const int s = r * halves + h, sum = halves == 1 ? 2 : h;
-            w16 dot[TILE_ROWS_MAX][4];
+            w16 dot[QUANT_ROWS][4];
             tile_sub_block(t, rows, panels, panel, r, h * RUN_UNITS / 2, RUN_UNITS / halves, sum,
                            dot);
             for (int i = 0; i < rows; i++) {
@@ -289,19 +339,21 @@ V_INLINE void strip(const tile_job *t, int rows, int panels, int halves, bool ha
 
 V_INLINE void all_rows(tile_job *t, int rows, int panels, int halves, bool has_min)
 {
-    for (; rows >= TILE_ROWS_MAX; rows -= TILE_ROWS_MAX) {
-        strip(t, TILE_ROWS_MAX, panels, halves, has_min);
-        t->x += TILE_ROWS_MAX * t->x_stride;
-        t->out += TILE_ROWS_MAX * t->out_stride;
+    for (; rows >= QUANT_ROWS; rows -= QUANT_ROWS) {
+        strip(t, QUANT_ROWS, panels, halves, has_min);
+        t->x += QUANT_ROWS * t->x_stride;
+        t->out += QUANT_ROWS * t->out_stride;
     }
     switch (rows) {
-#if TILE_ROWS_MAX == 6
+#if QUANT_ROWS > 4
     case 5:
         strip(t, 5, panels, halves, has_min);
         break;
     case 4:
         strip(t, 4, panels, halves, has_min);
         break;
+#endif
+#if QUANT_ROWS > 2
     case 3:
         strip(t, 3, panels, halves, has_min);
         break;
@@ -362,8 +414,8 @@ static void rows_product(const ps_quant_job *job)
 void PS_ISA(ps_quant_product)(const ps_quant_job *job)
 {
 #if ROW_PANELS > 0
-    if (job->rows == 1 && job->dtype != PS_TQ1_0) {
-        one_row_product(job);
+    if (job->rows <= DIRECT_ROWS && job->dtype != PS_TQ1_0) {
+        few_rows_product(job);
         return;
     }
 #endif

@@ -17,9 +17,13 @@ typedef struct w16 {
 
 /* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
 #define UNROLL_UNITS _Pragma("GCC unroll 16")
+#define KEEP_ROLLED  _Pragma("GCC unroll 1")
 #define ROW_PANELS   4 // of the one-row product of quantised weights; 0: it has none of its own
 
-#define QUANT_PANELS 1 // unpacked at a time: accumulators of both kinds stay in registers
+/* Tiles of rows and unpacked panels of quantised weights: the integer accumulators fill the
+ * registers. */
+#define QUANT_ROWS   4
+#define QUANT_PANELS 1
 
 V_INLINE v16 v_zero(void)
 {
@@ -179,8 +183,11 @@ V_INLINE w16 w_high_bytes(w16 a)
 }
 V_INLINE w16 w_dot(w16 acc, w16 a, w16 b)
 {
-    return (w16){_mm256_add_epi32(acc.low, _mm256_madd_epi16(a.low, b.low)),
-                 _mm256_add_epi32(acc.high, _mm256_madd_epi16(a.high, b.high))};
+    acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(a.low, b.low));
+    acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(a.high, b.high));
+    V_KEEP_ORDER(acc.low);
+    V_KEEP_ORDER(acc.high);
+    return acc;
 }
 V_INLINE w16 w_lookup(const uint8_t *table, w16 codes)
 {

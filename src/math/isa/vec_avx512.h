@@ -12,9 +12,13 @@ typedef __m512i w16;
 
 /* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
 #define UNROLL_UNITS _Pragma("GCC unroll 16")
+#define KEEP_ROLLED  _Pragma("GCC unroll 1")
 #define ROW_PANELS   4 // of the one-row product of quantised weights; 0: it has none of its own
 
-#define QUANT_PANELS 2 // unpacked at a time: accumulators of both kinds stay in registers
+/* Tiles of rows and unpacked panels of quantised weights: the integer accumulators fill the
+ * registers. */
+#define QUANT_ROWS   6
+#define QUANT_PANELS 2
 
 V_INLINE v16 v_zero(void)
 {
@@ -157,7 +161,9 @@ V_INLINE w16 w_dot(w16 acc, w16 a, w16 b)
 #ifdef __AVX512VNNI__
     return _mm512_dpwssd_epi32(acc, a, b);
 #else
-    return _mm512_add_epi32(acc, _mm512_madd_epi16(a, b));
+    acc = _mm512_add_epi32(acc, _mm512_madd_epi16(a, b));
+    V_KEEP_ORDER(acc);
+    return acc;
 #endif
 }
 V_INLINE w16 w_lookup(const uint8_t *table, w16 codes)

@@ -17,11 +17,15 @@ typedef struct w16 {
 
 /* Unrolled by lanes already: more would only grow the code. */
 #define UNROLL_UNITS
+#define KEEP_ROLLED
 #define ROW_PANELS 0
 
 #define V_EACH for (int i = 0; i < 16; i++)
 
-#define QUANT_PANELS 1 // unpacked at a time: accumulators of both kinds stay in registers
+/* Tiles of rows and unpacked panels of quantised weights: the integer accumulators fill the
+ * registers. */
+#define QUANT_ROWS   2
+#define QUANT_PANELS 1
 
 V_INLINE v16 v_set(float a)
 {
