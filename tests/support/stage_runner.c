@@ -15,8 +15,11 @@ static ps_part part_of(const stage_runner *r, int part)
 static ps_err open_parts(stage_runner *r)
 {
     const stage_runner_params *p = &r->params;
-    const ps_engine_params engine = {
-        .isa = p->isa, .n_threads = p->n_threads, .wait = PS_WAIT_SHARED};
+    const ps_engine_params engine = {.isa = p->isa,
+                                     .n_threads = p->n_threads,
+                                     .wait = PS_WAIT_SHARED,
+                                     .gemm = p->gemm,
+                                     .activations = p->activations};
     PS_TRY(ps_engine_open(&engine, &r->engine));
     PS_TRY(ps_ckpt_open(p->path, &r->ckpt));
     for (int i = 0; i < p->n_parts; i++) {

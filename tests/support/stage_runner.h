@@ -15,6 +15,8 @@ typedef struct stage_runner_params {
     ps_limits limits;                     // zeros: 1 slot, context 512, chunks of 512
     int n_threads;                        // 0 counts as 1
     const char *isa;
+    ps_gemm gemm;
+    ps_activations activations;
     ps_verify verify;
 } stage_runner_params;
 

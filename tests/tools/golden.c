@@ -8,6 +8,7 @@
  *   model.gguf + expected.h5                     a model with its vocabulary: logits, greedy ids
  *   expected.h5 with top_ids                     a real model, whose file $PS_GOLDEN_MODEL names
  *   tokenizers and chat templates                support/golden_vocabularies.h
+ *   quants.h5                                    blocks of stored formats and their values
  * What is of no kind known here is listed at the end as not known yet, and counts as neither. */
 #include <dirent.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 #include "base/err.h"
 #include "base/text.h"
 #include "support/golden_gguf.h"
+#include "support/golden_quants.h"
 #include "support/golden_real.h"
 #include "support/golden_run.h"
 #include "support/golden_vocabularies.h"
@@ -85,10 +87,31 @@ static void check_model(golden *g, const char *directory, const char *name)
     ps_h5_close(expected);
 }
 
+/* A row for each format of the file. */
+static void check_quants(golden *g, const char *directory, const char *name)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/quants.h5", directory);
+    for (int dtype = 0; dtype < PS_DTYPE_COUNT; dtype++) {
+        golden_quant blocks;
+        bool found;
+        ps_text first = {0};
+        const char *what = ps_dtype_name((ps_dtype)dtype);
+        if (golden_quant_open(path, (ps_dtype)dtype, &blocks, &found)) {
+            golden_verdict(g, name, what, false, ps_err_message());
+        } else if (found) {
+            const int wrong = golden_quant_count_wrong(&blocks, &first);
+            golden_verdict(g, name, what, wrong == 0, ps_text_str(&first));
+        }
+        golden_quant_release(&blocks);
+        ps_text_release(&first);
+    }
+}
+
 /* Files of a directory that belong to no kind known here. */
 static void list_unknown_files(golden *g, const char *directory, const char *name)
 {
-    static const char *const suffixes[] = {"quants.h5", "report.json"};
+    static const char *const suffixes[] = {"report.json"};
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         if (golden_has_suffix(directory, suffixes[i]) || golden_exists(directory, suffixes[i]))
             ps_text_appendf(&g->unknown, "not known yet: %s/*%s\n", name, suffixes[i]);
@@ -122,6 +145,8 @@ static void check_directory(golden *g, const char *directory, const char *name)
         check_real(g, directory, name);
         known = true;
     }
+    if (golden_exists(directory, "quants.h5"))
+        check_quants(g, directory, name[0] ? name : "quants.h5");
     list_unknown_files(g, directory, name);
     if (!known && golden_exists(directory, "expected.h5"))
         ps_text_appendf(&g->unknown, "not known yet: %s/expected.h5\n", name);

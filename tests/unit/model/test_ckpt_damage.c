@@ -426,8 +426,10 @@ START_TEST(a_sealed_manifest_is_checked_entry_by_entry)
         ps_err code;
         const char *message;
     } edits[] = {
-        {"\"dtype\": \"f16\"", "\"dtype\": \"q9_0\"", PS_ERR_UNSUPPORTED,
-         "m.h5: tensor /embed/weight has unknown dtype q9_0"},
+        {"\"dtype\": \"f16\"", "\"dtype\": \"q4_9\"", PS_ERR_UNSUPPORTED,
+         "m.h5: tensor /embed/weight has unknown dtype q4_9"},
+        {"\"dtype\": \"f16\"", "\"dtype\": \"q4_k\"", PS_ERR_SHAPE,
+         "m.h5: tensor /embed/weight has rows of 12 values, q4_k wants blocks of 256"},
         {"\"dtype\": \"f16\"", "\"dtype\": \"bf16\"", PS_ERR_FORMAT,
          "m.h5: tensor /embed/weight is stored as f16, the manifest says bf16"},
         {"\"dtype\": \"f32\"", "\"dtype\": \"f16\"", PS_ERR_FORMAT,
