@@ -11,7 +11,7 @@
 
 enum {
     FEW_ROWS = 4,                     // of the largest direct product
-    DIRECT_ROWS = 8,                  // that unpacking would not pay for
+    DIRECT_ROWS = 24,                 // up to 24 rows unpacking does not pay for itself
     GROUP = QUANT_PANELS,             // of the unpacked block
     BLOCK_UNITS = PS_PANEL_BLOCK / 4, // byte units
     BLOCK_SUBS = PS_PANEL_BLOCK / 16, // sub-blocks of the smaller kind
