@@ -49,9 +49,8 @@ END_TEST
 
 START_TEST(a_row_that_blocks_do_not_fill_is_refused)
 {
-    const ps_err err =
-        ps_synthetic_write("llama-0.3b,layers=1,d=256,heads=4,kv=2,head_dim=64,ff=320,type=q4_k",
-                           "m.h5", false);
+    const ps_err err = ps_synthetic_write(
+        "llama-0.3b,layers=1,d=256,heads=4,kv=2,head_dim=64,ff=320,type=q4_k", "m.h5", false);
     ck_assert_int_eq(err, PS_ERR_USAGE);
     assert_message("--synthetic: rows of 320 values, type q4_k has blocks of 256");
     ck_assert_int_eq(ps_synthetic_write("tunes,type=q6_k", "m.h5", false), PS_ERR_USAGE);
@@ -98,8 +97,8 @@ static float *run(stage_runner_params p, int chunk)
     float *logits = floats_new((size_t)N_TOKENS * VOCABULARY);
     stage_runner r;
     p.path = "m.h5";
-    p.limits = (ps_limits){
-        .rows_max = chunk, .chunk_rows = chunk, .n_slots = 1, .context = N_TOKENS};
+    p.limits =
+        (ps_limits){.rows_max = chunk, .chunk_rows = chunk, .n_slots = 1, .context = N_TOKENS};
     assert_ok(stage_runner_open(&p, &r));
     stage_runner_run(&r, 0, 0, tokens, N_TOKENS, chunk, logits);
     stage_runner_close(&r);
