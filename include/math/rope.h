@@ -35,7 +35,7 @@
 
 #include "math/engine.h"
 
-enum { PS_ROPE_FACTORS_MAX = 512 };
+enum { PS_ROPE_FACTORS_MAX = 512, PS_ROPE_VARIANT_BYTES = 64 };
 
 typedef enum ps_rope_kind {
     PS_ROPE_NONE,
@@ -68,6 +68,11 @@ const char *ps_rope_kind_name(ps_rope_kind kind);
 
 /* Whether sequences of different lengths have different frequencies. */
 bool ps_rope_depends_on_length(const ps_rope *rope);
+
+/* What a sequence of `length` positions (0: without an end) makes of the rope, in words:
+ * "longrope, long factors", "dynamic, base 23144.1"; the kind alone where it makes nothing of it.
+ * out[PS_ROPE_VARIANT_BYTES]. */
+void ps_rope_variant(const ps_rope *rope, int64_t length, char *out);
 
 /* frequencies[dims/2], out, for a sequence of `length` positions (0: without an end). */
 void ps_rope_frequencies(const ps_rope *rope, int64_t length, double *frequencies);

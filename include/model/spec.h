@@ -134,6 +134,10 @@ bool ps_spec_is_endless(const ps_spec *spec);
 /* Whether any layer has a mixture of experts. */
 bool ps_spec_has_mixture(const ps_spec *spec);
 
+/* What a sequence of `length` positions makes of the ropes that depend on it: their variants
+ * (math/rope.h), "; " between them. Appends nothing where no layer has such a rope. */
+void ps_spec_describe_ropes(const ps_spec *spec, int64_t length, ps_text *out);
+
 /* Providers' floats for each query and key of a layer. */
 int ps_spec_layer_features(const ps_spec *spec, int layer);
 int ps_spec_layer_numbers(const ps_spec *spec, int layer);

@@ -58,7 +58,8 @@ static inline void foreign_add_role(foreign_model *m, const ps_import *import,
     const ps_tensor_from *from = &import->from[need->role];
     ck_assert_msg(from->name != NULL, "role %d has no name", need->role);
     const bool by_head = strstr(from->name, "%h"), by_expert = strstr(from->name, "%e");
-    const size_t rows = by_head ? (size_t)import->spec.head_dim : (size_t)ps_import_rows(import, need);
+    const size_t rows =
+        by_head ? (size_t)import->spec.head_dim : (size_t)ps_import_rows(import, need);
     const int copies = by_head ? need->n / import->spec.head_dim : by_expert ? need->count : 1;
     size_t shape[3];
     int n_dims = 0;

@@ -12,8 +12,9 @@
     "{'model_type': 'opt', 'hidden_size': 24, 'ffn_dim': 20, 'num_hidden_layers': 2, "             \
     "'num_attention_heads': 2, 'vocab_size': 30, 'max_position_embeddings': 10}"
 #define MIXTRAL SMALL("mixtral", ", 'num_local_experts': 3")
-#define GPT_OSS SMALL("gpt_oss", ", 'rope_scaling': null, 'num_local_experts': 3, "                \
-                                 "'num_experts_per_tok': 2")
+#define GPT_OSS                                                                                    \
+    SMALL("gpt_oss", ", 'rope_scaling': null, 'num_local_experts': 3, "                            \
+                     "'num_experts_per_tok': 2")
 
 static foreign_model convert(const char *config)
 {
@@ -161,8 +162,7 @@ START_TEST(opt_begins_its_positions_at_the_third)
     float *positions = converted_values(PS_ROLE_POSITIONS, -1, &need);
     ck_assert_int_eq(need.n, 10);
     for (size_t i = 0; i < 240; i++) {
-        ck_assert(positions[i] ==
-                  value_of(&m, "model.decoder.embed_positions.weight", 2 * 24 + i));
+        ck_assert(positions[i] == value_of(&m, "model.decoder.embed_positions.weight", 2 * 24 + i));
     }
     ps_mem_free(positions);
 }
@@ -340,8 +340,8 @@ START_TEST(a_tensor_too_many_is_named)
         char message[200];
         foreign_add(&m, cases[i].name, 1, (size_t[]){3});
         snprintf(message, sizeof message,
-                 "dir/model.safetensors: tensor %s belongs to no part of a %s model",
-                 cases[i].name, cases[i].family);
+                 "dir/model.safetensors: tensor %s belongs to no part of a %s model", cases[i].name,
+                 cases[i].family);
         refuse_conversion(&m, PS_ERR_FORMAT, message);
     }
 }
@@ -357,19 +357,40 @@ START_TEST(a_wrong_shape_is_named_with_the_one_that_was_wanted)
     } cases[] = {
         {GPT2(""), "transformer.h.1.attn.c_attn.weight", {72, 24}, 2, "[72,24], wanted [24,72]"},
         {OPT, "model.decoder.embed_positions.weight", {10, 24}, 2, "[10,24], wanted [12,24]"},
-        {SMALL("phi3", ""), "model.layers.0.mlp.gate_up_proj.weight", {20, 24}, 2,
+        {SMALL("phi3", ""),
+         "model.layers.0.mlp.gate_up_proj.weight",
+         {20, 24},
+         2,
          "[20,24], wanted [40,24]"},
-        {SMALL("baichuan", ""), "model.layers.0.self_attn.W_pack.weight", {24, 24}, 2,
+        {SMALL("baichuan", ""),
+         "model.layers.0.self_attn.W_pack.weight",
+         {24, 24},
+         2,
          "[24,24], wanted [72,24]"},
-        {GPT_OSS, "model.layers.1.mlp.experts.gate_up_proj", {3, 40, 24}, 3,
+        {GPT_OSS,
+         "model.layers.1.mlp.experts.gate_up_proj",
+         {3, 40, 24},
+         3,
          "[3,40,24], wanted [3,24,40]"},
-        {GPT_OSS, "model.layers.1.mlp.experts.down_proj", {4, 20, 24}, 3,
+        {GPT_OSS,
+         "model.layers.1.mlp.experts.down_proj",
+         {4, 20, 24},
+         3,
          "[4,20,24], wanted [3,20,24]"},
-        {GPT_OSS, "model.layers.0.mlp.experts.gate_up_proj_bias", {3, 20}, 2,
+        {GPT_OSS,
+         "model.layers.0.mlp.experts.gate_up_proj_bias",
+         {3, 20},
+         2,
          "[3,20], wanted [3,40]"},
-        {MIXTRAL, "model.layers.0.block_sparse_moe.experts.1.w2.weight", {20, 24}, 2,
+        {MIXTRAL,
+         "model.layers.0.block_sparse_moe.experts.1.w2.weight",
+         {20, 24},
+         2,
          "[20,24], wanted [24,20]"},
-        {MIXTRAL, "model.layers.0.block_sparse_moe.experts.1.w2.weight", {480}, 1,
+        {MIXTRAL,
+         "model.layers.0.block_sparse_moe.experts.1.w2.weight",
+         {480},
+         1,
          "[480], wanted [24,20]"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
