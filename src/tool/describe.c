@@ -226,7 +226,8 @@ void ps_describe_spec(const ps_spec *s, ps_text *out)
     describe_attention(s, out);
     describe_mlp(s, out);
     begin_line("vocabulary", out);
-    ps_text_appendf(out, "%d%s%s\n", s->vocab_size, s->tied_head ? ", head tied to the embedding" : "",
+    ps_text_appendf(out, "%d%s%s\n", s->vocab_size,
+                    s->tied_head ? ", head tied to the embedding" : "",
                     s->head_bias ? ", head with bias" : "");
     begin_line("context", out);
     if (s->context > 0) {

@@ -127,7 +127,10 @@ static void assert_windows(int n, const int *windows, const char *wanted)
 }
 
 #define WINDOWS(...)                                                                               \
-    (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int)), (int[]) { __VA_ARGS__ }
+    (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int)), (int[])                                     \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
 
 START_TEST(layers_that_alternate_are_put_together)
 {
