@@ -174,8 +174,8 @@ static double slope_of(int head, int heads, const ps_bias_spec *bias)
         power *= 2;
     }
     const double e = bias->max_exponent;
-    const double exponent = head < power ? e * (head + 1) / power
-                                         : e / 2.0 * (2 * (head - power) + 1) / power;
+    const double exponent =
+        head < power ? e * (head + 1) / power : e / 2.0 * (2 * (head - power) + 1) / power;
     return bias->factor * pow(2.0, -exponent);
 }
 
@@ -302,8 +302,8 @@ static double *attention_of(const pass *p, const double *x)
         }
     }
     double *out = linear(p, mixed, hk, d, PS_ROLE_O, PS_ROLE_O_BIAS);
-    void *all[] = {a.q, a.k, a.v, a.q_rotated, a.k_rotated, a.table, a.u, a.bias_v, a.sinks,
-                   mixed, z};
+    void *all[] = {a.q,     a.k,   a.v, a.q_rotated, a.k_rotated, a.table, a.u, a.bias_v,
+                   a.sinks, mixed, z};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         ps_mem_free(all[i]);
     }
@@ -343,11 +343,16 @@ static mlp mlp_open(const pass *p, bool mixture)
 {
     const ps_role r[6] = {PS_ROLE_GATE,      PS_ROLE_UP,      PS_ROLE_DOWN,
                           PS_ROLE_GATE_BIAS, PS_ROLE_UP_BIAS, PS_ROLE_DOWN_BIAS};
-    const ps_role e[6] = {PS_ROLE_EXPERT_GATE,      PS_ROLE_EXPERT_UP,      PS_ROLE_EXPERT_DOWN,
-                          PS_ROLE_EXPERT_GATE_BIAS, PS_ROLE_EXPERT_UP_BIAS, PS_ROLE_EXPERT_DOWN_BIAS};
+    const ps_role e[6] = {PS_ROLE_EXPERT_GATE,    PS_ROLE_EXPERT_UP,
+                          PS_ROLE_EXPERT_DOWN,    PS_ROLE_EXPERT_GATE_BIAS,
+                          PS_ROLE_EXPERT_UP_BIAS, PS_ROLE_EXPERT_DOWN_BIAS};
     const ps_role *roles = mixture ? e : r;
-    return (mlp){weights(p, roles[0]), weights(p, roles[1]), weights(p, roles[2]),
-                 weights(p, roles[3]), weights(p, roles[4]), weights(p, roles[5]),
+    return (mlp){weights(p, roles[0]),
+                 weights(p, roles[1]),
+                 weights(p, roles[2]),
+                 weights(p, roles[3]),
+                 weights(p, roles[4]),
+                 weights(p, roles[5]),
                  mixture ? p->s->d_ff_expert : p->s->d_ff};
 }
 

@@ -107,8 +107,8 @@ static void roll_layer(dice *d, const ps_spec *s, ps_layer_spec *layer)
         layer->biases[layer->n_biases++] = (ps_bias_spec){
             .kind = PS_BIAS_ALIBI, .max_exponent = 8.0, .factor = dice_real(d, 0.3, 1.0)};
     if (one_in(d, 4))
-        layer->biases[layer->n_biases++] = (ps_bias_spec){
-            .kind = PS_BIAS_REL_POS, .dim = 2 + dice_throw(d, 30), .theta = 100.0};
+        layer->biases[layer->n_biases++] =
+            (ps_bias_spec){.kind = PS_BIAS_REL_POS, .dim = 2 + dice_throw(d, 30), .theta = 100.0};
 }
 
 spec_model spec_model_roll(uint64_t number)
@@ -185,6 +185,11 @@ float *spec_model_values(const spec_model *m, ps_role role, int layer)
     for (size_t i = 0; i < n; i++) {
         values[i] = (float)(center + dice_real(&d, -half_width, half_width));
     }
+    for (int i = 0; i < 2; i++) {
+        const spec_model_edit *e = &m->edits[i];
+        if (e->values && e->role == role && e->layer == layer)
+            memcpy(values, e->values, n * sizeof *values);
+    }
     ps_dtype_narrow(dtype, values, n, stored);
     ps_dtype_widen(dtype, stored, n, values);
     ps_mem_free(stored);
@@ -232,7 +237,7 @@ static ps_err write_tensor(const spec_model *m, ps_ckpt_writer *w, const ps_tens
     return ps_ckpt_end(w);
 }
 
-ps_err spec_model_write(const spec_model *m, const spec_model_edit *edit, const char *path)
+ps_err spec_model_write(const spec_model *m, const char *path)
 {
     ps_ckpt_writer *w;
     int cursor = 0;
@@ -241,10 +246,9 @@ ps_err spec_model_write(const spec_model *m, const spec_model_edit *edit, const 
     PS_TRY(ps_ckpt_create(path, &m->spec, &w));
     ps_err err = PS_OK;
     while (!err && ps_tensor_next(&m->spec, &cursor, &need)) {
-        const bool edited = edit && edit->role == need.role && edit->layer == need.layer;
-        float *own = spec_model_values(m, need.role, need.layer);
-        err = write_tensor(m, w, &need, edited ? edit->values : own);
-        ps_mem_free(own);
+        float *values = spec_model_values(m, need.role, need.layer);
+        err = write_tensor(m, w, &need, values);
+        ps_mem_free(values);
     }
     if (!err) return ps_ckpt_commit(w);
     ps_ckpt_abandon(w);

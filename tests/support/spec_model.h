@@ -11,10 +11,18 @@
 #include "model/spec.h"
 #include "model/tensors.h"
 
+/* Values [count * n * k] in the place of those of one role and layer, borrowed; NULL: none. */
+typedef struct spec_model_edit {
+    ps_role role;
+    int layer;
+    const float *values;
+} spec_model_edit;
+
 typedef struct spec_model {
     ps_spec spec; // owned
     ps_dtype dtype;
     uint64_t seed;
+    spec_model_edit edits[2];
 } spec_model;
 
 /* 1-4 layers, up to 60 wide. The number picks some of the kinds in turn, so that a few in a row
@@ -26,15 +34,6 @@ void spec_model_release(spec_model *m);
  * spec does not call for it. */
 float *spec_model_values(const spec_model *m, ps_role role, int layer);
 
-/* The same with the values of one matrix or vector replaced by `values`[count * n * k]. */
-typedef struct spec_model_edit {
-    ps_role role;
-    int layer;
-    const float *values;
-} spec_model_edit;
-
-/* `edit` NULL: none. */
-ps_err spec_model_write(const spec_model *m, const spec_model_edit *edit,
-                        const char *path) PS_MUST_CHECK;
+ps_err spec_model_write(const spec_model *m, const char *path) PS_MUST_CHECK;
 
 #endif

@@ -36,7 +36,7 @@ static float *new_logits(const spec_model *m, int n)
 static spec_model roll_and_write(int number)
 {
     spec_model m = spec_model_roll((uint64_t)number);
-    assert_ok(spec_model_write(&m, NULL, "m.h5"));
+    assert_ok(spec_model_write(&m, "m.h5"));
     return m;
 }
 
@@ -73,8 +73,7 @@ static void compare_with_naive(const spec_model *m, int n, int64_t length, int c
     int32_t *tokens = random_tokens(m, n, m->seed);
     double *wanted = ps_mem_new(values, sizeof *wanted), off = 0.0, largest = 0.0;
     naive_spec_forward(m, tokens, n, length, wanted);
-    float *found =
-        run_alone(&(stage_runner_params){.path = "m.h5"}, m, tokens, n, length, chunk);
+    float *found = run_alone(&(stage_runner_params){.path = "m.h5"}, m, tokens, n, length, chunk);
     for (size_t i = 0; i < values; i++) {
         const double difference = fabs((double)found[i] - wanted[i]);
         off = isnan(difference) ? 1e30 : fmax(off, difference);
@@ -128,8 +127,14 @@ START_TEST(the_models_meet_every_flag_and_kind)
     for (int i = 0; i < 20; i++) {
         ck_assert_msg(flags[i] == 3, "flag %d: only one of its values was met", i);
     }
-    const int counts[8] = {PS_NORM_KIND_COUNT, PS_QK_NORM_COUNT, PS_ACTIVATION_KIND_COUNT,
-                           PS_ROUTER_COUNT,    PS_ROPE_KIND_COUNT, 3, 2, 2};
+    const int counts[8] = {PS_NORM_KIND_COUNT,
+                           PS_QK_NORM_COUNT,
+                           PS_ACTIVATION_KIND_COUNT,
+                           PS_ROUTER_COUNT,
+                           PS_ROPE_KIND_COUNT,
+                           3,
+                           2,
+                           2};
     for (int i = 0; i < 8; i++) {
         const unsigned none = i == 4 ? 1u << PS_ROPE_NONE : 0;
         ck_assert_msg((kinds[i] | none) == (1u << counts[i]) - 1, "kind %d: 0x%X", i, kinds[i]);
@@ -255,7 +260,7 @@ static spec_model roped_model(ps_rope_kind kind)
         s->layers[l].rope = 0;
         s->layers[l].window = 0;
     }
-    assert_ok(spec_model_write(&m, NULL, "m.h5"));
+    assert_ok(spec_model_write(&m, "m.h5"));
     return m;
 }
 
