@@ -15,8 +15,8 @@
  *               sum over the chosen experts e, ascending: weight_e mlp_e(n)
  *   end         logits = cap(logit_scale (head(norm(x)) (+ b)))
  *
- * r = residual_scale. Canonical form: pairs of rotated dimensions are half a head apart, norm weights
- * hold the 1 that some families add, fused matrices are separate.
+ * r = residual_scale. Canonical form: pairs of rotated dimensions are half a head apart, norm
+ * weights hold the 1 that some families add, fused matrices are separate.
  *
  * Errors: PS_ERR_FORMAT with the key.   MPI: local.
  */

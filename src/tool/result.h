@@ -6,8 +6,9 @@
 
 #include "tool/job.h"
 
-/* One line with its line end. `id` (may be NULL) is the request's own; "rope" stands in it where the
- * request's length chose among the model's ropes. Holds no times: equal requests give equal lines. */
+/* One line with its line end. `id` (may be NULL) is the request's own; "rope" stands in it where
+ * the request's length chose among the model's ropes. Holds no times: equal requests give equal
+ * lines. */
 void ps_result_to_json(const json_t *id, const ps_job *job, const ps_request *request,
                        const ps_completion *completions, int n, ps_text *out);
 

@@ -1,8 +1,8 @@
 /* The forward pass of any spec in double precision, straight from the formulas of model/spec.h,
  * math/rope.h, math/bias.h and math/activation.h.
  *
- * Plain loops over whole sequences: no panels, no cache, no chunks, no code of src/. It shares with the
- * program only the spec, and the weights, which support/spec_model.h makes from the seed.
+ * Plain loops over whole sequences: no panels, no cache, no chunks, no code of src/. It shares
+ * with the program only the spec, and the weights, which support/spec_model.h makes from the seed.
  *
  * Errors: none.   MPI: local.
  */
@@ -11,8 +11,8 @@
 
 #include "support/spec_model.h"
 
-/* logits[n, vocab_size], out: those behind each of the n tokens of a sequence that may reach `length`
- * positions (0: no end). */
+/* logits[n, vocab_size], out: those behind each of the n tokens of a sequence that may reach
+ * `length` positions (0: no end). */
 void naive_spec_forward(const spec_model *m, const int32_t *tokens, int n, int64_t length,
                         double *logits);
 

@@ -136,7 +136,8 @@ void spec_model_release(spec_model *m)
 
 /* ---- the weights ---- */
 
-/* Center and half width of a role's values: activations stay near 1 through any number of layers. */
+/* Center and half width of a role's values: activations stay near 1 through any number of layers.
+ */
 static double half_width_of(const ps_tensor_need *need, double *center)
 {
     *center = 0.0;

@@ -1,6 +1,6 @@
-/* Small random models straight from a spec: every flag, kind and number that a spec has is drawn, and
- * the model file is written tensor by tensor without any foreign format. For families as other people's
- * files have them see support/tiny_model.h.
+/* Small random models straight from a spec: every flag, kind and number that a spec has is drawn,
+ * and the model file is written tensor by tensor without any foreign format. For families as other
+ * people's files have them see support/tiny_model.h.
  *
  * A weight is a pure function of seed, role, layer and index.   MPI: local; one rank writes.
  */

@@ -522,8 +522,9 @@ static ps_err read_starcoder2(ps_config *c, ps_import *m)
     return read_positions(c, s, 1e4, window);
 }
 
-/* 7B has RoPE and says max_position_embeddings; 13B has ALiBi and says model_max_length. The second
- * generation (z_loss_weight, or its vocabulary of 125696) scales the rows of the head to length 1. */
+/* 7B has RoPE and says max_position_embeddings; 13B has ALiBi and says model_max_length. The
+ * second generation (z_loss_weight, or its vocabulary of 125696) scales the rows of the head to
+ * length 1. */
 static ps_err read_baichuan(ps_config *c, ps_import *m)
 {
     ps_spec *s = &m->spec;

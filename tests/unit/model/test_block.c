@@ -15,7 +15,8 @@
 /* Models that the tests with many runs go through; a multiple of what the numbers pick in turn. */
 enum { MODELS = 42, FEW = 14 };
 
-/* Of the largest logit. The bits are the same on every machine, so what passes once passes always. */
+/* Of the largest logit. The bits are the same on every machine, so what passes once passes always.
+ */
 #define TOLERANCE 2e-4
 
 static int32_t *random_tokens(const spec_model *m, int n, uint64_t seed)

@@ -1,5 +1,5 @@
-/* Mixtures of experts: whom a row chooses, and that its sum is its own. Against the plain computation
- * they are tested in test_block.c with everything else. */
+/* Mixtures of experts: whom a row chooses, and that its sum is its own. Against the plain
+ * computation they are tested in test_block.c with everything else. */
 #include <math.h>
 #include <string.h>
 
@@ -146,8 +146,8 @@ START_TEST(as_many_experts_as_a_model_may_have)
 }
 END_TEST
 
-/* Rows that share experts are gathered together: with more or fewer of them beside, on any threads, a
- * row's bits stay. */
+/* Rows that share experts are gathered together: with more or fewer of them beside, on any
+ * threads, a row's bits stay. */
 START_TEST(a_rows_bits_do_not_depend_on_the_rows_beside_it)
 {
     static const int chunks[] = {1, 2, 3, 8, 9, 17, 39};

@@ -1,5 +1,5 @@
-/* Whole foreign directories of any family, for tests of the conversion: every tensor that the family's
- * rows name, with values that say where they lie. */
+/* Whole foreign directories of any family, for tests of the conversion: every tensor that the
+ * family's rows name, with values that say where they lie. */
 #ifndef PS_TEST_FOREIGN_MODEL_H
 #define PS_TEST_FOREIGN_MODEL_H
 

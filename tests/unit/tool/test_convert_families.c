@@ -1,5 +1,5 @@
-/* Conversion of whole directories of all families: where each value ends up, names in short, and what
- * is refused. What the values mean is tests/golden's affair. */
+/* Conversion of whole directories of all families: where each value ends up, names in short, and
+ * what is refused. What the values mean is tests/golden's affair. */
 #include "foreign_model.h"
 
 #define SMALL(model_type, rest)                                                                    \
@@ -69,8 +69,8 @@ static const char *const configs[] = {
     OPT,
 };
 
-/* Each role's values are some tensor's, all of them different; together they are all that the source
- * has, but for positions that are never used. */
+/* Each role's values are some tensor's, all of them different; together they are all that the
+ * source has, but for positions that are never used. */
 START_TEST(every_value_of_the_source_arrives_once)
 {
     foreign_model m = convert(configs[_i]);

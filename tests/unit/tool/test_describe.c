@@ -1,4 +1,5 @@
-/* Specs in words: what is said, what is left out, and how layers that alternate are put together. */
+/* Specs in words: what is said, what is left out, and how layers that alternate are put together.
+ */
 #include <string.h>
 
 #include "base/mem.h"

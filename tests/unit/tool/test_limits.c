@@ -1,4 +1,5 @@
-/* How long sequences may become: by what the work needs, what the model knows, and what --ctx says. */
+/* How long sequences may become: by what the work needs, what the model knows, and what --ctx
+ * says. */
 #include <stdlib.h>
 #include <string.h>
 

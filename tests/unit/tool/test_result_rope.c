@@ -1,5 +1,5 @@
-/* Results and the report say which variant of a rope a sequence's length took, and nothing about ropes
- * that do not depend on it. */
+/* Results and the report say which variant of a rope a sequence's length took, and nothing about
+ * ropes that do not depend on it. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
