@@ -2,10 +2,12 @@
  *
  * Three kinds, told apart by who can live without the memory:
  *   ps_mem_new/grow    small things of the serve and tool floors. When the system has no memory
- * left for them there is nothing sensible to continue with: one line, exit status 1. ps_region the
- * big blocks (caches, buffers, weights): failing is an error with a message. ps_arena
- * sub-allocation from a region, 64-byte aligned, no free: a stage takes all it needs at the start
- * and never allocates again.
+ *                      left for them there is nothing sensible to continue with: one line, exit
+ *                      status 1.
+ *   ps_region          the big blocks (caches, buffers, weights): failing is an error with a
+ *                      message
+ *   ps_arena           sub-allocation from a region, 64-byte aligned, no free: a stage takes all it
+ *                      needs at the start and never allocates again
  *
  * Sizes that come from files or options are multiplied with ps_mem_mul and added with ps_mem_add.
  *

@@ -6,11 +6,12 @@
  *
  *   command line   --name VALUE  --name=VALUE  --flag  --no-flag  -n VALUE  -nVALUE  -n=VALUE
  *                  -- ends the options; a lone - is a positional argument; each option at most
- * once, lists any number of times. A value that looks like an option is taken only behind "=": a
- * forgotten value must not swallow the next option. configuration  name = value, one a line; flags
- * are true or false; a # at the start of a line or behind a blank begins a comment. A value may
- * stand in '...' (as it is) or "..." (with \\ \" \n \r \t \xHH). order          default <
- * configuration file < command line. A list is replaced as a whole.
+ *                  once, lists any number of times. A value that looks like an option is taken only
+ *                  behind "=": a forgotten value must not swallow the next option.
+ *   configuration  name = value, one a line; flags are true or false; a # at the start of a line or
+ *                  behind a blank begins a comment. A value may stand in '...' (as it is) or "..."
+ *                  (with \\ \" \n \r \t \xHH).
+ *   order          default < configuration file < command line; a list is replaced as a whole
  *
  * Two names are known to the parser. `config` (TEXT) is the configuration file, wherever it stands
  * on the command line; `help` (FLAG) ends the parsing at once. Neither can stand in a file.

@@ -1,25 +1,27 @@
 /* Score biases: one table of providers.
  *
- * Attention adds bias(h, i, j) to the scaled score of query i and key j in head h (DESIGN section
- * 7). A provider is one row of a table with two hooks:
+ * Attention adds bias(h, i, j) to the scaled score of query i and key j in head h. A provider is
+ * one row of a table with two hooks:
  *
  *   prepare   once for each new row of a parcel: from the layer's input and the unrotated queries
- * and keys it makes what it declared it needs: `features` for the row's query, `numbers` for the
- * row's key, which the cache stores with the key. fill      for a block of queries and one segment
- * of 256 positions: adds bias(h, i, j) to the scores' bias rows. Positions are aligned to the
- * active window: nothing of size T x T ever exists.
+ *             and keys it makes what it declared it needs: `features` for the row's query,
+ *             `numbers` for the row's key, which the cache stores with the key
+ *   fill      for a block of queries and one segment of 256 positions: adds bias(h, i, j) to the
+ *             scores' bias rows
+ *
+ * Positions are aligned to the active window: nothing of size T x T ever exists.
  *
  * A layer may have several providers; their biases add up in the order of the list.
  *
  *   alibi     slope_h (j - i)                              Press et al., arXiv 2108.12409
- *   rel_pos   (<u_h, k_j> + <q_i + v_h, P_h[i-j]>) scale   Transformer-XL, arXiv 1901.02860;
- * ACE-Step P[r] = W_pos PE(r), PE(r)[2t] = sin(r w_t), PE(r)[2t+1] = cos(r w_t), w_t =
- * theta^(-2t/d). The first term is a number per key and head, cached with the key; the second
- * depends on query and distance alone. P is a table made once. custom    two functions and a
- * pointer of the caller's: any attn_bias of one's own
+ *   rel_pos   (<u_h, k_j> + <q_i + v_h, P_h[i-j]>) scale   Transformer-XL, arXiv 1901.02860
+ *             P[r] = W_pos PE(r), PE(r)[2t] = sin(r w_t), PE(r)[2t+1] = cos(r w_t),
+ *             w_t = theta^(-2t/d). The first term is a number per key and head, cached with the
+ *             key; the second depends on query and distance alone. P is a table made once.
+ *   custom    two functions and a pointer of the caller's: any attn_bias of one's own
  *
- * What fill computes for (h, i, j) must not depend on the other rows or keys of the call.
- * Errors: none (checked when the spec is read).   MPI: local.
+ * What fill computes for (h, i, j) must not depend on the other rows or keys of the call. Errors:
+ * none (checked when the spec is read).   MPI: local.
  */
 #ifndef PS_MATH_BIAS_H
 #define PS_MATH_BIAS_H

@@ -5,15 +5,16 @@
  *
  * n = number of rotated dimensions of a head; the rest of the head passes through. m = magnitude, 1
  * for most. Frequencies are double precision, positions 64 bit, angles double: exact enough at any
- * position an endless stream reaches (error of an angle at position 10^9: 10^-7). Models that rotate
- * neighbours (2t, 2t+1) come with their rows put into this order: products of q and k do not change.
+ * position an endless stream reaches (error of an angle at position 10^9: 10^-7). Models that
+ * rotate neighbours (2t, 2t+1) come with their rows put into this order: products of q and k do not
+ * change.
  *
  * Frequencies by kind, with f_t = b^(-2t/n) (base b, factor s, original length M):
  *   default    f_t
  *   linear     f_t / s
  *   divided    f_t / factors[t]
- *   llama3     wavelength w = 2 pi / f_t:  w < M/high: f_t;  w > M/low: f_t / s;  between: blended with
- *              u = (M/w - low) / (high - low):  (1-u) f_t / s + u f_t
+ *   llama3     by wavelength w = 2 pi / f_t:  w < M/high: f_t;  w > M/low: f_t / s;  between:
+ *              (1-u) f_t / s + u f_t,  u = (M/w - low) / (high - low)
  *   yarn       (1-r_t) f_t + r_t f_t / s,  r_t = (t - a) / (z - a) held within 0..1,
  *              a = d(beta_fast), z = d(beta_slow), d(c) = n log(M / (2 pi c)) / (2 log b); with
  *              `truncate` a is rounded down and z up; a >= 0, z <= n - 1      (arXiv 2309.00071)
@@ -35,7 +36,7 @@
 
 #include "math/engine.h"
 
-enum { PS_ROPE_FACTORS_MAX = 512 };
+enum { PS_ROPE_FACTORS_MAX = 512, PS_ROPE_VARIANT_BYTES = 64 };
 
 typedef enum ps_rope_kind {
     PS_ROPE_NONE,
@@ -69,10 +70,16 @@ const char *ps_rope_kind_name(ps_rope_kind kind);
 /* Whether sequences of different lengths have different frequencies. */
 bool ps_rope_depends_on_length(const ps_rope *rope);
 
+/* What a sequence of `length` positions (0: without an end) makes of the rope, in words:
+ * "longrope, long factors", "dynamic, base 23144.1"; the kind alone where it makes nothing of it.
+ * out[PS_ROPE_VARIANT_BYTES]. */
+void ps_rope_variant(const ps_rope *rope, int64_t length, char *out);
+
 /* frequencies[dims/2], out, for a sequence of `length` positions (0: without an end). */
 void ps_rope_frequencies(const ps_rope *rope, int64_t length, double *frequencies);
 
-/* magnitude * cosine[half], sine[half] of position * frequency: one row of the table of a parcel. */
+/* magnitude * cosine[half], sine[half] of position * frequency: one row of the table of a parcel.
+ */
 void ps_rope_angles(const double *frequencies, double magnitude, int half, int64_t position,
                     float *cosine, float *sine);
 

@@ -1,10 +1,11 @@
-/* The model file: spec, tensors in panel layout, tokenizer, checksums (DESIGN section 6).
+/* The model file: spec, tensors in panel layout, tokenizer, checksums.
  *
  *   attributes   format = "pipestep-model", version = 1, manifest_xxh3 = hash of /manifest
  *   /spec        JSON, model/spec.h          /tokenizer   packed, serve/tokenizer.h (may be empty)
- *   /source      JSON, what it was made from /manifest    JSON: name, dtype, layout, shape, bytes
- * and XXH3-64 of every tensor, hashes of the texts /layers/NNN/<part>/<tensor>, /embed, /head,
- * /norm     names in model/tensors.h
+ *   /source      JSON, what it was made from
+ *   /manifest    JSON: name, dtype, layout, shape, bytes and XXH3-64 of every tensor, hashes of the
+ *                texts
+ *   /layers/NNN/<part>/<tensor>, /embed, /head, /norm     names in model/tensors.h
  *
  * Panel matrices are stored as [ceil(N/16)][K][16], those of quantised formats as
  * [ceil(N/16)][bytes of a panel] u8 (math/panel.h), vectors as [N] f32. Where a tensor lies in the

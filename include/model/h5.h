@@ -9,8 +9,8 @@
  * Equal contents give equal files: no object times, format bounds V18..V110. Datasets of 64 KiB and
  * more begin at a multiple of 4096 and are contiguous, so that they can be mapped.
  *
- * Not thread-safe.   Errors: PS_ERR_IO, PS_ERR_FORMAT, PS_ERR_SHAPE with file and dataset.   MPI:
- * local.
+ * Not thread-safe.   MPI: local.   Errors: PS_ERR_IO, PS_ERR_FORMAT, PS_ERR_SHAPE with file and
+ * dataset.
  */
 #ifndef PS_MODEL_H5_H
 #define PS_MODEL_H5_H

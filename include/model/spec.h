@@ -15,8 +15,8 @@
  *               sum over the chosen experts e, ascending: weight_e mlp_e(n)
  *   end         logits = cap(logit_scale (head(norm(x)) (+ b)))
  *
- * r = residual_scale. Canonical form: pairs of rotated dimensions are half a head apart, norm weights
- * hold the 1 that some families add, fused matrices are separate.
+ * r = residual_scale. Canonical form: pairs of rotated dimensions are half a head apart, norm
+ * weights hold the 1 that some families add, fused matrices are separate.
  *
  * Errors: PS_ERR_FORMAT with the key.   MPI: local.
  */
@@ -133,6 +133,10 @@ bool ps_spec_is_endless(const ps_spec *spec);
 
 /* Whether any layer has a mixture of experts. */
 bool ps_spec_has_mixture(const ps_spec *spec);
+
+/* What a sequence of `length` positions makes of the ropes that depend on it: their variants
+ * (math/rope.h), "; " between them. Appends nothing where no layer has such a rope. */
+void ps_spec_describe_ropes(const ps_spec *spec, int64_t length, ps_text *out);
 
 /* Providers' floats for each query and key of a layer. */
 int ps_spec_layer_features(const ps_spec *spec, int layer);

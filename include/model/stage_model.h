@@ -1,14 +1,14 @@
 /* A stage's share of a model, ready to compute: weights, caches, and all scratch memory.
  *
  *   embed    tokens, positions [R] -> x [R, D]
- *   blocks   x [R, D]             -> x [R, D]      through the layers of the part, filling the
- * caches head     x [n, D]             -> logits [n, V] final norm and head, n <= PS_HEAD_ROWS
+ *   blocks   x [R, D]              -> x [R, D]        the layers of the part, filling the caches
+ *   head     x [n, D]              -> logits [n, V]   final norm and head, n <= PS_HEAD_ROWS
  *
  * Rows of x are `stride` = D rounded up to 16 floats apart. Rows of one slot follow each other with
  * consecutive positions; rows of several slots may come in any order. Everything is taken by open;
  * afterwards nothing allocates.
  *
- * The numbers of a row do not depend on the rows beside it (DESIGN section 5).
+ * The numbers of a row do not depend on the rows beside it.
  * Errors: PS_ERR_NOMEM, and those of weights and caches, from open only.   MPI: local.
  */
 #ifndef PS_MODEL_STAGE_MODEL_H

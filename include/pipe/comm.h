@@ -3,14 +3,16 @@
  * Together with pipe/ring the only user of MPI. Collective calls wait with a deadline and never
  * inside a blocking MPI call: while they wait the idle function runs, so that signs of life go on.
  *
- *   agree      every rank hands in its error code. If any is not PS_OK, all get the code and the
- * message of the lowest failing rank, so that they leave together and rank 0 prints one line. notes
- * fixed-size messages on a communicator of their own; what they mean is pipe/watch's matter
+ *   agree   every rank hands in its error code. If any is not PS_OK, all get the code and the
+ *           message of the lowest failing rank, so that they leave together and rank 0 prints one
+ *           line.
+ *   notes   fixed-size messages on a communicator of their own; what they mean is pipe/watch's
+ *           matter
  *
  * A start without a launcher is a world of one.
  *
- * Errors: PS_ERR_LOST when a deadline passes.   MPI: collective over all ranks unless said
- * otherwise.
+ * Errors: PS_ERR_LOST when a deadline passes.
+ * MPI: collective over all ranks unless said otherwise.
  */
 #ifndef PS_PIPE_COMM_H
 #define PS_PIPE_COMM_H

@@ -3,8 +3,9 @@
  *   head     64 bytes
  *   actions  [n_actions] 16 bytes each: begin, end or fork of a slot; done before the rows
  *   rows     [n_rows]    16 bytes each: slot, position, whether logits are wanted
- *   data     f32 [n_data, stride], 64-byte aligned: the rows' activations; on the way back to rank
- * 0 only those of rows whose logits are wanted. Of a STOP parcel: one report for each rank.
+ *   data     f32 [n_data, stride], 64-byte aligned: the rows' activations; on the way back to
+ *            rank 0 only those of rows whose logits are wanted. Of a STOP parcel: one report for
+ *            each rank.
  *
  * The hash (XXH3-64) covers everything behind itself. Sequence numbers ascend by one: a parcel that
  * was lost, doubled or changed on the way is found at the next hop.

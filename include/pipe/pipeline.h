@@ -3,7 +3,7 @@
  *   submit   rows (slot, position, token) and actions on slots; embeds, runs stage 0, sends. May be
  *            called while fewer than the plan's in_flight parcels are under way.
  *   collect  waits for the oldest batch to come round; the rows whose logits were wanted are there,
- * and their logits are computed when asked for, at most PS_HEAD_ROWS at a time
+ *            and their logits are computed when asked for, at most PS_HEAD_ROWS at a time
  *
  * It knows slots and positions, not requests. Nothing allocates after open.
  *

@@ -12,8 +12,8 @@
  * A ring of one hands the parcel to itself; nobody else needs to know.
  *
  * Cost: one message a hop.   Errors: PS_ERR_LOST from the watch; PS_ERR_LIMIT, PS_ERR_NOMEM from
- * open. MPI: open and close are collective; the rest is local. All have closed a
- * ring before any opens the next: its receives would take the other's parcels.
+ * open.   MPI: open and close are collective; the rest is local. All have closed a ring before any
+ * opens the next: its receives would take the other's parcels.
  */
 #ifndef PS_PIPE_RING_H
 #define PS_PIPE_RING_H

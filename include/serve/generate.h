@@ -48,6 +48,10 @@ void ps_generate_free(ps_generate *g);
 ps_err ps_generate_check(const ps_request *request, const ps_spec *spec,
                          const ps_limits *limits) PS_MUST_CHECK;
 
+/* Most positions that a sequence of the request can reach; 0: no end. What ropes that depend on the
+ * length go by. */
+int64_t ps_generate_length(const ps_request *request, const ps_spec *spec, const ps_limits *limits);
+
 /* `number` comes back in the callbacks. The request's contents are moved. */
 ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request) PS_MUST_CHECK;
 
@@ -59,6 +63,7 @@ ps_err ps_generate_step(ps_generate *g) PS_MUST_CHECK;
 /* What a run has done so far, for the report. */
 typedef struct ps_generate_counts {
     uint64_t prompt_tokens, new_tokens, requests;
+    int64_t shortest, longest; // lengths that sequences began with; INT64_MAX: no end; 0: none yet
     int64_t begun_ns, first_token_ns, last_token_ns; // 0: not yet
     uint64_t n_prompts;                              // that have come to their first token
     int64_t prompt_ns;      // from a request's start to its first token, summed over n_prompts
@@ -69,6 +74,7 @@ typedef struct ps_generate_counts {
 
 /* *out is released with ps_generate_counts_release. */
 void ps_generate_count(const ps_generate *g, ps_generate_counts *out);
+void ps_generate_counts_note(ps_generate_counts *counts, int64_t length); // a sequence begins
 void ps_generate_counts_release(ps_generate_counts *counts);
 
 #endif

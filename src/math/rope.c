@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 
 #include "math/kernels.h"
 #include "math/real.h"
@@ -68,11 +69,33 @@ static double base_for(const ps_rope *rope, int64_t length)
     return rope->base * ps_real_pow(s * reach / original - (s - 1.0), n / (n - 2.0));
 }
 
+/* Whether a longrope takes its long factors. */
+static bool is_long(const ps_rope *rope, int64_t length)
+{
+    return length == 0 || (double)length > rope->original_length;
+}
+
+void ps_rope_variant(const ps_rope *rope, int64_t length, char *out)
+{
+    const char *kind = ps_rope_kind_name(rope->kind);
+    switch (rope->kind) {
+    case PS_ROPE_LONGROPE:
+        snprintf(out, PS_ROPE_VARIANT_BYTES, "%s, %s factors", kind,
+                 is_long(rope, length) ? "long" : "short");
+        break;
+    case PS_ROPE_DYNAMIC:
+        snprintf(out, PS_ROPE_VARIANT_BYTES, "%s, base %g", kind, base_for(rope, length));
+        break;
+    default:
+        snprintf(out, PS_ROPE_VARIANT_BYTES, "%s", kind);
+    }
+}
+
 void ps_rope_frequencies(const ps_rope *rope, int64_t length, double *frequencies)
 {
     assert(rope->dims % 2 == 0 && rope->dims / 2 <= PS_ROPE_FACTORS_MAX);
     const double base = base_for(rope, length);
-    const bool is_long = length == 0 || (double)length > rope->original_length;
+    const bool takes_long = is_long(rope, length);
     for (int t = 0; t < rope->dims / 2; t++) {
         const double f = ps_real_pow(base, -2.0 * (double)t / (double)rope->dims);
         switch (rope->kind) {
@@ -89,7 +112,7 @@ void ps_rope_frequencies(const ps_rope *rope, int64_t length, double *frequencie
             frequencies[t] = yarn_frequency(rope, t, f);
             break;
         case PS_ROPE_LONGROPE:
-            frequencies[t] = f / (is_long ? rope->long_factors[t] : rope->factors[t]);
+            frequencies[t] = f / (takes_long ? rope->long_factors[t] : rope->factors[t]);
             break;
         default:
             frequencies[t] = f;

@@ -7,8 +7,8 @@
 #include "model/stage_model.h"
 #include "model/weights.h"
 
-/* Scratch of layers with a mixture of experts. A row that chose an expert stands in the table once for
- * each: C = R * n_experts_used entries, ordered by expert, then by row. */
+/* Scratch of layers with a mixture of experts. A row that chose an expert stands in the table once
+ * for each: C = R * n_experts_used entries, ordered by expert, then by row. */
 typedef struct ps_mixture_work {
     float *scores;         // [R, score_stride] of the router
     int *chosen;           // [R, used] experts, ascending

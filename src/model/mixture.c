@@ -4,8 +4,9 @@
  *   added = sum over the chosen e, ascending: weight_e Wdown_e act(...)_e
  *
  * The rows that chose an expert are gathered, so that an expert's matrices are read once for all of
- * them and those of experts that nobody chose are not read at all. A row's result does not depend on
- * the rows beside it: its products do not, and its sum goes over its own experts in their order. */
+ * them and those of experts that nobody chose are not read at all. A row's result does not depend
+ * on the rows beside it: its products do not, and its sum goes over its own experts in their order.
+ */
 #include <string.h>
 
 #include "math/kernels.h"

@@ -228,6 +228,26 @@ bool ps_spec_has_mixture(const ps_spec *spec)
     return false;
 }
 
+static bool uses_rope(const ps_spec *spec, int rope)
+{
+    for (int l = 0; l < spec->n_layers; l++) {
+        if (spec->layers[l].rope == rope) return true;
+    }
+    return false;
+}
+
+void ps_spec_describe_ropes(const ps_spec *spec, int64_t length, ps_text *out)
+{
+    const char *between = "";
+    for (int r = 0; r < spec->n_ropes; r++) {
+        if (!ps_rope_depends_on_length(&spec->ropes[r]) || !uses_rope(spec, r)) continue;
+        char variant[PS_ROPE_VARIANT_BYTES];
+        ps_rope_variant(&spec->ropes[r], length, variant);
+        ps_text_appendf(out, "%s%s", between, variant);
+        between = "; ";
+    }
+}
+
 /* A provider of this layer as far as its needs go: no tensors. */
 static ps_bias shape_of(const ps_spec *spec, const ps_bias_spec *bias)
 {

@@ -93,6 +93,13 @@ void ps_generate_count(const ps_generate *g, ps_generate_counts *out)
     memcpy(out->token_ms, g->token_ms, out->n_token_ms * sizeof *out->token_ms);
 }
 
+void ps_generate_counts_note(ps_generate_counts *counts, int64_t length)
+{
+    if (length == 0) length = INT64_MAX;
+    if (counts->shortest == 0 || length < counts->shortest) counts->shortest = length;
+    if (length > counts->longest) counts->longest = length;
+}
+
 void ps_generate_counts_release(ps_generate_counts *counts)
 {
     ps_mem_free(counts->token_ms);
@@ -171,17 +178,6 @@ static ps_err open_sequence(ps_generate *g, job *j, int sample, sequence *q)
     return PS_OK;
 }
 
-/* Most positions that a sequence of the request can reach; 0: no end. */
-static int64_t length_of(const ps_generate *g, const ps_request *request)
-{
-    const bool endless = request->max_tokens == PS_REQUEST_ENDLESS;
-    const int64_t context = g->params.limits.context;
-    if (endless && ps_spec_is_endless(g->params.spec)) return 0;
-    const int64_t prompt = (int64_t)request->prompt.n;
-    if (endless || request->max_tokens > context - prompt) return context;
-    return prompt + request->max_tokens;
-}
-
 /* Starts the samples from first_sample on, as many as there are slots for. */
 static ps_err start_wave(ps_generate *g, job *j)
 {
@@ -194,7 +190,9 @@ static ps_err start_wave(ps_generate *g, job *j)
     }
     j->sequences[0].task.user = &j->sequences[0];
     j->sequences[0].task.n_slots = j->wave;
-    j->sequences[0].task.length = length_of(g, &j->request);
+    const int64_t length = ps_generate_length(&j->request, g->params.spec, &g->params.limits);
+    j->sequences[0].task.length = length;
+    ps_generate_counts_note(&g->counts, length);
     ps_sched_add(g->sched, &j->sequences[0].task);
     return PS_OK;
 }
@@ -247,6 +245,15 @@ static ps_err finish_job(ps_generate *g, job *j)
     g->counts.requests++;
     free_job(j);
     return err;
+}
+
+int64_t ps_generate_length(const ps_request *request, const ps_spec *spec, const ps_limits *limits)
+{
+    const bool endless = request->max_tokens == PS_REQUEST_ENDLESS;
+    const int64_t prompt = (int64_t)request->prompt.n;
+    if (endless && ps_spec_is_endless(spec)) return 0;
+    if (endless || request->max_tokens > limits->context - prompt) return limits->context;
+    return prompt + request->max_tokens;
 }
 
 ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)

@@ -180,7 +180,7 @@ static ps_err on_done(void *arg, uint64_t number, const ps_request *request,
 {
     state *s = arg;
     ps_text result = {0};
-    ps_result_to_json(s->lines[number].id, request, completions, n, s->job->tokenizer, &result);
+    ps_result_to_json(s->lines[number].id, s->job, request, completions, n, &result);
     return finish_line(s, number, &result);
 }
 

@@ -190,7 +190,7 @@ static ps_err print_json(const state *s, const ps_request *request,
                          const ps_completion *completions, int n)
 {
     ps_text line = {0};
-    ps_result_to_json(NULL, request, completions, n, s->job->tokenizer, &line);
+    ps_result_to_json(NULL, s->job, request, completions, n, &line);
     const ps_err err = print(s, ps_text_str(&line), line.len);
     ps_text_release(&line);
     return err;

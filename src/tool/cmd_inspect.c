@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "tool/commands.h"
+#include "tool/describe.h"
 #include "tool/job.h"
 
 typedef struct state {
@@ -36,11 +37,12 @@ static uint64_t count_bytes(const ps_ckpt *c)
 
 static void append_shape(const ps_tensor_need *need, ps_text *out)
 {
-    if (need->panel) {
-        ps_text_appendf(out, "[%d, %d]", need->n, need->k);
-    } else {
-        ps_text_appendf(out, "[%d]", need->n);
+    int shape[3];
+    const int rank = ps_tensor_shape(need, shape);
+    for (int i = 0; i < rank; i++) {
+        ps_text_appendf(out, i ? ", %d" : "[%d", shape[i]);
     }
+    ps_text_append_char(out, ']');
 }
 
 static void describe_json(const ps_ckpt *c, bool verified, ps_text *out)
@@ -71,50 +73,13 @@ static void describe_json(const ps_ckpt *c, bool verified, ps_text *out)
     ps_text_append_str(out, "]}\n");
 }
 
-static void describe_windows(const ps_spec *s, ps_text *out)
-{
-    ps_text_append_str(out, "windows       ");
-    for (int l = 0; l < s->n_layers; l++) {
-        if (s->layers[l].window > 0) {
-            ps_text_appendf(out, " %lld", (long long)s->layers[l].window);
-        } else {
-            ps_text_append_str(out, " full");
-        }
-    }
-    ps_text_append_str(out, "\n");
-}
-
-static void describe_biases(const ps_spec *s, ps_text *out)
-{
-    const ps_layer_spec *layer = &s->layers[0];
-    ps_text_append_str(out, "score biases  ");
-    for (int b = 0; b < layer->n_biases; b++) {
-        ps_text_appendf(out, " %s", ps_bias_kind_name(layer->biases[b].kind));
-    }
-    ps_text_append_str(out, layer->n_biases ? "\n" : " none\n");
-}
-
 static void describe(const ps_ckpt *c, bool verified, ps_text *out)
 {
     const ps_spec *s = &c->spec;
     ps_text_appendf(out, "%s: %s, %llu parameters, %.1f MiB, identity %016llx\n", c->path,
                     s->family, (unsigned long long)count_parameters(c),
                     (double)c->file_bytes / 1048576.0, (unsigned long long)c->identity);
-    ps_text_appendf(
-        out, "layers         %d\nmodel width    %d\nheads          %d query, %d key, of %d\n",
-        s->n_layers, s->d_model, s->n_heads, s->n_kv_heads, s->head_dim);
-    ps_text_appendf(out, "feed-forward   %d\nvocabulary     %d%s\n", s->d_ff, s->vocab_size,
-                    s->tied_head ? ", head tied to the embedding" : "");
-    if (s->context > 0)
-        ps_text_appendf(out, "context        %lld\n", (long long)s->context);
-    else
-        ps_text_append_str(out, "context        not bounded\n");
-    for (int r = 0; r < s->n_ropes; r++) {
-        ps_text_appendf(out, "rope           %s, base %g, %d dimensions\n",
-                        ps_rope_kind_name(s->ropes[r].kind), s->ropes[r].base, s->ropes[r].dims);
-    }
-    describe_windows(s, out);
-    describe_biases(s, out);
+    ps_describe_spec(s, out);
     ps_text_appendf(out, "tokenizer      %zu bytes\n\n", c->tokenizer.len);
     ps_text_append_str(out, "checksum (XXH3)   dtype         bytes  tensor\n");
     for (int i = 0; i < c->n_tensors; i++) {

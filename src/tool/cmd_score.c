@@ -143,6 +143,18 @@ static ps_err on_logits(void *arg, uint64_t number, int64_t position, const floa
     return ps_h5_overwrite_rows(s->h5, path, (uint64_t)position, 1, &value);
 }
 
+/* Which variant of a rope the sequence's length took; nothing for most models. */
+static void append_ropes(const state *s, const ps_score_result *r, ps_text *out)
+{
+    ps_text variants = {0};
+    ps_spec_describe_ropes(&s->job->ckpt.spec, (int64_t)r->n_tokens, &variants);
+    if (variants.len > 0) {
+        ps_text_append_str(out, ", \"rope\": ");
+        ps_json_append_text(out, variants.data, variants.len);
+    }
+    ps_text_release(&variants);
+}
+
 static ps_err print_result(state *s, const ps_score_result *r)
 {
     ps_text line = {0};
@@ -152,6 +164,7 @@ static ps_err print_result(state *s, const ps_score_result *r)
         ps_json_append_real(&line, r->sum);
         ps_text_append_str(&line, ", \"perplexity\": ");
         ps_json_append_real(&line, r->perplexity);
+        append_ropes(s, r, &line);
         ps_text_append_str(&line, "}\n");
     } else {
         ps_text_appendf(&line, "%llu: %zu tokens, log-probability %.6f, perplexity %.6f\n",
@@ -169,6 +182,7 @@ static ps_err on_done(void *arg, const ps_score_result *result)
     s->results[result->number] = *result;
     s->job->counts.prompt_tokens += result->n_tokens;
     s->job->counts.requests++;
+    ps_generate_counts_note(&s->job->counts, (int64_t)result->n_tokens);
     while (s->n_printed < s->n && s->results[s->n_printed].n_tokens > 0) {
         PS_TRY(print_result(s, &s->results[s->n_printed++]));
     }

@@ -199,6 +199,7 @@ ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_ne
     int64_t context = needs->longest;
     if (endless && context > PS_CONTEXT_ENDLESS) context = PS_CONTEXT_ENDLESS;
     if (!endless && spec->context > 0 && context > spec->context) context = spec->context;
+    if (spec->n_positions > 0 && context > spec->n_positions) context = spec->n_positions;
     if (run->context > 0) context = run->context;
     if (spec->n_positions > 0 && context > spec->n_positions)
         return PS_FAIL(PS_ERR_USAGE, "--ctx is %lld, but the model has %d learned positions",

@@ -1,8 +1,8 @@
 /* A job: what every command that runs a model does before and after its own work.
  *
- *   parse -> MPI -> agree on options -> model on rank 0, index to all -> the command's needs ->
- * limits and plan -> engine, weights, caches -> rank 0 works, the others serve -> stop -> report ->
- * leave together
+ *   parse -> MPI -> agree on options -> model on rank 0, index to all -> the command's needs
+ *     -> limits and plan -> engine, weights, caches -> rank 0 works, the others serve
+ *     -> stop -> report -> leave together
  *
  * A command gives two functions that run on rank 0: prepare (reads its input, says what it needs)
  * and work (drives the pipeline). Errors on one rank end all of them, with one message and one exit

@@ -72,6 +72,20 @@ static summary summarize(const ps_job *job)
     return s;
 }
 
+/* The variants of ropes that the shortest and the longest sequence took, as one where they are the
+ * same; nothing where no rope depends on the length. */
+static void find_ropes(const ps_job *job, ps_text *out)
+{
+    const ps_generate_counts *c = &job->counts;
+    if (c->longest == 0) return;
+    ps_text longest = {0};
+    ps_spec_describe_ropes(&job->ckpt.spec, c->shortest == INT64_MAX ? 0 : c->shortest, out);
+    ps_spec_describe_ropes(&job->ckpt.spec, c->longest == INT64_MAX ? 0 : c->longest, &longest);
+    if (strcmp(ps_text_str(out), ps_text_str(&longest)) != 0)
+        ps_text_appendf(out, " to %s", ps_text_str(&longest));
+    ps_text_release(&longest);
+}
+
 void ps_report_describe(const ps_job *job, ps_text *out)
 {
     const ps_generate_counts *c = &job->counts;
@@ -89,6 +103,10 @@ void ps_report_describe(const ps_job *job, ps_text *out)
         ps_text_appendf(out, "; %.1f tokens/s", s.prompt_rate);
     ps_text_appendf(out, "; bubble %.1f %%, %.2f GB/s of weights and caches read\n",
                     100.0 * s.bubble, s.read_gb_s);
+    ps_text ropes = {0};
+    find_ropes(job, &ropes);
+    if (ropes.len > 0) ps_text_appendf(out, "rope: %s\n", ropes.data);
+    ps_text_release(&ropes);
     ps_text_append_str(
         out, "rank host             layers threads  busy   wait   send   GB/s  sent/parcel"
              "  peak MiB  base MiB  plan MiB\n");
@@ -156,6 +174,13 @@ void ps_report_to_json(const ps_job *job, ps_text *out)
                     job->engine.gemm == PS_GEMM_BLAS ? "blas" : "panel",
                     ps_activations_name(job->engine.activations));
     ps_plan_to_json(&job->plan, out);
+    ps_text ropes = {0};
+    find_ropes(job, &ropes);
+    if (ropes.len > 0) {
+        ps_text_append_str(out, ",\n \"rope\": ");
+        ps_json_append_text(out, ropes.data, ropes.len);
+    }
+    ps_text_release(&ropes);
     ps_text_appendf(out,
                     ",\n \"requests\": %llu, \"prompt_tokens\": %llu, \"new_tokens\": %llu,\n ",
                     (unsigned long long)c->requests, (unsigned long long)c->prompt_tokens,

@@ -67,9 +67,21 @@ static void append_choice(const ps_request *request, const ps_completion *c, int
     ps_text_append_str(out, "}");
 }
 
-void ps_result_to_json(const json_t *id, const ps_request *request,
-                       const ps_completion *completions, int n, const ps_tokenizer *tokenizer,
-                       ps_text *out)
+/* Which variant of a rope the request's length took; nothing for most models. */
+static void append_ropes(const ps_job *job, const ps_request *request, ps_text *out)
+{
+    const ps_spec *spec = &job->ckpt.spec;
+    ps_text variants = {0};
+    ps_spec_describe_ropes(spec, ps_generate_length(request, spec, &job->limits), &variants);
+    if (variants.len > 0) {
+        ps_text_append_str(out, ", \"rope\": ");
+        ps_json_append_text(out, variants.data, variants.len);
+    }
+    ps_text_release(&variants);
+}
+
+void ps_result_to_json(const json_t *id, const ps_job *job, const ps_request *request,
+                       const ps_completion *completions, int n, ps_text *out)
 {
     size_t n_new = 0;
     ps_text_append_str(out, "{");
@@ -77,12 +89,14 @@ void ps_result_to_json(const json_t *id, const ps_request *request,
     ps_text_append_str(out, "\"choices\": [");
     for (int i = 0; i < n; i++) {
         if (i > 0) ps_text_append_str(out, ", ");
-        append_choice(request, &completions[i], i, tokenizer, out);
+        append_choice(request, &completions[i], i, job->tokenizer, out);
         n_new += completions[i].tokens.n;
     }
+    ps_text_append_char(out, ']');
+    append_ropes(job, request, out);
     ps_text_appendf(
         out,
-        "], \"seed\": %llu, \"usage\": {\"prompt_tokens\": %zu, \"completion_tokens\": %zu, "
+        ", \"seed\": %llu, \"usage\": {\"prompt_tokens\": %zu, \"completion_tokens\": %zu, "
         "\"total_tokens\": %zu}}\n",
         (unsigned long long)request->sampling.seed, request->prompt.n, n_new,
         request->prompt.n + n_new);

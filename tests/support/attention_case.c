@@ -15,6 +15,7 @@ attention_case attention_case_roll(const attention_sizes *s, const ps_engine *en
                                   .n_kv_heads = s->n_kv_heads,
                                   .head_dim = s->head_dim,
                                   .scale = (float)(1.0 / sqrt(s->head_dim)),
+                                  .softcap = s->softcap,
                                   .window = s->window},
                         .base = s->base,
                         .n = s->n,
@@ -34,6 +35,7 @@ attention_case attention_case_roll(const attention_sizes *s, const ps_engine *en
     c.q = floats_new_rolled(d, n * k * (size_t)s->group, -2.0, 2.0);
     c.k = floats_new_rolled(d, n * k, -2.0, 2.0);
     c.v = floats_new_rolled(d, n * k, -1.0, 1.0);
+    if (s->sinks) c.sinks = floats_new_rolled(d, (size_t)c.shape.n_heads, -4.0, 6.0);
     return c;
 }
 
@@ -44,6 +46,7 @@ void attention_case_release(attention_case *c)
     ps_mem_free(c->q);
     ps_mem_free(c->k);
     ps_mem_free(c->v);
+    ps_mem_free(c->sinks);
     *c = (attention_case){0};
 }
 
@@ -191,6 +194,7 @@ static void forward(const attention_case *c, const ps_engine *engine, parcel *p,
                                   .q_stride = p->q_stride,
                                   .out = p->out,
                                   .out_stride = p->out_stride,
+                                  .sinks = c->sinks,
                                   .biases = c->list.bias,
                                   .n_biases = c->list.n,
                                   .features = p->features,

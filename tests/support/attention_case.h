@@ -13,6 +13,7 @@ typedef struct attention_case {
     int width;          // of x
     providers list;
     float *x, *q, *k, *v; // [n, width], [n, H*K], [n, G*K], [n, G*K]
+    float *sinks;         // [H] or NULL
 } attention_case;
 
 /* What a case is made of. window 0: all keys. */
@@ -22,6 +23,8 @@ typedef struct attention_sizes {
     int n, first_query;
     int n_providers;
     provider_kind kinds[PS_BIAS_MAX];
+    float softcap; // 0: none
+    bool sinks;
 } attention_sizes;
 
 /* One way through the same sequence. */

@@ -37,7 +37,9 @@ attention_sizes attention_picks_sizes(int number, dice *d, double work_max)
                          .group = groups[number % 7],
                          .head_dim = head_dims[number % 9],
                          .n_kv_heads = 1 + dice_throw(d, 3),
-                         .n = 1 + dice_throw(d, KEYS_MAX)};
+                         .n = 1 + dice_throw(d, KEYS_MAX),
+                         .softcap = number % 4 == 1 ? 2.5f : 0.0f,
+                         .sinks = number % 3 == 2};
     pick_providers(&s, number % LISTS, d);
     if (s.window > 60 && s.n < s.window + 100) s.n += (int)s.window;
     const bool keep_length = s.window > 60 || dice_throw(d, 2);

@@ -1,4 +1,5 @@
-/* What the tests of single kernels share: a set's table, the tree of sums, comparison bit by bit. */
+/* What the tests of single kernels share: a set's table, the tree of sums, comparison bit by bit.
+ */
 #ifndef PS_TESTS_KERNEL_CHECKS_H
 #define PS_TESTS_KERNEL_CHECKS_H
 

@@ -19,6 +19,8 @@ static double score(const attention_case *c, int head, int query, int key)
         sum += (double)q[t] * (double)kv[t];
     }
     sum *= (double)c->shape.scale;
+    const double cap = (double)c->shape.softcap;
+    if (cap > 0.0) sum = cap * tanh(sum / cap);
     const provider_pair pair = {.head = head,
                                 .distance = query - key,
                                 .query_x = c->x + (size_t)query * (size_t)c->width,
@@ -38,11 +40,12 @@ static void attend(const attention_case *c, int head, int query, double *weights
     const int kv_head = head / (c->shape.n_heads / kv_heads);
     const int64_t oldest = c->shape.window > 0 ? query - c->shape.window + 1 : 0;
     const int first = oldest > 0 ? (int)oldest : 0;
-    double maximum = -HUGE_VAL, total = 0.0;
+    double maximum = c->sinks ? (double)c->sinks[head] : -HUGE_VAL;
     for (int j = first; j <= query; j++) {
         weights[j] = score(c, head, query, j);
         if (weights[j] > maximum) maximum = weights[j];
     }
+    double total = c->sinks ? exp((double)c->sinks[head] - maximum) : 0.0;
     memset(out, 0, (size_t)k * sizeof *out);
     for (int j = first; j <= query; j++) {
         const double weight = exp(weights[j] - maximum);

@@ -97,6 +97,13 @@ void stage_runner_run(stage_runner *r, int slot, int64_t first, const int32_t *t
     ps_mem_free(slots);
 }
 
+void stage_runner_begin(stage_runner *r, int slot, int64_t length)
+{
+    for (int i = 0; i < r->params.n_parts; i++) {
+        ps_stage_start(r->parts[i], slot, length);
+    }
+}
+
 void stage_runner_fork(stage_runner *r, int from, int to)
 {
     for (int i = 0; i < r->params.n_parts; i++) {

@@ -38,6 +38,8 @@ void stage_runner_rows(stage_runner *r, const ps_rows *rows, const int32_t *toke
 void stage_runner_run(stage_runner *r, int slot, int64_t first, const int32_t *tokens, int n,
                       int chunk, float *logits);
 
+/* A sequence of up to `length` positions (0: no end) begins in the slot. */
+void stage_runner_begin(stage_runner *r, int slot, int64_t length);
 void stage_runner_fork(stage_runner *r, int from, int to);
 void stage_runner_end(stage_runner *r, int slot);
 

@@ -14,7 +14,8 @@
 #include "model/tensors.h"
 #include "tool/import/config.h"
 
-/* How the rows of a role lie in the tensor that holds them. H, G: heads and key heads, K: head size. */
+/* How the rows of a role lie in the tensor that holds them. H, G: heads and key heads, K: head
+ * size. */
 typedef enum ps_rows_from {
     PS_ROWS_PLAIN,
     PS_ROWS_QKV,          // [q of all heads; k; v]
@@ -46,7 +47,8 @@ typedef struct ps_import {
  * error). Every key of the config is used, known to be harmless, or an error. */
 ps_err ps_family_read(ps_config *config, ps_import *out) PS_MUST_CHECK;
 
-/* Name of the source tensor of a role: "model.layers.3.mlp.up_proj.weight". `item`: expert or head. */
+/* Name of the source tensor of a role: "model.layers.3.mlp.up_proj.weight". `item`: expert or
+ * head. */
 void ps_family_tensor_name(const ps_tensor_from *from, int layer, int item, ps_text *out);
 
 /* The row of the source that holds row n of a role. */

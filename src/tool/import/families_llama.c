@@ -8,38 +8,38 @@
 #define LAYER "model.layers.%d."
 
 const ps_tensor_from ps_from_llama[PS_ROLE_COUNT] = {
-    [PS_ROLE_EMBED] = {"model.embed_tokens.weight"},
-    [PS_ROLE_FINAL_NORM] = {"model.norm.weight"},
-    [PS_ROLE_FINAL_NORM_BIAS] = {"model.norm.bias"},
-    [PS_ROLE_HEAD] = {"lm_head.weight"},
-    [PS_ROLE_ATTENTION_NORM] = {LAYER "input_layernorm.weight"},
-    [PS_ROLE_ATTENTION_NORM_BIAS] = {LAYER "input_layernorm.bias"},
-    [PS_ROLE_Q] = {LAYER "self_attn.q_proj.weight"},
-    [PS_ROLE_K] = {LAYER "self_attn.k_proj.weight"},
-    [PS_ROLE_V] = {LAYER "self_attn.v_proj.weight"},
-    [PS_ROLE_O] = {LAYER "self_attn.o_proj.weight"},
-    [PS_ROLE_Q_BIAS] = {LAYER "self_attn.q_proj.bias"},
-    [PS_ROLE_K_BIAS] = {LAYER "self_attn.k_proj.bias"},
-    [PS_ROLE_V_BIAS] = {LAYER "self_attn.v_proj.bias"},
-    [PS_ROLE_O_BIAS] = {LAYER "self_attn.o_proj.bias"},
-    [PS_ROLE_Q_NORM] = {LAYER "self_attn.q_norm.weight"},
-    [PS_ROLE_K_NORM] = {LAYER "self_attn.k_norm.weight"},
-    [PS_ROLE_SINKS] = {LAYER "self_attn.sinks"},
-    [PS_ROLE_REL_POS_W] = {LAYER "self_attn.linear_pos.weight"},
-    [PS_ROLE_REL_POS_U] = {LAYER "self_attn.pos_bias_u"},
-    [PS_ROLE_REL_POS_V] = {LAYER "self_attn.pos_bias_v"},
-    [PS_ROLE_MLP_NORM] = {LAYER "post_attention_layernorm.weight"},
-    [PS_ROLE_MLP_NORM_BIAS] = {LAYER "post_attention_layernorm.bias"},
-    [PS_ROLE_GATE] = {LAYER "mlp.gate_proj.weight"},
-    [PS_ROLE_UP] = {LAYER "mlp.up_proj.weight"},
-    [PS_ROLE_DOWN] = {LAYER "mlp.down_proj.weight"},
-    [PS_ROLE_GATE_BIAS] = {LAYER "mlp.gate_proj.bias"},
-    [PS_ROLE_UP_BIAS] = {LAYER "mlp.up_proj.bias"},
-    [PS_ROLE_DOWN_BIAS] = {LAYER "mlp.down_proj.bias"},
-    [PS_ROLE_ROUTER] = {LAYER "mlp.gate.weight"},
-    [PS_ROLE_EXPERT_GATE] = {LAYER "mlp.experts.%e.gate_proj.weight"},
-    [PS_ROLE_EXPERT_UP] = {LAYER "mlp.experts.%e.up_proj.weight"},
-    [PS_ROLE_EXPERT_DOWN] = {LAYER "mlp.experts.%e.down_proj.weight"},
+    [PS_ROLE_EMBED] = {.name = "model.embed_tokens.weight"},
+    [PS_ROLE_FINAL_NORM] = {.name = "model.norm.weight"},
+    [PS_ROLE_FINAL_NORM_BIAS] = {.name = "model.norm.bias"},
+    [PS_ROLE_HEAD] = {.name = "lm_head.weight"},
+    [PS_ROLE_ATTENTION_NORM] = {.name = LAYER "input_layernorm.weight"},
+    [PS_ROLE_ATTENTION_NORM_BIAS] = {.name = LAYER "input_layernorm.bias"},
+    [PS_ROLE_Q] = {.name = LAYER "self_attn.q_proj.weight"},
+    [PS_ROLE_K] = {.name = LAYER "self_attn.k_proj.weight"},
+    [PS_ROLE_V] = {.name = LAYER "self_attn.v_proj.weight"},
+    [PS_ROLE_O] = {.name = LAYER "self_attn.o_proj.weight"},
+    [PS_ROLE_Q_BIAS] = {.name = LAYER "self_attn.q_proj.bias"},
+    [PS_ROLE_K_BIAS] = {.name = LAYER "self_attn.k_proj.bias"},
+    [PS_ROLE_V_BIAS] = {.name = LAYER "self_attn.v_proj.bias"},
+    [PS_ROLE_O_BIAS] = {.name = LAYER "self_attn.o_proj.bias"},
+    [PS_ROLE_Q_NORM] = {.name = LAYER "self_attn.q_norm.weight"},
+    [PS_ROLE_K_NORM] = {.name = LAYER "self_attn.k_norm.weight"},
+    [PS_ROLE_SINKS] = {.name = LAYER "self_attn.sinks"},
+    [PS_ROLE_REL_POS_W] = {.name = LAYER "self_attn.linear_pos.weight"},
+    [PS_ROLE_REL_POS_U] = {.name = LAYER "self_attn.pos_bias_u"},
+    [PS_ROLE_REL_POS_V] = {.name = LAYER "self_attn.pos_bias_v"},
+    [PS_ROLE_MLP_NORM] = {.name = LAYER "post_attention_layernorm.weight"},
+    [PS_ROLE_MLP_NORM_BIAS] = {.name = LAYER "post_attention_layernorm.bias"},
+    [PS_ROLE_GATE] = {.name = LAYER "mlp.gate_proj.weight"},
+    [PS_ROLE_UP] = {.name = LAYER "mlp.up_proj.weight"},
+    [PS_ROLE_DOWN] = {.name = LAYER "mlp.down_proj.weight"},
+    [PS_ROLE_GATE_BIAS] = {.name = LAYER "mlp.gate_proj.bias"},
+    [PS_ROLE_UP_BIAS] = {.name = LAYER "mlp.up_proj.bias"},
+    [PS_ROLE_DOWN_BIAS] = {.name = LAYER "mlp.down_proj.bias"},
+    [PS_ROLE_ROUTER] = {.name = LAYER "mlp.gate.weight"},
+    [PS_ROLE_EXPERT_GATE] = {.name = LAYER "mlp.experts.%e.gate_proj.weight"},
+    [PS_ROLE_EXPERT_UP] = {.name = LAYER "mlp.experts.%e.up_proj.weight"},
+    [PS_ROLE_EXPERT_DOWN] = {.name = LAYER "mlp.experts.%e.down_proj.weight"},
 };
 
 static void rename_tensor(ps_import *m, ps_role role, const char *name)
@@ -522,8 +522,9 @@ static ps_err read_starcoder2(ps_config *c, ps_import *m)
     return read_positions(c, s, 1e4, window);
 }
 
-/* 7B has RoPE and says max_position_embeddings; 13B has ALiBi and says model_max_length. The second
- * generation (z_loss_weight, or its vocabulary of 125696) scales the rows of the head to length 1. */
+/* 7B has RoPE and says max_position_embeddings; 13B has ALiBi and says model_max_length. The
+ * second generation (z_loss_weight, or its vocabulary of 125696) scales the rows of the head to
+ * length 1. */
 static ps_err read_baichuan(ps_config *c, ps_import *m)
 {
     ps_spec *s = &m->spec;

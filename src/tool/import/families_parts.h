@@ -36,9 +36,9 @@ ps_err ps_read_norm(ps_config *c, ps_spec *s, ps_norm_kind kind, const char *key
 /* attention_bias for q, k, v and o. */
 ps_err ps_read_attention_bias(ps_config *c, ps_spec *s, bool fallback) PS_MUST_CHECK;
 
-/* RoPE for all layers: flat keys (rope_theta, rope_scaling), or everything in rope_parameters, there
- * for all layers or for each layer type. Rope 0 serves full layers, rope 1, if there is one, those
- * with a window. `dims`: rotated dimensions where no key says so. */
+/* RoPE for all layers: flat keys (rope_theta, rope_scaling), or everything in rope_parameters,
+ * there for all layers or for each layer type. Rope 0 serves full layers, rope 1, if there is one,
+ * those with a window. `dims`: rotated dimensions where no key says so. */
 ps_err ps_read_rope(ps_config *c, ps_spec *s, int dims, double theta) PS_MUST_CHECK;
 
 /* One rope from a JSON object (NULL: plain); base and dims are already set. */

@@ -53,8 +53,8 @@ static double gated(ps_activation a, double g, double up)
     return activated(a, g) * ((up > limit ? limit : up < -limit ? -limit : up) + 1.0);
 }
 
-/* Below 0 the result is a small difference of an exponential's argument, which f32 holds to 2^-24 of
- * its own size: the error grows with that argument, and the result is far below 1 by then. */
+/* Below 0 the result is a small difference of an exponential's argument, which f32 holds to 2^-24
+ * of its own size: the error grows with that argument, and the result is far below 1 by then. */
 static double tolerance(ps_activation a, double g, double wanted)
 {
     const double argument =

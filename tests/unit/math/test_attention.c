@@ -207,6 +207,81 @@ START_TEST(keys_at_minus_infinity_weigh_nothing)
 }
 END_TEST
 
+/* A sink takes weight, and gives nothing back: it is one more key whose value is 0. */
+START_TEST(a_sink_is_a_key_without_a_value)
+{
+    dice d = {.seed = 15 + (uint64_t)_i};
+    ps_engine engine = engines_open(1);
+    const attention_sizes sizes = {
+        .n_kv_heads = 2, .group = 2, .head_dim = 8, .window = _i ? 40 : 0, .n = 600, .sinks = true};
+    attention_case c = attention_case_roll(&sizes, &engine, &d);
+    const size_t n = attention_case_floats(&c);
+    const attention_way way = {.chunk = 31, .ring = true};
+    float *with = floats_new(n), *without = floats_new(n), *sinks = c.sinks;
+    attention_case_run(&c, &engine, &way, with);
+    check_near(&c, with, 5e-6);
+    c.sinks = NULL;
+    attention_case_run(&c, &engine, &way, without);
+    size_t smaller = 0;
+    for (size_t i = 0; i < n; i++) {
+        ck_assert(fabsf(with[i]) <= fabsf(without[i]));
+        smaller += fabsf(with[i]) < 0.99f * fabsf(without[i]);
+    }
+    ck_assert_uint_gt(smaller, n / 20);
+    for (int h = 0; h < 4; h++) {
+        sinks[h] = -HUGE_VALF; // no weight at all
+    }
+    c.sinks = sinks;
+    attention_case_run(&c, &engine, &way, with);
+    ck_assert_uint_eq(floats_first_difference(with, without, n), n);
+    ps_mem_free(with);
+    ps_mem_free(without);
+    attention_case_release(&c);
+    ps_engine_close(&engine);
+}
+END_TEST
+
+/* Far above all scores, or far below: neither overflows. */
+START_TEST(sinks_of_any_size_leave_numbers)
+{
+    dice d = {.seed = 17};
+    ps_engine engine = engines_open(1);
+    const attention_sizes sizes = {
+        .n_kv_heads = 1, .group = 4, .head_dim = 8, .n = 300, .sinks = true};
+    attention_case c = attention_case_roll(&sizes, &engine, &d);
+    const float extreme[4] = {500.0f, -500.0f, 3e38f, -3e38f};
+    memcpy(c.sinks, extreme, sizeof extreme);
+    const attention_way way = {.chunk = 64};
+    float *out = floats_new(attention_case_floats(&c));
+    attention_case_run(&c, &engine, &way, out);
+    check_near(&c, out, 5e-6);
+    for (size_t i = 0; i < attention_case_floats(&c); i++) {
+        const size_t head = i / 8 % 4;
+        if (head == 0 || head == 2) ck_assert(out[i] == 0.0f);
+    }
+    ps_mem_free(out);
+    attention_case_release(&c);
+    ps_engine_close(&engine);
+}
+END_TEST
+
+START_TEST(with_a_sink_a_query_without_keys_gives_zeros)
+{
+    dice d = {.seed = 18};
+    ps_engine engine = engines_open(1);
+    hides *hidden = hides_all;
+    attention_case c = hiding_case(&hidden, &engine, &d);
+    c.sinks = floats_new_rolled(&d, (size_t)c.shape.n_heads, -1.0, 1.0);
+    float *out = run_hiding(&c, &engine);
+    for (size_t i = 0; i < attention_case_floats(&c); i++) {
+        ck_assert(out[i] == 0.0f);
+    }
+    ps_mem_free(out);
+    attention_case_release(&c);
+    ps_engine_close(&engine);
+}
+END_TEST
+
 START_TEST(a_nan_shows_in_its_own_row_and_head_alone)
 {
     dice d = {.seed = 13};
@@ -274,6 +349,9 @@ int main(void)
     tcase_add_loop_test(tcase, a_window_of_one_gives_back_the_own_value, 0, 4);
     tcase_add_test(tcase, a_query_whose_keys_are_all_minus_infinity_gives_zeros);
     tcase_add_test(tcase, keys_at_minus_infinity_weigh_nothing);
+    tcase_add_loop_test(tcase, a_sink_is_a_key_without_a_value, 0, 2);
+    tcase_add_test(tcase, sinks_of_any_size_leave_numbers);
+    tcase_add_test(tcase, with_a_sink_a_query_without_keys_gives_zeros);
     tcase_add_test(tcase, a_nan_shows_in_its_own_row_and_head_alone);
     tcase_add_loop_test(tcase, segments_of_very_different_size_fold_without_overflow, 0, 3);
     tcase_add_test(tcase, scratch_for_larger_layers_is_enough_for_smaller_ones);

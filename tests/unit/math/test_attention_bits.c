@@ -109,6 +109,7 @@ static void add_segment(const attention_case *c, const ps_kernels *kernels, int 
     for (int j = first; j < last; j++) {
         const float *k = c->k + (size_t)((start + j) * kv_heads + kv_head) * (size_t)dim;
         z[j] = dot(q, k, dim) * c->shape.scale;
+        if (c->shape.softcap > 0.0f) kernels->softcap(&z[j], c->shape.softcap, 1);
         if (c->list.n) z[j] += c->list.item[0].slopes[head] * (float)(start + j - query);
         if (z[j] > maximum) maximum = z[j];
     }
@@ -137,6 +138,10 @@ static void attend(const attention_case *c, const ps_kernels *kernels, int query
     const int window = c->shape.window > 0 ? (int)c->shape.window : query + 1;
     const int first = query + 1 > window ? query + 1 - window : 0;
     state s = {.maximum = -INFINITY, .out = out};
+    if (c->sinks) {
+        s.maximum = c->sinks[head];
+        s.sum = 1.0f;
+    }
     for (int start = first / PS_SEGMENT * PS_SEGMENT; start <= query; start += PS_SEGMENT) {
         add_segment(c, kernels, query, head, start, first > start ? first - start : 0,
                     smaller(query + 1 - start, PS_SEGMENT), &s);
@@ -158,7 +163,9 @@ START_TEST(bits_are_those_of_the_stated_order)
                                    .n = 640,
                                    .first_query = _i % 4 < 2 ? 590 : 630,
                                    .n_providers = _i % 2,
-                                   .kinds = {PROVIDER_ALIBI}};
+                                   .kinds = {PROVIDER_ALIBI},
+                                   .softcap = _i % 5 == 0 ? 3.0f : 0.0f,
+                                   .sinks = _i % 3 == 1};
     attention_case c = attention_case_roll(&sizes, &engine, &d);
     float *wanted = floats_new(attention_case_floats(&c));
     float *found = floats_new(attention_case_floats(&c));

@@ -67,6 +67,23 @@ START_TEST(alibi_slopes_of_8_and_32_and_40_heads_have_their_known_values)
 }
 END_TEST
 
+/* Families that add the bias before the scores are divided have it divided too. */
+START_TEST(a_factor_multiplies_every_slope_with_one_rounding)
+{
+    static const double factors[] = {0.125, 1.0, 0.35355339059327379, 3.0};
+    for (int i = 0; i < 4; i++) {
+        float found[40];
+        double wanted[40];
+        ps_bias_alibi_slopes(40, 8.0, factors[i], found);
+        published_slopes(40, 8.0, wanted);
+        for (int h = 0; h < 40; h++) {
+            const double slope = factors[i] * wanted[h];
+            ck_assert_double_le(fabs((double)found[h] - slope), 0x1p-24 * slope * 1.001);
+        }
+    }
+}
+END_TEST
+
 static provider_shape shape_roll(dice *d)
 {
     static const int groups[] = {1, 2, 3, 5, 8};
@@ -374,6 +391,7 @@ int main(void)
     TCase *tcase = tcase_create("bias");
     tcase_set_timeout(tcase, 60.0);
     tcase_add_test(tcase, alibi_slopes_are_the_published_ones);
+    tcase_add_test(tcase, a_factor_multiplies_every_slope_with_one_rounding);
     tcase_add_test(tcase, alibi_slopes_of_8_and_32_and_40_heads_have_their_known_values);
     tcase_add_loop_test(tcase, the_table_is_w_pos_times_the_encoding_of_every_distance, 0, 15);
     tcase_add_loop_test(tcase, the_table_has_the_same_bits_from_every_engine, 0, 5);

@@ -263,6 +263,219 @@ START_TEST(llama31_has_its_known_frequencies)
 }
 END_TEST
 
+/* gpt-oss: neither border of the ramp is rounded; numbers from a calculation with 40 digits. The
+ * borders themselves are 8.0928 and 17.3980, which the pairs around them show. */
+START_TEST(gpt_oss_has_its_known_frequencies)
+{
+    static const struct {
+        int t;
+        double plain, truncated;
+    } known[] = {{0, 1, 1},
+                 {8, 0.050813274815461473628, 0.050813274815461473628},
+                 {9, 0.031705696184663765988, 0.031620752275346487904},
+                 {13, 0.0038603593171920662812, 0.0040695547147582428178},
+                 {17, 0.00012931870124506272061, 0.00022794779579512526326},
+                 {18, 0.000038308812373753382914, 0.000038308812373753382914},
+                 {31, 3.0235114281192143739e-7, 3.0235114281192143739e-7}};
+    ps_rope rope = {.kind = PS_ROPE_YARN,
+                    .dims = 64,
+                    .base = 150000.0,
+                    .factor = 32.0,
+                    .original_length = 4096.0,
+                    .beta_fast = 32.0,
+                    .beta_slow = 1.0};
+    double plain[32], truncated[32];
+    ps_rope_frequencies(&rope, 0, plain);
+    rope.truncate = true;
+    ps_rope_frequencies(&rope, 0, truncated);
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        check_frequency(&rope, known[i].t, plain[known[i].t], known[i].plain);
+        check_frequency(&rope, known[i].t, truncated[known[i].t], known[i].truncated);
+    }
+}
+END_TEST
+
+/* The formulas of arXiv 2309.00071, with borders held within the head. */
+static double yarn_frequency(const ps_rope *r, int t)
+{
+    const double n = r->dims, f = plain_frequency(r, t);
+    double a = n * log(r->original_length / (2.0 * acos(-1.0) * r->beta_fast)) / (2 * log(r->base));
+    double z = n * log(r->original_length / (2.0 * acos(-1.0) * r->beta_slow)) / (2 * log(r->base));
+    if (r->truncate) {
+        a = floor(a);
+        z = ceil(z);
+    }
+    a = fmax(a, 0.0);
+    z = fmin(z, n - 1.0);
+    if (a == z) z += 0.001;
+    const double u = fmin(fmax((t - a) / (z - a), 0.0), 1.0);
+    return (1.0 - u) * f + u * f / r->factor;
+}
+
+START_TEST(yarn_frequencies_follow_their_formula)
+{
+    dice d = {.seed = 8};
+    int kept = 0, divided = 0, blended = 0;
+    for (int run = 0; run < 400; run++) {
+        ps_rope rope = {.kind = PS_ROPE_YARN,
+                        .dims = 2 + 2 * dice_throw(&d, HALF_MAX),
+                        .base = run % 2 ? 10000.0 : 1e6,
+                        .factor = dice_real(&d, 1.0, 40.0),
+                        .original_length = 64.0 * (1 + dice_throw(&d, 128)),
+                        .beta_slow = dice_real(&d, 0.5, 2.0),
+                        .truncate = run % 3};
+        rope.beta_fast = rope.beta_slow + dice_real(&d, 0.1, 40.0);
+        double frequencies[HALF_MAX];
+        ps_rope_frequencies(&rope, 0, frequencies);
+        for (int t = 0; t < rope.dims / 2; t++) {
+            const double wanted = yarn_frequency(&rope, t), plain = plain_frequency(&rope, t);
+            // A ramp as narrow as 0.001 amplifies the rounding of its ends.
+            ck_assert_double_le(fabs(frequencies[t] - wanted), 1e-10 * plain);
+            kept += wanted == plain;
+            divided += wanted == plain / rope.factor;
+            blended += wanted < plain * 0.999 && wanted > plain / rope.factor * 1.001;
+        }
+    }
+    ck_assert_msg(kept > 100 && divided > 100 && blended > 100, "not all cases were met");
+}
+END_TEST
+
+static ps_rope factored(dice *d, ps_rope_kind kind)
+{
+    ps_rope rope = {.kind = kind,
+                    .dims = 2 + 2 * dice_throw(d, HALF_MAX),
+                    .base = 10000.0,
+                    .original_length = 100.0};
+    for (int t = 0; t < rope.dims / 2; t++) {
+        rope.factors[t] = dice_real(d, 1.0, 3.0);
+        rope.long_factors[t] = dice_real(d, 3.0, 60.0);
+    }
+    return rope;
+}
+
+START_TEST(divided_frequencies_are_divided_one_by_one)
+{
+    dice d = {.seed = 9};
+    for (int run = 0; run < 50; run++) {
+        const ps_rope rope = factored(&d, PS_ROPE_DIVIDED);
+        double frequencies[HALF_MAX];
+        ps_rope_frequencies(&rope, 12345, frequencies);
+        for (int t = 0; t < rope.dims / 2; t++) {
+            const double wanted = plain_frequency(&rope, t) / rope.factors[t];
+            check_frequency(&rope, t, frequencies[t], wanted);
+        }
+    }
+}
+END_TEST
+
+/* Long ones from one position beyond the original length on, and for sequences without an end. */
+START_TEST(longrope_chooses_by_the_length)
+{
+    static const int64_t lengths[] = {1, 99, 100, 101, 5000, 0};
+    dice d = {.seed = 10};
+    for (int run = 0; run < 60; run++) {
+        const ps_rope rope = factored(&d, PS_ROPE_LONGROPE);
+        const int64_t length = lengths[run % 6];
+        double frequencies[HALF_MAX];
+        ps_rope_frequencies(&rope, length, frequencies);
+        for (int t = 0; t < rope.dims / 2; t++) {
+            const double *factors = run % 6 < 3 ? rope.factors : rope.long_factors;
+            check_frequency(&rope, t, frequencies[t], plain_frequency(&rope, t) / factors[t]);
+        }
+    }
+}
+END_TEST
+
+START_TEST(dynamic_bases_grow_with_the_length_beyond_the_original)
+{
+    dice d = {.seed = 11};
+    for (int run = 0; run < 200; run++) {
+        const ps_rope rope = {.kind = PS_ROPE_DYNAMIC,
+                              .dims = run % 10 ? 4 + 2 * dice_throw(&d, HALF_MAX - 1) : 2,
+                              .base = 10000.0,
+                              .factor = dice_real(&d, 1.0, 8.0),
+                              .original_length = 128.0};
+        const int64_t length = run % 3 ? 1 + dice_throw(&d, 1000) : 0;
+        const double n = rope.dims, s = rope.factor;
+        const double reach = length ? (double)length : s * 128.0;
+        ps_rope grown = rope;
+        if (reach > 128.0 && rope.dims > 2)
+            grown.base *= pow(s * reach / 128.0 - (s - 1.0), n / (n - 2.0));
+        double frequencies[HALF_MAX];
+        ps_rope_frequencies(&rope, length, frequencies);
+        for (int t = 0; t < rope.dims / 2; t++) {
+            const double wanted = plain_frequency(&grown, t);
+            ck_assert_double_le(fabs(frequencies[t] - wanted), 1e-12 * wanted);
+        }
+    }
+}
+END_TEST
+
+START_TEST(only_dynamic_and_longrope_depend_on_the_length)
+{
+    for (int kind = PS_ROPE_DEFAULT; kind < PS_ROPE_KIND_COUNT; kind++) {
+        dice d = {.seed = 12};
+        ps_rope rope = factored(&d, (ps_rope_kind)kind);
+        double a[HALF_MAX], b[HALF_MAX];
+        rope.factor = rope.high_factor = rope.beta_fast = 4.0;
+        rope.low_factor = rope.beta_slow = 1.0;
+        rope.dims = 16;
+        ps_rope_frequencies(&rope, 50, a);
+        ps_rope_frequencies(&rope, 5000, b);
+        const bool differ = memcmp(a, b, 8 * sizeof *a) != 0;
+        ck_assert_int_eq(differ, kind == PS_ROPE_DYNAMIC || kind == PS_ROPE_LONGROPE);
+        ck_assert_int_eq(ps_rope_depends_on_length(&rope), differ);
+    }
+}
+END_TEST
+
+START_TEST(variants_name_what_the_length_chose)
+{
+    ps_rope rope = {
+        .kind = PS_ROPE_LONGROPE, .dims = 4, .base = 100.0, .factor = 2.0, .original_length = 20.0};
+    char out[PS_ROPE_VARIANT_BYTES];
+    ps_rope_variant(&rope, 20, out);
+    ck_assert_str_eq(out, "longrope, short factors");
+    ps_rope_variant(&rope, 21, out);
+    ck_assert_str_eq(out, "longrope, long factors");
+    ps_rope_variant(&rope, 0, out);
+    ck_assert_str_eq(out, "longrope, long factors");
+    rope.kind = PS_ROPE_DYNAMIC;
+    ps_rope_variant(&rope, 20, out);
+    ck_assert_str_eq(out, "dynamic, base 100");
+    ps_rope_variant(&rope, 40, out); // 100 (2 40/20 - 1)^(4/2)
+    ck_assert_str_eq(out, "dynamic, base 900");
+    ps_rope_variant(&rope, 0, out); // as for 40: factor times the original length
+    ck_assert_str_eq(out, "dynamic, base 900");
+    rope.kind = PS_ROPE_YARN;
+    ps_rope_variant(&rope, 0, out);
+    ck_assert_str_eq(out, "yarn");
+}
+END_TEST
+
+/* It multiplies q and k both, and so scores by its square. */
+START_TEST(the_magnitude_multiplies_the_rotated_part)
+{
+    dice d = {.seed = 13};
+    ps_engine engine = engines_open(1);
+    for (int run = 0; run < 50; run++) {
+        turn t = turn_roll(&d);
+        const double magnitude = dice_real(&d, 0.5, 2.0);
+        const int64_t position = dice_throw(&d, 100000);
+        float plain[2 * HALF_MAX], grown[2 * HALF_MAX];
+        floats_roll(&d, plain, 2 * (size_t)t.half, -5.0, 5.0);
+        memcpy(grown, plain, sizeof grown);
+        rotate(&engine, &t, position, plain);
+        ps_rope_angles(t.frequencies, magnitude, t.half, position, t.cosine, t.sine);
+        ps_rope_rotate(&engine, grown, 1, 0, t.cosine, t.sine, t.half);
+        for (int i = 0; i < 2 * t.half; i++) {
+            ck_assert_double_le(fabs((double)grown[i] - magnitude * (double)plain[i]), 4e-6);
+        }
+    }
+    ps_engine_close(&engine);
+}
+END_TEST
+
 /* An angle p f is rounded once in double precision: at 10^12 that is 10^-4, at 10^9 10^-7. */
 START_TEST(angles_are_right_at_positions_up_to_10_to_the_12)
 {
@@ -306,6 +519,10 @@ START_TEST(kinds_have_their_names)
     ck_assert_str_eq(ps_rope_kind_name(PS_ROPE_DEFAULT), "default");
     ck_assert_str_eq(ps_rope_kind_name(PS_ROPE_LINEAR), "linear");
     ck_assert_str_eq(ps_rope_kind_name(PS_ROPE_LLAMA3), "llama3");
+    ck_assert_str_eq(ps_rope_kind_name(PS_ROPE_DIVIDED), "divided");
+    ck_assert_str_eq(ps_rope_kind_name(PS_ROPE_YARN), "yarn");
+    ck_assert_str_eq(ps_rope_kind_name(PS_ROPE_DYNAMIC), "dynamic");
+    ck_assert_str_eq(ps_rope_kind_name(PS_ROPE_LONGROPE), "longrope");
 }
 END_TEST
 
@@ -320,6 +537,14 @@ int main(void)
     tcase_add_test(tcase, default_and_linear_frequencies_follow_their_formulas);
     tcase_add_test(tcase, llama3_frequencies_follow_their_formula);
     tcase_add_test(tcase, llama31_has_its_known_frequencies);
+    tcase_add_test(tcase, gpt_oss_has_its_known_frequencies);
+    tcase_add_test(tcase, yarn_frequencies_follow_their_formula);
+    tcase_add_test(tcase, divided_frequencies_are_divided_one_by_one);
+    tcase_add_test(tcase, longrope_chooses_by_the_length);
+    tcase_add_test(tcase, dynamic_bases_grow_with_the_length_beyond_the_original);
+    tcase_add_test(tcase, only_dynamic_and_longrope_depend_on_the_length);
+    tcase_add_test(tcase, variants_name_what_the_length_chose);
+    tcase_add_test(tcase, the_magnitude_multiplies_the_rotated_part);
     tcase_add_loop_test(tcase, angles_are_right_at_positions_up_to_10_to_the_12, 0, 4);
     tcase_add_test(tcase, at_position_10_to_the_9_angles_are_within_1e_minus_7_of_the_true_ones);
     tcase_add_test(tcase, kinds_have_their_names);

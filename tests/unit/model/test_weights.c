@@ -8,9 +8,11 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "math/panel.h"
 #include "model/weights.h"
 #include "support/h5_raw.h"
 #include "support/scratch.h"
+#include "support/spec_model.h"
 #include "support/stage_runner.h"
 #include "support/tiny_model.h"
 
@@ -230,6 +232,184 @@ START_TEST(bytes_of_layers_and_head_are_their_tensors)
     ck_assert_uint_eq(ps_weights_layer_bytes(&ckpt, 1), panels * 2 + (2 * 36 + 2 * 48) * 4);
     ck_assert_uint_eq(ps_weights_head_bytes(&ckpt), 272 * 36 * 2);
     ps_ckpt_close(&ckpt);
+}
+END_TEST
+
+/* ---- models straight from specs ---- */
+
+static void check_values(const char *name, const float *found, const float *wanted, size_t n)
+{
+    ck_assert_msg((wanted != NULL) == (found != NULL), "%s: is there, or not", name);
+    if (wanted) ck_assert_msg(memcmp(found, wanted, n * sizeof *found) == 0, "%s differs", name);
+}
+
+/* Matrix `item` of a role, row by row, and its bias with zeros behind it. */
+static void check_linear(const spec_model *m, ps_role role, ps_role bias_role, int layer, int item,
+                         const ps_linear *w)
+{
+    float *values = spec_model_values(m, role, layer), row[512];
+    if (!values) return;
+    char name[PS_TENSOR_NAME_BYTES];
+    const size_t k = (size_t)w->k, n = (size_t)w->n;
+    ps_tensor_name(role, layer, name);
+    for (size_t r = 0; r < n; r++) {
+        ps_panel_unpack_row(w->dtype, w->panels, w->k, (int)r, row);
+        check_values(name, row, values + ((size_t)item * n + r) * k, k);
+    }
+    ps_mem_free(values);
+    float *bias = bias_role == PS_ROLE_COUNT ? NULL : spec_model_values(m, bias_role, layer);
+    check_values(name, w->bias, bias ? bias + (size_t)item * n : NULL, n);
+    for (size_t i = n; bias && i < (n + 15) / 16 * 16; i++) {
+        ck_assert(w->bias[i] == 0.0f);
+    }
+    ps_mem_free(bias);
+}
+
+static void check_experts(const spec_model *m, int layer, const ps_layer_weights *w)
+{
+    for (int e = 0; e < m->spec.n_experts; e++) {
+        const ps_linear gate = ps_expert_at(&w->expert_gate, e);
+        const ps_linear up = ps_expert_at(&w->expert_up, e);
+        const ps_linear down = ps_expert_at(&w->expert_down, e);
+        if (m->spec.gated)
+            check_linear(m, PS_ROLE_EXPERT_GATE, PS_ROLE_EXPERT_GATE_BIAS, layer, e, &gate);
+        check_linear(m, PS_ROLE_EXPERT_UP, PS_ROLE_EXPERT_UP_BIAS, layer, e, &up);
+        check_linear(m, PS_ROLE_EXPERT_DOWN, PS_ROLE_EXPERT_DOWN_BIAS, layer, e, &down);
+    }
+}
+
+static void check_spec_vectors(const spec_model *m, int layer, const ps_layer_weights *w)
+{
+    const struct {
+        ps_role role;
+        const float *found;
+    } vectors[] = {{PS_ROLE_ATTENTION_NORM, w->attention_norm.weight},
+                   {PS_ROLE_ATTENTION_NORM_BIAS, w->attention_norm.bias},
+                   {PS_ROLE_ATTENTION_POST_NORM, w->attention_post_norm},
+                   {PS_ROLE_MLP_NORM, w->mlp_norm.weight},
+                   {PS_ROLE_MLP_NORM_BIAS, w->mlp_norm.bias},
+                   {PS_ROLE_MLP_POST_NORM, w->mlp_post_norm},
+                   {PS_ROLE_Q_NORM, w->q_norm},
+                   {PS_ROLE_K_NORM, w->k_norm},
+                   {PS_ROLE_SINKS, w->sinks}};
+    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
+        ps_tensor_need need = {0};
+        float *wanted = spec_model_values(m, vectors[i].role, layer);
+        char name[PS_TENSOR_NAME_BYTES];
+        ps_tensor_name(vectors[i].role, layer, name);
+        (void)ps_tensor_needed(&m->spec, vectors[i].role, layer, &need);
+        check_values(name, vectors[i].found, wanted, (size_t)need.n);
+        ps_mem_free(wanted);
+    }
+}
+
+static void check_spec_layer(const spec_model *m, int layer, const ps_layer_weights *w)
+{
+    check_spec_vectors(m, layer, w);
+    check_linear(m, PS_ROLE_Q, PS_ROLE_Q_BIAS, layer, 0, &w->q);
+    check_linear(m, PS_ROLE_O, PS_ROLE_O_BIAS, layer, 0, &w->o);
+    if (m->spec.layers[layer].mixture) {
+        check_linear(m, PS_ROLE_ROUTER, PS_ROLE_ROUTER_BIAS, layer, 0, &w->router);
+        check_experts(m, layer, w);
+        ck_assert_ptr_null(w->up.panels);
+    } else {
+        check_linear(m, PS_ROLE_UP, PS_ROLE_UP_BIAS, layer, 0, &w->up);
+        check_linear(m, PS_ROLE_DOWN, PS_ROLE_DOWN_BIAS, layer, 0, &w->down);
+        ck_assert_ptr_null(w->expert_up.first.panels);
+    }
+}
+
+static void check_spec_ends(const spec_model *m, const ps_weights *w)
+{
+    const struct {
+        ps_role role;
+        const float *found;
+    } vectors[] = {{PS_ROLE_EMBED_NORM, w->embed_norm.weight},
+                   {PS_ROLE_EMBED_NORM_BIAS, w->embed_norm.bias},
+                   {PS_ROLE_FINAL_NORM, w->final_norm.weight},
+                   {PS_ROLE_FINAL_NORM_BIAS, w->final_norm.bias},
+                   {PS_ROLE_HEAD_BIAS, w->head.bias}};
+    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
+        ps_tensor_need need = {0};
+        float *wanted = spec_model_values(m, vectors[i].role, -1);
+        (void)ps_tensor_needed(&m->spec, vectors[i].role, -1, &need);
+        check_values("of the model", vectors[i].found, wanted, (size_t)need.n);
+        ps_mem_free(wanted);
+    }
+    check_linear(m, PS_ROLE_EMBED, PS_ROLE_COUNT, -1, 0, &w->embed);
+    check_linear(m, PS_ROLE_POSITIONS, PS_ROLE_COUNT, -1, 0, &w->positions);
+    if (m->spec.tied_head) ck_assert_ptr_eq(w->head.panels, w->embed.panels);
+    ck_assert_ptr_null(w->embed.bias); // a tied head's bias is the head's alone
+}
+
+START_TEST(every_weight_of_every_kind_of_spec_arrives)
+{
+    spec_model m = spec_model_roll((uint64_t)_i);
+    assert_ok(spec_model_write(&m, "m.h5"));
+    const bool repacked = _i % 3 == 2;
+    if (repacked) h5_raw_repack("m.h5", "m.h5.new");
+    scene s;
+    assert_ok(open_scene(&s, repacked ? "m.h5.new" : "m.h5", whole));
+    check_spec_ends(&m, &s.weights);
+    for (int layer = 0; layer < m.spec.n_layers; layer++) {
+        check_spec_layer(&m, layer, &s.weights.layers[layer]);
+    }
+    assert_ok(ps_weights_verify(&s.weights, PS_VERIFY_ALWAYS, &s.engine));
+    close_scene(&s);
+    spec_model_release(&m);
+}
+END_TEST
+
+/* 9 experts of [100, 60] f32: 27 kB each in panels, but one tensor of 240 kB. */
+START_TEST(stacked_experts_of_64_kib_are_used_in_the_file)
+{
+    spec_model m = spec_model_roll(0);
+    m.spec.d_model = 60;
+    m.spec.n_experts = 9;
+    m.spec.n_experts_used = 2;
+    m.spec.d_ff_expert = 100;
+    m.spec.expert_bias = m.spec.gated = true;
+    m.dtype = PS_F32;
+    for (int l = 0; l < m.spec.n_layers; l++) {
+        m.spec.layers[l].mixture = true;
+    }
+    assert_ok(spec_model_write(&m, "m.h5"));
+    scene s;
+    assert_ok(open_scene(&s, "m.h5", whole));
+    const ps_layer_weights *w = &s.weights.layers[0];
+    ck_assert(is_in_map(&s.weights, w->expert_up.first.panels));
+    ck_assert(is_in_map(&s.weights, ps_expert_at(&w->expert_down, 8).panels));
+    ck_assert(!is_in_map(&s.weights, w->expert_up.first.bias));
+    check_experts(&m, 0, w);
+    close_scene(&s);
+    spec_model_release(&m);
+}
+END_TEST
+
+/* Of the experts a row reads those that it chose. */
+START_TEST(bytes_of_a_layer_with_a_mixture_are_those_of_the_chosen)
+{
+    spec_model m = spec_model_roll(0);
+    m.spec.n_experts = 8;
+    m.spec.n_experts_used = 1;
+    m.spec.d_ff_expert = 20;
+    m.spec.layers[0].mixture = true;
+    size_t bytes[2];
+    for (int i = 0; i < 2; i++) {
+        ps_ckpt ckpt;
+        m.spec.n_experts_used = 1 + i;
+        assert_ok(spec_model_write(&m, "m.h5"));
+        assert_ok(ps_ckpt_open("m.h5", &ckpt));
+        bytes[i] = ps_weights_layer_bytes(&ckpt, 0);
+        ps_ckpt_close(&ckpt);
+    }
+    const size_t d = (size_t)m.spec.d_model, d_panels = (d + 15) / 16 * 16;
+    size_t expert = 32 * d + d_panels * 20; // up in two panels, and down
+    if (m.spec.gated) expert += 32 * d;
+    expert *= ps_dtype_block_bytes(m.dtype);
+    if (m.spec.expert_bias) expert += ((m.spec.gated ? 64 : 32) + d_panels) * sizeof(float);
+    ck_assert_uint_eq(bytes[1] - bytes[0], expert);
+    spec_model_release(&m);
 }
 END_TEST
 
@@ -455,6 +635,9 @@ int main(void)
     tcase_add_test(values, big_matrices_are_used_where_they_lie_in_the_file);
     tcase_add_loop_test(values, the_measure_is_what_is_taken, 0, 8);
     tcase_add_test(values, bytes_of_layers_and_head_are_their_tensors);
+    tcase_add_loop_test(values, every_weight_of_every_kind_of_spec_arrives, 0, 42);
+    tcase_add_test(values, stacked_experts_of_64_kib_are_used_in_the_file);
+    tcase_add_test(values, bytes_of_a_layer_with_a_mixture_are_those_of_the_chosen);
     tcase_add_loop_test(values, a_repacked_file_gives_the_same_bits, 0, 6);
     tcase_add_test(values, ranks_read_a_repacked_file_by_the_index_of_rank_0);
     TCase *verified = scratch_case(suite, "verified");

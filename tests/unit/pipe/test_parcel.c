@@ -279,6 +279,28 @@ START_TEST(entries_that_contradict_the_run_are_found)
 }
 END_TEST
 
+/* Any length may begin a sequence, as wide as positions are, but none below 0. */
+START_TEST(a_begin_carries_any_length)
+{
+    static const int64_t lengths[] = {0, 1, SLOTS, INT64_C(1) << 40, INT64_MAX};
+    static const lie lies[] = {{64 + 12, 1u << 31}, {64 + 12, 0xFFFFFFFF}, {64 + 4, SLOTS}};
+    char *buffer = ps_mem_new(4096, 1);
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        ps_parcel out;
+        const ps_parcel p = ps_parcel_begin(buffer, PS_PARCEL_WORK, 0, 1, 0, STRIDE);
+        p.actions[0] =
+            (ps_parcel_action){.kind = PS_ACTION_BEGIN, .slot = 2, .argument = lengths[i]};
+        const size_t bytes = ps_parcel_seal(&p, 0);
+        expect_lies_found(lies, 3, buffer, bytes);
+        assert_ok(ps_parcel_open(buffer, bytes, 0, &limits, &out));
+        ck_assert_int_eq(out.actions[0].kind, PS_ACTION_BEGIN);
+        ck_assert_int_eq(out.actions[0].slot, 2);
+        ck_assert_int_eq(out.actions[0].argument, lengths[i]);
+    }
+    ps_mem_free(buffer);
+}
+END_TEST
+
 /* Nor may the length come out by wrapping round. */
 START_TEST(a_stop_without_room_for_the_reports_is_found)
 {
@@ -345,6 +367,7 @@ int main(void)
     tcase_add_test(tcase, another_place_in_the_sequence_is_found);
     tcase_add_test(tcase, a_head_that_contradicts_the_run_is_found);
     tcase_add_test(tcase, entries_that_contradict_the_run_are_found);
+    tcase_add_test(tcase, a_begin_carries_any_length);
     tcase_add_test(tcase, a_stop_without_room_for_the_reports_is_found);
     tcase_add_test(tcase, what_is_accepted_lies_within_the_parcel);
     suite_add_tcase(suite, tcase);

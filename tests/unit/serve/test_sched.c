@@ -336,6 +336,36 @@ START_TEST(a_slot_is_ended_once_and_used_again)
 }
 END_TEST
 
+/* Before a sequence's first row its slot hears how long it may become; forks take it over. */
+START_TEST(a_slot_begins_with_the_length_of_its_task)
+{
+    stage *s = open_stage(3, 8, 2);
+    add(s, 0, 20, 3, 1);
+    s->players[0].task.length = 77; // read when the slot is given
+    add(s, 1, 5, 3, 0);
+    run(s);
+    bool begun[3] = {false};
+    int64_t lengths[2];
+    int n = 0;
+    for (int b = 0; b < fake_pipeline_count(s->pipeline); b++) {
+        const fake_batch *batch = fake_pipeline_batch(s->pipeline, b);
+        for (int i = 0; i < batch->n_actions; i++) {
+            const ps_parcel_action *a = &batch->actions[i];
+            begun[a->slot] = a->kind != PS_ACTION_END;
+            if (a->kind != PS_ACTION_BEGIN) continue;
+            ck_assert_int_lt(n, 2);
+            lengths[n++] = a->argument;
+        }
+        for (int r = 0; r < batch->n_rows; r++) {
+            ck_assert(begun[batch->rows[r].slot]);
+        }
+    }
+    ck_assert_int_eq(n, 2);
+    ck_assert(lengths[0] == 77 && lengths[1] == 0);
+    close_stage(s);
+}
+END_TEST
+
 /* Any mix of tasks under any limits: the checks of on_row, which knows what each must see, and of
  * the pipeline hold, and all end. */
 START_TEST(no_mix_and_no_limits_change_what_a_task_sees)
@@ -474,6 +504,7 @@ int main(void)
     tcase_add_test(tcase, a_big_task_is_not_overtaken);
     tcase_add_test(tcase, reserved_slots_are_kept_for_the_forks);
     tcase_add_test(tcase, a_slot_is_ended_once_and_used_again);
+    tcase_add_test(tcase, a_slot_begins_with_the_length_of_its_task);
     tcase_add_test(tcase, no_mix_and_no_limits_change_what_a_task_sees);
     tcase_add_test(tcase, an_endless_task_forgets_what_was_submitted);
     tcase_add_test(tcase, an_error_of_on_row_comes_out_of_the_step);

@@ -56,8 +56,8 @@ static inline void refuse(const char *text, ps_err code, const char *message)
     ps_spec_release(&import.spec);
 }
 
-/* The spec as JSON without its layers, and its layers as "window/rope", "+m" for a mixture, "+a" and
- * "+p" for alibi and rel_pos. */
+/* The spec as JSON without its layers, and its layers as "window/rope", "+m" for a mixture, "+a"
+ * and "+p" for alibi and rel_pos. */
 static inline char *spec_text(const char *text)
 {
     ps_import import = import_of(text);

@@ -1,6 +1,6 @@
-/* What every family's config.json has: sizes, norms, activations, tokens, tensors' names; and what is
- * refused. The families one by one are in test_families_llama.c and test_families_gpt.c, RoPE in
- * test_families_rope.c. */
+/* What every family's config.json has: sizes, norms, activations, tokens, tensors' names; and what
+ * is refused. The families one by one are in test_families_llama.c and test_families_gpt.c, RoPE
+ * in test_families_rope.c. */
 #include "family_reading.h"
 #include "support/tiny_model.h"
 

@@ -1,6 +1,6 @@
-/* The families of Llama's kind one by one: what each makes of the sizes alone, of every key of its own,
- * and what it refuses. Specs are compared as a whole: each row lists all lines that differ from a
- * base, so that nothing unexpected comes with them. */
+/* The families of Llama's kind one by one: what each makes of the sizes alone, of every key of its
+ * own, and what it refuses. Specs are compared as a whole: each row lists all lines that differ
+ * from a base, so that nothing unexpected comes with them. */
 #include "family_reading.h"
 
 #define LLAMA        OF("llama", "")

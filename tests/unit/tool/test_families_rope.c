@@ -1,5 +1,6 @@
-/* RoPE in config.json: old and new spellings, every kind with its numbers and defaults, a rope for each
- * type of layer, and what is refused. Magnitudes are compared with numbers worked out beforehand. */
+/* RoPE in config.json: old and new spellings, every kind with its numbers and defaults, a rope for
+ * each type of layer, and what is refused. Magnitudes are compared with numbers worked out
+ * beforehand. */
 #include "family_reading.h"
 
 START_TEST(old_and_new_spellings_of_rope_are_the_same)

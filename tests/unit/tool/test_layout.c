@@ -1,5 +1,5 @@
-/* Where rows of a role lie in the tensor of their source: against tensors put together the other way
- * round, from the pictures in families.h; and that no row is taken twice. */
+/* Where rows of a role lie in the tensor of their source: against tensors put together the other
+ * way round, from the pictures in families.h; and that no row is taken twice. */
 #include "family_reading.h"
 #include "support/dice.h"
 

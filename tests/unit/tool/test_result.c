@@ -9,6 +9,8 @@
 #include "support/scratch.h"
 #include "support/tiny_tokenizer.h"
 
+static const ps_job no_tokenizer = {0};
+
 static ps_completion completion_of(const char *text, size_t n, ps_finish finish)
 {
     ps_completion c = {.finish = finish};
@@ -45,7 +47,7 @@ START_TEST(a_result_holds_its_choices_and_counts)
                           completion_of("", 0, PS_FINISH_STOP)};
     ps_text text = {0};
     json_t *id = json_string("an id");
-    ps_result_to_json(id, &request, c, 2, NULL, &text);
+    ps_result_to_json(id, &no_tokenizer, &request, c, 2, &text);
     json_t *object = line_of(&text);
     ck_assert_str_eq(json_string_value(json_object_get(object, "id")), "an id");
     ck_assert_int_eq(number_at(object, "seed"), 77);
@@ -77,7 +79,7 @@ START_TEST(without_an_id_there_is_none)
     const ps_request request = {.n_logprobs = -1};
     ps_completion c = completion_of("x", 1, PS_FINISH_LENGTH);
     ps_text text = {0};
-    ps_result_to_json(NULL, &request, &c, 1, NULL, &text);
+    ps_result_to_json(NULL, &no_tokenizer, &request, &c, 1, &text);
     json_t *object = line_of(&text);
     ck_assert_ptr_null(json_object_get(object, "id"));
     json_decref(object);
@@ -91,7 +93,7 @@ START_TEST(bytes_that_are_no_characters_become_replacements)
     const ps_request request = {.n_logprobs = -1};
     ps_completion c = completion_of("a\xFF\xC3", 3, PS_FINISH_LENGTH);
     ps_text text = {0};
-    ps_result_to_json(NULL, &request, &c, 1, NULL, &text);
+    ps_result_to_json(NULL, &no_tokenizer, &request, &c, 1, &text);
     json_t *object = line_of(&text);
     const json_t *choice = json_array_get(json_object_get(object, "choices"), 0);
     ck_assert_str_eq(json_string_value(json_object_get(choice, "text")),
@@ -118,7 +120,8 @@ START_TEST(log_probabilities_read_back_as_they_were)
             .chosen = -0.1, .n_top = n_top, .token = {104, 9}, .logprob = {-0.1, -1e-17}};
         c.logprobs[1] = (ps_sampler_logprobs){
             .chosen = -INFINITY, .n_top = n_top, .token = {3, 4}, .logprob = {-2.0 / 3.0, -745.0}};
-        ps_result_to_json(NULL, &request, &c, 1, tokenizer, &text);
+        const ps_job job = {.tokenizer = tokenizer};
+        ps_result_to_json(NULL, &job, &request, &c, 1, &text);
         json_t *object = line_of(&text);
         const json_t *choice = json_array_get(json_object_get(object, "choices"), 0);
         const json_t *lp = json_object_get(choice, "logprobs");
