@@ -16,8 +16,7 @@ void assert_same_model(const char *one, const char *other)
     ps_spec_to_json(&b.spec, &b_spec);
     ck_assert_str_eq(ps_text_str(&a_spec), ps_text_str(&b_spec));
     ck_assert_uint_eq(a.tokenizer.len, b.tokenizer.len);
-    if (a.tokenizer.len > 0)
-        ck_assert_mem_eq(a.tokenizer.data, b.tokenizer.data, a.tokenizer.len);
+    if (a.tokenizer.len > 0) ck_assert_mem_eq(a.tokenizer.data, b.tokenizer.data, a.tokenizer.len);
     ck_assert_int_eq(a.n_tensors, b.n_tensors);
     for (int i = 0; i < a.n_tensors; i++) {
         ck_assert_int_eq(a.tensors[i].dtype, b.tensors[i].dtype);
