@@ -1,6 +1,7 @@
 /* Conversion of whole directories of all families: where each value ends up, names in short, and
  * what is refused. What the values mean is tests/golden's affair. */
 #include "foreign_model.h"
+#include "support/same_model.h"
 
 #define SMALL(model_type, rest)                                                                    \
     "{'model_type': '" model_type "', 'hidden_size': 24, 'intermediate_size': 20, "                \
