@@ -231,7 +231,8 @@ static void fetch_tensor(void *arg, int item, int thread)
     (void)thread;
     const ps_weights *w = ((const fetch *)arg)->weights;
     const ps_ckpt_tensor *t = &w->ckpt->tensors[item];
-    if (!ps_part_owns(&w->part, t->need.layer) || !is_mapped(t)) return;
+    // Experts come when a row chooses them: most may never be read.
+    if (!ps_part_owns(&w->part, t->need.layer) || !is_mapped(t) || t->need.count > 1) return;
     const size_t start = t->offset - t->offset % PAGE_BYTES;
     void *at = (void *)(uintptr_t)(w->map.data + start);
     const size_t n = t->offset + t->bytes - start;

@@ -21,6 +21,7 @@ typedef struct directory {
     ps_import import;
     ps_safetensors *files;
     ps_source source;
+    ps_text names;     // of tensors that were joined
     ps_text tokenizer; // packed
     ps_text chat_template;
 } directory;
@@ -111,6 +112,7 @@ static void fill_source(const ps_safetensors *files, ps_source *source)
         to->supported = dtype_of(t->dtype, &to->dtype);
         memcpy(to->shape, t->shape, (size_t)t->n_dims * sizeof *t->shape);
     }
+    ps_source_join_mxfp4(source);
     ps_source_sort(source);
 }
 

@@ -28,8 +28,9 @@ typedef struct work {
 typedef struct slab {
     ps_source_tensor *tensor;
     const unsigned char *data;
-    size_t first_value; // of the tensor
-    size_t n_rows;      // of the source
+    const unsigned char *exponents; // of the slab, where the tensor has some of its own
+    size_t first_value;             // of the tensor
+    size_t n_rows;                  // of the source
 } slab;
 
 /* ---- finding ---- */
@@ -110,6 +111,8 @@ static ps_err find_slab(const work *w, const ps_tensor_need *need, int item, sla
     out->tensor = t;
     const size_t skipped = count > 1 ? (size_t)item : 0; // slabs before this one
     out->data = t->data + skipped * (t->bytes / count);
+    const size_t blocks = ps_source_values(t) / 32 / count;
+    out->exponents = t->exponents ? t->exponents + skipped * blocks : NULL;
     out->first_value = skipped * (ps_source_values(t) / count);
     return PS_OK;
 }
@@ -132,10 +135,28 @@ typedef struct route {
     bool wide;                   // goes through f32
 } route;
 
+/* A row of mxfp4 in blocks as they are packed: exponent, then value j and j + 16 in byte j. */
+static void copy_mxfp4_row(const slab *s, size_t row, size_t n_blocks, unsigned char *out)
+{
+    const unsigned char *in = s->data + row * n_blocks * 16;
+    for (size_t b = 0; b < n_blocks; b++, in += 16, out += 17) {
+        out[0] = s->exponents[row * n_blocks + b];
+        for (int j = 0; j < 16; j++) {
+            const int low = in[j / 2] >> (j % 2 * 4) & 15, high = in[8 + j / 2] >> (j % 2 * 4) & 15;
+            out[1 + j] = (unsigned char)(low | high << 4);
+        }
+    }
+}
+
 /* Rows first .. + n of the role, one behind the other. */
 static void copy_rows(const work *w, const slab *s, const size_t *rows, int n, size_t row_bytes)
 {
     for (int r = 0; r < n; r++) {
+        if (s->exponents) {
+            copy_mxfp4_row(s, rows[r], row_bytes / 17,
+                           (unsigned char *)w->rows + (size_t)r * row_bytes);
+            continue;
+        }
         memcpy(w->rows + (size_t)r * row_bytes, s->data + rows[r] * row_bytes, row_bytes);
     }
 }

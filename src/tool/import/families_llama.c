@@ -182,6 +182,19 @@ static ps_err check_gpt_oss_doubles(ps_config *c, const ps_spec *s)
     return ps_config_int(c, "initial_context_length", 1, INT32_MAX, &initial); // the rope has it
 }
 
+/* Whether the experts are stored as mxfp4: quantization_config names the method, and modules that
+ * are left alone, which their tensors show by themselves. */
+static ps_err read_mxfp4(ps_config *c, bool *mxfp4)
+{
+    const json_t *o = ps_config_take(c, "quantization_config");
+    *mxfp4 = o != NULL;
+    if (!o) return PS_OK;
+    const char *method = json_string_value(json_object_get(o, "quant_method"));
+    if (method && strcmp(method, "mxfp4") == 0) return PS_OK;
+    return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: quantization_config has method %s, wanted mxfp4",
+                   c->path, method ? method : "none");
+}
+
 /* Sinks, alternating windows, YaRN that is not rounded unless the file says so. */
 static ps_err read_gpt_oss(ps_config *c, ps_import *m)
 {
@@ -210,10 +223,12 @@ static ps_err read_gpt_oss(ps_config *c, ps_import *m)
     static const char gate_up_bias[] = LAYER "mlp.experts.gate_up_proj_bias";
     rename_tensor(m, PS_ROLE_ROUTER, LAYER "mlp.router.weight");
     rename_tensor(m, PS_ROLE_ROUTER_BIAS, LAYER "mlp.router.bias");
-    m->from[PS_ROLE_EXPERT_GATE] = (ps_tensor_from){gate_up, PS_ROWS_GATE_UP_PAIRS, true};
-    m->from[PS_ROLE_EXPERT_UP] = (ps_tensor_from){gate_up, PS_ROWS_GATE_UP_PAIRS, true};
+    bool mxfp4; // stored by rows; plain experts are stored by columns
+    PS_TRY(read_mxfp4(c, &mxfp4));
+    m->from[PS_ROLE_EXPERT_GATE] = (ps_tensor_from){gate_up, PS_ROWS_GATE_UP_PAIRS, !mxfp4};
+    m->from[PS_ROLE_EXPERT_UP] = (ps_tensor_from){gate_up, PS_ROWS_GATE_UP_PAIRS, !mxfp4};
     m->from[PS_ROLE_EXPERT_DOWN] =
-        (ps_tensor_from){LAYER "mlp.experts.down_proj", PS_ROWS_PLAIN, true};
+        (ps_tensor_from){LAYER "mlp.experts.down_proj", PS_ROWS_PLAIN, !mxfp4};
     m->from[PS_ROLE_EXPERT_GATE_BIAS] =
         (ps_tensor_from){gate_up_bias, PS_ROWS_GATE_UP_PAIRS, false};
     m->from[PS_ROLE_EXPERT_UP_BIAS] = (ps_tensor_from){gate_up_bias, PS_ROWS_GATE_UP_PAIRS, false};

@@ -31,6 +31,10 @@ void ps_source_sort(ps_source *source)
 
 void ps_source_release(ps_source *source)
 {
+    for (size_t i = 0; i < source->n_joined; i++) {
+        ps_mem_free(source->joined[i]);
+    }
+    ps_mem_free(source->joined);
     ps_mem_free(source->by_name);
     ps_mem_free(source->tensors);
     *source = (ps_source){0};
@@ -51,6 +55,62 @@ ps_source_tensor *ps_source_find(const ps_source *source, const char *name)
         }
     }
     return NULL;
+}
+
+static const char blocks_suffix[] = "_blocks", scales_suffix[] = "_scales";
+
+/* The tensor of exponents that belongs to blocks, or NULL. */
+static ps_source_tensor *find_scales(const ps_source *source, const ps_source_tensor *blocks)
+{
+    const size_t stem = strlen(blocks->name) - (sizeof blocks_suffix - 1);
+    for (int i = 0; i < source->n; i++) {
+        ps_source_tensor *t = &source->tensors[i];
+        if (strlen(t->name) == stem + sizeof scales_suffix - 1 &&
+            strncmp(t->name, blocks->name, stem) == 0 && strcmp(t->name + stem, scales_suffix) == 0)
+            return t;
+    }
+    return NULL;
+}
+
+static bool is_bytes(const ps_source_tensor *t)
+{
+    return strcmp(t->type_name, "U8") == 0;
+}
+
+static bool are_blocks(const ps_source_tensor *t)
+{
+    const size_t n = strlen(t->name), suffix = sizeof blocks_suffix - 1;
+    return n > suffix && strcmp(t->name + n - suffix, blocks_suffix) == 0 && is_bytes(t) &&
+           t->n_dims >= 3 && t->shape[t->n_dims - 1] == 16;
+}
+
+static bool belong_together(const ps_source_tensor *blocks, const ps_source_tensor *scales)
+{
+    if (!scales || !is_bytes(scales) || scales->n_dims != blocks->n_dims - 1) return false;
+    return memcmp(scales->shape, blocks->shape, (size_t)scales->n_dims * sizeof *scales->shape) ==
+           0;
+}
+
+void ps_source_join_mxfp4(ps_source *source)
+{
+    size_t capacity = 0;
+    for (int i = 0; i < source->n; i++) {
+        ps_source_tensor *t = &source->tensors[i];
+        ps_source_tensor *scales = are_blocks(t) ? find_scales(source, t) : NULL;
+        if (!belong_together(t, scales)) continue;
+        char *name = ps_mem_copy_bytes(t->name, strlen(t->name) - (sizeof blocks_suffix - 1));
+        source->joined =
+            ps_mem_grow(source->joined, &capacity, source->n_joined + 1, sizeof *source->joined);
+        source->joined[source->n_joined++] = name;
+        t->name = name;
+        t->type_name = "MXFP4";
+        t->dtype = PS_MXFP4;
+        t->supported = true;
+        t->exponents = scales->data;
+        t->n_dims--;
+        t->shape[t->n_dims - 1] *= 32;
+        scales->used = true;
+    }
 }
 
 size_t ps_source_values(const ps_source_tensor *tensor)

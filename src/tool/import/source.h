@@ -24,6 +24,9 @@ typedef struct ps_source_tensor {
     size_t shape[PS_SOURCE_DIMS_MAX]; // outermost first
     const unsigned char *data;        // at any address
     size_t bytes;
+    // mxfp4 as Hugging Face has it: data holds 16 bytes a block of 32 values, value 2b and 2b+1 in
+    // byte b; the blocks' exponents lie here. NULL for everything else.
+    const unsigned char *exponents;
     bool used;
 } ps_source_tensor;
 
@@ -31,6 +34,8 @@ typedef struct ps_source {
     int n;
     ps_source_tensor *tensors; // [n] owned
     int *by_name;              // [n] owned
+    char **joined;             // [n_joined] names of joined tensors, owned
+    size_t n_joined;
 } ps_source;
 
 /* Room for n tensors, to be filled; then ps_source_sort, once. */
@@ -40,6 +45,10 @@ void ps_source_release(ps_source *source);
 
 /* NULL when there is none of that name. */
 ps_source_tensor *ps_source_find(const ps_source *source, const char *name);
+
+/* Makes one tensor NAME of type mxfp4 of each pair NAME_blocks [.., G, 16] and NAME_scales [.., G] of
+ * bytes; its shape is [.., 32 G]. Call before ps_source_sort. */
+void ps_source_join_mxfp4(ps_source *source);
 
 /* Values of a tensor's shape. */
 size_t ps_source_values(const ps_source_tensor *tensor);
