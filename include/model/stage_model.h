@@ -64,6 +64,9 @@ void ps_stage_blocks(ps_stage_model *model, const ps_rows *rows, float *x);
 const float *ps_stage_head(ps_stage_model *model, const float *x, int n);
 size_t ps_stage_logits_stride(const ps_spec *spec);
 
+/* Bytes of experts that the rows of the last ps_stage_blocks chose. */
+size_t ps_stage_expert_bytes_read(const ps_stage_model *model);
+
 /* Bytes of cached keys and values that the rows of the last ps_stage_blocks saw. */
 size_t ps_stage_cache_bytes_read(const ps_stage_model *model);
 

@@ -99,6 +99,8 @@ ps_weights_size ps_weights_measure(const ps_ckpt *ckpt, const ps_part *part, int
 
 /* Bytes of weights that one pass over a layer (or the head) reads: the plan's cost. */
 size_t ps_weights_layer_bytes(const ps_ckpt *ckpt, int layer);
+/* The same without the experts, which only rows that choose them read. */
+size_t ps_weights_shared_bytes(const ps_ckpt *ckpt, int layer);
 size_t ps_weights_head_bytes(const ps_ckpt *ckpt);
 
 #endif

@@ -20,6 +20,7 @@ typedef struct ps_mixture_work {
     ps_linear *matrices;   // [2 n_experts] of the experts that were chosen
     ps_linear_call *calls; // [2 n_experts]
     size_t score_stride, f_stride;
+    size_t bytes_read; // of experts' matrices, by the parcel's rows so far
 } ps_mixture_work;
 
 /* Scratch of a stage, shared by its layers. Rows are `*_stride` floats apart. */

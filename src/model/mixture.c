@@ -144,6 +144,7 @@ static int add_calls(const ps_block *b, const ps_expert_linear *experts, const f
                                              .out = out + (size_t)first * out_stride,
                                              .out_stride = out_stride,
                                              .rows = rows};
+        m->bytes_read += experts->panel_bytes;
         n_calls++;
     }
     return n_calls;

@@ -341,6 +341,7 @@ static void find_angles(ps_stage_model *m, const ps_rows *rows)
 void ps_stage_blocks(ps_stage_model *m, const ps_rows *rows, float *x)
 {
     assert(rows->n <= m->limits.rows_max);
+    m->work.mixture.bytes_read = 0;
     if (rows->n == 0) return;
     find_runs(m, rows);
     find_angles(m, rows);
@@ -378,6 +379,11 @@ const float *ps_stage_head(ps_stage_model *m, const float *x, int n)
             m->engine->kernels->softcap(row, (float)spec->final_softcap, spec->vocab_size);
     }
     return m->logits;
+}
+
+size_t ps_stage_expert_bytes_read(const ps_stage_model *m)
+{
+    return m->work.mixture.bytes_read;
 }
 
 size_t ps_stage_cache_bytes_read(const ps_stage_model *m)

@@ -278,19 +278,28 @@ void ps_weights_close(ps_weights *weights)
     *weights = (ps_weights){.map = {.fd = -1}};
 }
 
-size_t ps_weights_layer_bytes(const ps_ckpt *ckpt, int layer)
+/* Bytes of a layer's tensors; of the experts' `n_experts` of each kind. */
+static size_t layer_bytes(const ps_ckpt *ckpt, int layer, int n_experts)
 {
     size_t bytes = 0;
     for (int role = 0; role < PS_ROLE_COUNT; role++) {
         const ps_ckpt_tensor *t = ps_ckpt_find(ckpt, (ps_role)role, layer);
         // w_pos itself is read once, to make its table.
         if (!t || role == PS_ROLE_REL_POS_W) continue;
-        // Of the experts a row reads those that it chose.
-        bytes += t->need.count > 1
-                     ? t->bytes / (uint64_t)t->need.count * (uint64_t)ckpt->spec.n_experts_used
-                     : t->bytes;
+        bytes +=
+            t->need.count > 1 ? t->bytes / (size_t)t->need.count * (size_t)n_experts : t->bytes;
     }
     return bytes;
+}
+
+size_t ps_weights_layer_bytes(const ps_ckpt *ckpt, int layer)
+{
+    return layer_bytes(ckpt, layer, ckpt->spec.n_experts_used);
+}
+
+size_t ps_weights_shared_bytes(const ps_ckpt *ckpt, int layer)
+{
+    return layer_bytes(ckpt, layer, 0);
 }
 
 size_t ps_weights_head_bytes(const ps_ckpt *ckpt)

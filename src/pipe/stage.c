@@ -11,12 +11,12 @@
 enum { POKE_INTERVAL_US = 200 };
 
 /* Bytes of weights that a parcel reads: each layer once, since a panel stays in the first cache
- * level while all rows pass over it. */
+ * level while all rows pass over it; the experts are counted as they are chosen. */
 static size_t weights_read(const ps_ckpt *ckpt, const ps_part *part)
 {
     size_t bytes = 0;
     for (int l = part->first_layer; l < part->end_layer; l++) {
-        bytes += ps_weights_layer_bytes(ckpt, l);
+        bytes += ps_weights_shared_bytes(ckpt, l);
     }
     return bytes;
 }
@@ -138,7 +138,8 @@ int ps_stage_step(ps_stage *stage, const ps_parcel *parcel)
     stage->report.parcels++;
     stage->report.rows += (uint64_t)n_rows;
     if (n_rows > 0) {
-        stage->report.weight_bytes += stage->weight_bytes;
+        stage->report.weight_bytes +=
+            stage->weight_bytes + ps_stage_expert_bytes_read(stage->model);
         stage->report.cache_bytes += ps_stage_cache_bytes_read(stage->model);
     }
     stage->report.busy_ns += ps_clock_now_ns() - begin;

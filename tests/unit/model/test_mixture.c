@@ -170,6 +170,39 @@ START_TEST(a_rows_bits_do_not_depend_on_the_rows_beside_it)
 }
 END_TEST
 
+/* Matrices are counted once for all the rows that chose them, and not at all where nobody did. */
+START_TEST(only_the_chosen_experts_are_read)
+{
+    spec_model m = mixture_model(6, 2, PS_ROUTER_CHOSEN);
+    static const float biases[6] = {0.0f, 0.0f, 9.0f, 0.0f, 9.0f, 0.0f};
+    float *rows = equal_rows(&m);
+    m.edits[0] = (spec_model_edit){PS_ROLE_ROUTER, 0, rows};
+    m.edits[1] = (spec_model_edit){PS_ROLE_ROUTER_BIAS, 0, biases};
+    assert_ok(spec_model_write(&m, "m.h5"));
+    float *logits = ps_mem_new((size_t)N * (size_t)m.spec.vocab_size, sizeof *logits);
+    int32_t tokens[N];
+    stage_runner r;
+    fill_tokens(&m, tokens);
+    assert_ok(stage_runner_open(&(stage_runner_params){.path = "m.h5"}, &r));
+    size_t of_one = 0;
+    for (int role = PS_ROLE_EXPERT_GATE; role <= PS_ROLE_EXPERT_DOWN; role++) {
+        const ps_ckpt_tensor *t = ps_ckpt_find(&r.ckpt, (ps_role)role, 0);
+        of_one += t->bytes / (size_t)t->need.count;
+    }
+    for (int n = 1; n <= N; n += 13) {
+        stage_runner_run(&r, 0, 0, tokens, n, n, logits);
+        ck_assert_uint_eq(ps_stage_expert_bytes_read(r.parts[0]), 2 * of_one);
+        stage_runner_end(&r, 0);
+    }
+    ck_assert_uint_eq(ps_weights_layer_bytes(&r.ckpt, 0),
+                      ps_weights_shared_bytes(&r.ckpt, 0) + 2 * of_one);
+    stage_runner_close(&r);
+    ps_mem_free(logits);
+    ps_mem_free(rows);
+    spec_model_release(&m);
+}
+END_TEST
+
 START_TEST(scores_that_are_no_numbers_choose_somebody)
 {
     spec_model m = mixture_model(4, 2, PS_ROUTER_CHOSEN);
@@ -200,6 +233,7 @@ int main(void)
     tcase_add_test(tcase, all_rows_may_choose_the_same_experts_or_all_of_them);
     tcase_add_test(tcase, as_many_experts_as_a_model_may_have);
     tcase_add_loop_test(tcase, a_rows_bits_do_not_depend_on_the_rows_beside_it, 0, 6);
+    tcase_add_test(tcase, only_the_chosen_experts_are_read);
     tcase_add_test(tcase, scores_that_are_no_numbers_choose_somebody);
     return scratch_run(suite);
 }
