@@ -1,7 +1,8 @@
 /* Products of rounded rows with quantised panels, in integers.
  *
- * Few rows: codes go from memory through registers into the products, several panels side by side,
- * so that the processor sees as many sequential streams. More rows: a block of PS_PANEL_BLOCK k of
+ * Few rows: codes go from memory through registers into the products, one panel after the other.
+ * That is one stream for the processor to read ahead in; four panels side by side, as for floats,
+ * are read a third slower, since there is more work on each line. More rows: a block of PS_PANEL_BLOCK k of
  * a few panels is unpacked once, to bytes in the first cache level, and register tiles of rows and
  * panels pass over it. Which way a row goes changes nothing: the integers are exact, and the
  * floating-point steps for each sub-block are those of math/panel.h. */
@@ -11,7 +12,6 @@
 
 enum {
     FEW_ROWS = 4,                     // of the largest direct product
-    DIRECT_ROWS = 24,                 // up to 24 rows unpacking does not pay for itself
     GROUP = QUANT_PANELS,             // of the unpacked block
     BLOCK_UNITS = PS_PANEL_BLOCK / 4, // byte units
     BLOCK_SUBS = PS_PANEL_BLOCK / 16, // sub-blocks of the smaller kind
@@ -37,137 +37,123 @@ V_INLINE w16 value_pair(const ps_rounded *x, int i)
 
 /* ---- few rows ---- */
 
-#if ROW_PANELS > 0
+#if DIRECT_ROWS > 0
 
 /* Scales of the sub-blocks of one block, where there are such. */
 typedef struct block_scales {
     float scale[PS_QUANT_SUBS_MAX][LANES], min[PS_QUANT_SUBS_MAX][LANES];
 } block_scales;
 
-/* What stays the same for one block of one panel. */
-typedef struct block_job {
+/* Some rows under a panel. */
+typedef struct rows_job {
     const ps_quant_format *format;
-    const uint8_t *block;
-    const block_scales *scales;
     int rows;
     size_t x_stride;
-} block_job;
+} rows_job;
 
-/* Adds the products of sub-block h of run r, whose activations are x[rows], to acc[rows]. */
-V_INLINE void sub_block(const block_job *b, int r, int h, const ps_rounded *x, v16 *acc)
+/* The integers of sub-block h of a run: dot[rows]. */
+V_INLINE void sub_block_dot(const rows_job *job, const uint8_t *run, int h, const ps_rounded *x,
+                            int sum, w16 *dot)
 {
-    const ps_quant_format *f = b->format;
-    const uint8_t *run = b->block + f->head_bytes + (size_t)r * ps_quant_run_bytes(f);
-    const int halves = PS_QUANT_RUN / f->sub, s = r * halves + h, sum = halves == 1 ? 2 : h;
-    w16 dot[FEW_ROWS];
-    for (int i = 0; i < b->rows; i++) {
-        dot[i] = w_set(-f->zero * x[(size_t)i * b->x_stride].sum[sum]);
+    const ps_quant_format *f = job->format;
+    const int n = RUN_UNITS * f->sub / PS_QUANT_RUN;
+    w16 odd[FEW_ROWS]; // a second chain of sums
+    for (int i = 0; i < job->rows; i++) {
+        dot[i] = w_set(-f->zero * x[(size_t)i * job->x_stride].sum[sum]);
+        odd[i] = w_set(0);
     }
     UNROLL_UNITS
-    for (int j = h * RUN_UNITS / 2; j < h * RUN_UNITS / 2 + RUN_UNITS / halves; j++) {
+    for (int j = h * n; j < (h + 1) * n; j++) {
         const w16 codes = byte_unit(f, run, j);
         const w16 low = w_low_bytes(codes), high = w_high_bytes(codes);
-        for (int i = 0; i < b->rows; i++) {
-            const ps_rounded *row = &x[(size_t)i * b->x_stride];
+        for (int i = 0; i < job->rows; i++) {
+            const ps_rounded *row = &x[(size_t)i * job->x_stride];
+            w16 *second = job->rows < FEW_ROWS ? &odd[i] : &dot[i];
             dot[i] = w_dot(dot[i], low, value_pair(row, 2 * j));
-            dot[i] = w_dot(dot[i], high, value_pair(row, 2 * j + 1));
+            *second = w_dot(*second, high, value_pair(row, 2 * j + 1));
         }
     }
+    for (int i = 0; i < job->rows && job->rows < FEW_ROWS; i++) {
+        dot[i] = w_add(dot[i], odd[i]);
+    }
+}
+
+/* Adds the products of sub-block h of run r, whose activations are x[rows], to acc[rows]. */
+V_INLINE void sub_block(const rows_job *job, const uint8_t *block, const block_scales *scales,
+                        int r, int h, const ps_rounded *x, v16 *acc)
+{
+    const ps_quant_format *f = job->format;
     const bool has_subs = ps_quant_has_subs(f->scales), has_min = ps_quant_has_min(f->scales);
-    const v16 scale = has_subs ? v_load(b->scales->scale[s]) : block_scale(f, b->block);
-    for (int i = 0; i < b->rows; i++) {
-        const ps_rounded *row = &x[(size_t)i * b->x_stride];
+    const int halves = PS_QUANT_RUN / f->sub, s = r * halves + h, sum = halves == 1 ? 2 : h;
+    const uint8_t *run = block + f->head_bytes + (size_t)r * ps_quant_run_bytes(f);
+    w16 dot[FEW_ROWS];
+    sub_block_dot(job, run, h, x, sum, dot);
+    const v16 scale = has_subs ? v_load(scales->scale[s]) : block_scale(f, block);
+    for (int i = 0; i < job->rows; i++) {
+        const ps_rounded *row = &x[(size_t)i * job->x_stride];
         acc[i] = v_fma(w_to_float(dot[i]), v_mul(scale, v_set(row->scale)), acc[i]);
         if (!has_min) continue;
-        const v16 min = has_subs ? v_load(b->scales->min[s]) : block_min(b->block);
+        const v16 min = has_subs ? v_load(scales->min[s]) : block_min(block);
         acc[i] = v_fma(min, v_set(row->scaled_sum[sum]), acc[i]);
     }
 }
 
-/* Asks for n bytes of a panel's future. Several streams with much work on each line are more than
- * the processor foresees: q4_0 gains half its speed. */
-V_INLINE void fetch_ahead(const uint8_t *block, int at, int n)
+/* Asks for the future of a run. With one row the processor's own reading ahead is enough; with more
+ * there is so much work on each line that it falls behind. */
+V_INLINE void fetch_ahead(const uint8_t *runs, int r, int run_bytes)
 {
     enum { DISTANCE = 2048, LINE = 64 };
-    for (int i = 0; i < n; i += LINE) {
-        __builtin_prefetch(block + at + DISTANCE + i, 0, 2);
+    for (int i = 0; i < run_bytes; i += LINE) {
+        __builtin_prefetch(runs + DISTANCE + r * run_bytes + i, 0, 3);
     }
 }
 
-/* The sums of one block of PS_PANEL_BLOCK k, or what is left of it, from k0 on. */
-V_INLINE void few_rows_block(const ps_quant_job *job, const ps_quant_format *f, int rows, int row,
-                             const uint8_t *const *panel, int k0, int k1, v16 (*acc)[FEW_ROWS])
+/* `rows` rows from x on under one panel: out[rows, 16]. The panel is read once, in order. */
+V_INLINE void few_rows(const ps_quant_job *job, const ps_quant_format *f, int rows,
+                       const ps_rounded *x, const uint8_t *panel, float *out)
 {
     const size_t block_bytes = ps_dtype_block_bytes(job->dtype) * LANES;
-    block_scales scales[ROW_PANELS];
-    for (int k = k0; k < k1; k += f->values) {
-        const size_t at = (size_t)(k / f->values) * block_bytes;
-        if (ps_quant_has_subs(f->scales)) {
-            for (int p = 0; p < ROW_PANELS; p++) {
-                fetch_ahead(panel[p] + at, 0, f->head_bytes);
-                sub_scales(f, panel[p] + at, scales[p].scale, scales[p].min);
-            }
+    const rows_job shape = {f, rows, job->x_stride};
+    block_scales scales;
+    for (int k0 = 0; k0 < job->k; k0 += PS_PANEL_BLOCK) {
+        const int k1 = job->k - k0 < PS_PANEL_BLOCK ? job->k : k0 + PS_PANEL_BLOCK;
+        v16 acc[FEW_ROWS];
+        for (int i = 0; i < rows; i++) {
+            acc[i] = v_zero();
         }
-        const ps_rounded *x = job->x + (size_t)row * job->x_stride + k / PS_QUANT_RUN;
-        for (int r = 0; r < f->values / PS_QUANT_RUN; r++) {
-            KEEP_ROLLED
-            for (int p = 0; p < ROW_PANELS; p++) {
-                const ps_rounded *run = x + r;
-                V_FORGET(run);
-                fetch_ahead(panel[p] + at, f->head_bytes + r * (int)ps_quant_run_bytes(f),
-                            (int)ps_quant_run_bytes(f));
-                const block_job b = {f, panel[p] + at, &scales[p], rows, job->x_stride};
+        for (int k = k0; k < k1; k += f->values, panel += block_bytes) {
+            if (ps_quant_has_subs(f->scales)) sub_scales(f, panel, scales.scale, scales.min);
+            for (int r = 0; r < f->values / PS_QUANT_RUN; r++, x++) {
+                if (rows > 1) fetch_ahead(panel + f->head_bytes, r, (int)ps_quant_run_bytes(f));
                 for (int h = 0; h < PS_QUANT_RUN / f->sub; h++) {
-                    sub_block(&b, r, h, run, acc[p]);
+                    sub_block(&shape, panel, &scales, r, h, x, acc);
                 }
             }
         }
-    }
-}
-
-/* `rows` rows by ROW_PANELS panels; where there are fewer panels, the last one stands for them. */
-V_INLINE void few_rows(const ps_quant_job *job, const ps_quant_format *f, int rows, int row,
-                       int first, int panels)
-{
-    const size_t panel_bytes = ps_panel_bytes(job->dtype, job->k);
-    const uint8_t *panel[ROW_PANELS];
-    for (int p = 0; p < ROW_PANELS; p++) {
-        const int number = first + (p < panels ? p : panels - 1);
-        panel[p] = (const uint8_t *)job->weights + (size_t)number * panel_bytes;
-    }
-    float *out = job->out + (size_t)row * job->out_stride + (size_t)first * LANES;
-    for (int k0 = 0; k0 < job->k; k0 += PS_PANEL_BLOCK) {
-        const int k1 = job->k - k0 < PS_PANEL_BLOCK ? job->k : k0 + PS_PANEL_BLOCK;
-        v16 acc[ROW_PANELS][FEW_ROWS];
-        for (int p = 0; p < ROW_PANELS; p++) {
-            for (int i = 0; i < rows; i++) {
-                acc[p][i] = v_zero();
-            }
-        }
-        few_rows_block(job, f, rows, row, panel, k0, k1, acc);
-        for (int p = 0; p < ROW_PANELS; p++) {
-            for (int i = 0; i < rows && p < panels; i++) {
-                float *to = out + (size_t)i * job->out_stride + (size_t)p * LANES;
-                v_store(to, k0 > 0 ? v_add(v_load(to), acc[p][i]) : acc[p][i]);
-            }
+        for (int i = 0; i < rows; i++) {
+            float *to = out + (size_t)i * job->out_stride;
+            v_store(to, k0 > 0 ? v_add(v_load(to), acc[i]) : acc[i]);
         }
     }
 }
 
-/* Four panels at a time come from memory once; rows beyond the first four find them in a cache. */
+/* A panel comes from memory once; rows beyond the first four find it in a cache. */
 V_INLINE void direct_product(const ps_quant_job *job, ps_dtype dtype)
 {
     const ps_quant_format *f = &ps_quant_formats[dtype];
-    for (int first = 0; first < job->panels; first += ROW_PANELS) {
-        const int panels = job->panels - first < ROW_PANELS ? job->panels - first : ROW_PANELS;
-        int row = 0;
-        for (; row + 4 <= job->rows; row += 4) {
-            few_rows(job, f, 4, row, first, panels);
+    const size_t panel_bytes = ps_panel_bytes(dtype, job->k);
+    for (int p = 0; p < job->panels; p++) {
+        const uint8_t *panel = (const uint8_t *)job->weights + (size_t)p * panel_bytes;
+        const ps_rounded *x = job->x;
+        float *out = job->out + (size_t)p * LANES;
+        int left = job->rows;
+        for (; left >= 4; left -= 4, x += 4 * job->x_stride, out += 4 * job->out_stride) {
+            few_rows(job, f, 4, x, panel, out);
         }
-        for (; row + 2 <= job->rows; row += 2) {
-            few_rows(job, f, 2, row, first, panels);
+        for (; left >= 2; left -= 2, x += 2 * job->x_stride, out += 2 * job->out_stride) {
+            few_rows(job, f, 2, x, panel, out);
         }
-        if (row < job->rows) few_rows(job, f, 1, row, first, panels);
+        if (left > 0) few_rows(job, f, 1, x, panel, out);
     }
 }
 
@@ -413,7 +399,7 @@ static void rows_product(const ps_quant_job *job)
 
 void PS_ISA(ps_quant_product)(const ps_quant_job *job)
 {
-#if ROW_PANELS > 0
+#if DIRECT_ROWS > 0
     if (job->rows <= DIRECT_ROWS && job->dtype != PS_TQ1_0) {
         few_rows_product(job);
         return;

@@ -29,10 +29,6 @@
 
 #define V_INLINE static inline __attribute__((always_inline, unused))
 
-/* The compiler takes the pointer for a new one: what was loaded by it is loaded again. Broadcasts of
- * values in the first cache level are cheaper than the spilled registers they would be kept in. */
-#define V_FORGET(pointer) __asm__ volatile("" : "+r"(pointer))
-
 /* Chains of integer sums stay as they are written: gathered into trees, their terms would need more
  * registers than there are. */
 #define V_KEEP_ORDER(value) __asm__("" : "+v"(value))

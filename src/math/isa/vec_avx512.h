@@ -13,7 +13,7 @@ typedef __m512i w16;
 /* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
 #define UNROLL_UNITS _Pragma("GCC unroll 16")
 #define KEEP_ROLLED  _Pragma("GCC unroll 1")
-#define ROW_PANELS   4 // of the one-row product of quantised weights; 0: it has none of its own
+#define DIRECT_ROWS  24 // of quantised weights that unpacking does not pay for; 0: always unpacked
 
 /* Tiles of rows and unpacked panels of quantised weights: the integer accumulators fill the
  * registers. */

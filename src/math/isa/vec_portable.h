@@ -18,7 +18,7 @@ typedef struct w16 {
 /* Unrolled by lanes already: more would only grow the code. */
 #define UNROLL_UNITS
 #define KEEP_ROLLED
-#define ROW_PANELS 0
+#define DIRECT_ROWS 0
 
 #define V_EACH for (int i = 0; i < 16; i++)
 
