@@ -5,7 +5,8 @@
  * Several products over the same or different inputs go through the pool together, so that a query,
  * a key and a value projection cost one hand-over to the threads and not three.
  *
- * Cost: 2 R N K flops; reads the weights once for each tile of rows, once in all for R <= 6 (quantised: always once).
+ * Cost: 2 R N K flops; reads float weights once for each tile of rows, once in all for R <= 6;
+ * quantised ones once in all.
  * Errors: none (shapes are asserted).   MPI: local.
  */
 #ifndef PS_MATH_LINEAR_H

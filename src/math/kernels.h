@@ -77,8 +77,8 @@ typedef struct ps_kernels {
     const char *name;
     void (*panel_product)(const ps_panel_job *job);
     void (*quant_product)(const ps_quant_job *job);
-    /* out[k1 - k0][16] = values k0 .. k1-1 of one panel of quantised weights, exactly; k0 and k1 are
-     * multiples of the format's block. */
+    /* out[k1 - k0][16] = values k0 .. k1-1 of one panel of quantised weights, exactly; k0 and k1
+     * are multiples of the format's block. */
     void (*quant_widen)(ps_dtype dtype, const void *panel, int k0, int k1, float *out);
     /* Rounds x[k], k a multiple of 32, to integers of magnitude <= limit. */
     void (*round_row)(const float *x, int k, int limit, ps_rounded *out);

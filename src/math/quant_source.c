@@ -118,7 +118,7 @@ static void read_iq4_xs(const uint8_t *in, ps_quant_block *b)
     }
 }
 
-/* Digit n of a byte of base-3 digits: multiplied by 3^n modulo 256, then times 3, carries it out. */
+/* Digit n of a byte of base-3 digits: multiplying by 3^n modulo 256, then by 3, carries it out. */
 static uint8_t trit(uint8_t byte, int n)
 {
     static const uint8_t power[5] = {1, 3, 9, 27, 81};

@@ -145,8 +145,9 @@ V_INLINE void sub_scale(const ps_quant_format *f, const uint8_t *head, int s, fl
 V_INLINE void sub_scales(const ps_quant_format *f, const uint8_t *head,
                          float (*scale)[PS_QUANT_LANES], float (*min)[PS_QUANT_LANES])
 {
+    const int n = f->values / f->sub;
     UNROLL_UNITS
-    for (int s = 0; s < f->values / f->sub; s++) {
+    for (int s = 0; s < n; s++) {
         sub_scale(f, head, s, scale[s], min[s]);
     }
 }

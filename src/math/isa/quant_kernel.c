@@ -2,10 +2,10 @@
  *
  * Few rows: codes go from memory through registers into the products, one panel after the other.
  * That is one stream for the processor to read ahead in; four panels side by side, as for floats,
- * are read a third slower, since there is more work on each line. More rows: a block of PS_PANEL_BLOCK k of
- * a few panels is unpacked once, to bytes in the first cache level, and register tiles of rows and
- * panels pass over it. Which way a row goes changes nothing: the integers are exact, and the
- * floating-point steps for each sub-block are those of math/panel.h. */
+ * are read a third slower, since there is more work on each line. More rows: a block of
+ * PS_PANEL_BLOCK k of a few panels is unpacked once, to bytes in the first cache level, and
+ * register tiles of rows and panels pass over it. Which way a row goes changes nothing: the
+ * integers are exact, and the floating-point steps for each sub-block are those of math/panel.h. */
 #include "math/isa/quant_codes.h"
 #include "math/kernels.h"
 #include "math/panel.h"

@@ -118,7 +118,8 @@ START_TEST(scales_that_are_not_finite_are_found_in_rows_and_panels)
     ck_assert_uint_eq(ps_dtype_first_not_finite(dtype, m.rows, 37 * (size_t)m.linear.k),
                       37 * (size_t)m.linear.k);
     for (int run = 0; run < 20; run++) {
-        const uint16_t d_bits = dtype == PS_MXFP4 ? (uint16_t)(253 + run % 3) : bad[run % 4];
+        const uint16_t d_bits =
+            dtype == PS_MXFP4 ? (uint16_t)(253 + run % 3) : (uint16_t)bad[run % 4];
         check_bad_scale(&m, dice_throw(&d, 37), dice_throw(&d, 3), d_bits, 0x3C00);
         if (has_min)
             check_bad_scale(&m, dice_throw(&d, 37), dice_throw(&d, 3), 0x3C00, bad[run % 4]);
@@ -197,7 +198,7 @@ static float *normal_values(dice *d, size_t n)
     return x;
 }
 
-/* The bounds: on such values q8_0 and q4_0 have relative errors of 0.00537 and 0.0862 when the codes
+/* The bounds: on such values q8_0 and q4_0 have relative errors of 0.00537 and 0.0862 when codes
  * are made with the scale before it is rounded to f16, and codes from minimum and maximum alone,
  * with scales in f32, have 0.0784, which the search of q4_k must beat with scales of 6 bits. */
 START_TEST(quantisers_are_as_exact_as_their_formats_allow)
