@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include "base/mem.h"
+#include "base/text.h"
 #include "support/dice.h"
 #include "support/scratch.h"
 #include "tool/import/source.h"
@@ -29,11 +30,13 @@ START_TEST(every_tensor_is_found_by_its_name_and_no_other_is)
         ps_source source = named_source(n, names, &d);
         for (int i = 0; i < n; i++) {
             ck_assert_ptr_eq(ps_source_find(&source, names[i]), &source.tensors[i]);
-            char before[40], behind[40];
-            snprintf(before, sizeof before, "s%s", names[i] + 1);
-            snprintf(behind, sizeof behind, "%s.", names[i]);
-            ck_assert_ptr_null(ps_source_find(&source, before));
-            ck_assert_ptr_null(ps_source_find(&source, behind));
+            ps_text before = {0}, behind = {0};
+            ps_text_appendf(&before, "s%s", names[i] + 1);
+            ps_text_appendf(&behind, "%s.", names[i]);
+            ck_assert_ptr_null(ps_source_find(&source, before.data));
+            ck_assert_ptr_null(ps_source_find(&source, behind.data));
+            ps_text_release(&before);
+            ps_text_release(&behind);
         }
         ck_assert_ptr_null(ps_source_find(&source, ""));
         ck_assert_ptr_null(ps_source_find(&source, "t"));
