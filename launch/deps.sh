@@ -1,12 +1,13 @@
 #!/bin/sh
 # Makes sure that what pipestep is built from is there; silent when it is.
 #
-#   launch/deps.sh [build|demo|test|all]
+#   launch/deps.sh [build|demo|test|fuzz|all]
 #
 # build  compiler, make, pkg-config, MPI, OpenBLAS, HDF5, jansson, PCRE2, utf8proc, xxHash, hwloc, OpenSSL (default)
 # demo   and abcmidi, for MIDI files; the demo does without it where it cannot be had
 # test   build, and Check
-# all    demo and test, and the tools of make lint and make format
+# fuzz   build, and clang with libFuzzer; FUZZ_CC names another clang
+# all    demo, test and fuzz, and the tools of make lint and make format
 #
 # Looks for programs, headers and pkg-config modules, so it is right on any distribution. On Debian and its kin,
 # as root, it installs what is missing; elsewhere it names it, with the command that installs it, and fails.
@@ -41,6 +42,12 @@ has_module() {
 
 has_mpi() {
     has_header "$mpicc" mpi.h && has_program "${MPIEXEC:-mpirun}"
+}
+
+# has_fuzzer CLANG: links a target that does nothing.
+has_fuzzer() {
+    echo 'int LLVMFuzzerTestOneInput(const char *data, long size) { return 0 * (data[0] + size); }' |
+        $1 -w -fsanitize=fuzzer,address,undefined -x c - -o /dev/null >/dev/null 2>&1
 }
 
 # Where the distribution's own clang tools are newer, version 14 has a package and a name of its own.
@@ -86,8 +93,18 @@ probe_demo() {
     has_program abc2midi || optional=abcmidi
 }
 
+# The runtime is a package of its own on Debian, of clang's major version.
+probe_fuzz() {
+    clang=${FUZZ_CC:-clang}
+    if ! has_program "${clang%% *}"; then
+        missing clang 'clang libclang-rt-14-dev' 'clang compiler-rt' 'clang compiler-rt'
+    elif ! has_fuzzer "$clang"; then
+        major=$($clang -dumpversion)
+        missing 'libFuzzer and the sanitizers of clang' "libclang-rt-${major%%.*}-dev" compiler-rt compiler-rt
+    fi
+}
+
 probe_tools() {
-    has_tool clang || missing clang clang clang clang
     has_tool clang-tidy || missing clang-tidy clang-tidy clang-tools-extra -
     has_tool clang-format || missing clang-format clang-format - -
     has_program shellcheck || missing shellcheck shellcheck ShellCheck shellcheck
@@ -98,6 +115,7 @@ probe() {
     probe_build
     case $set_wanted in demo | all) probe_demo ;; esac
     case $set_wanted in test | all) probe_test ;; esac
+    case $set_wanted in fuzz | all) probe_fuzz ;; esac
     if [ "$set_wanted" = all ]; then probe_tools; fi
 }
 
@@ -144,9 +162,9 @@ tell() {
 }
 
 case $set_wanted in
-build | demo | test | all) ;;
+build | demo | test | fuzz | all) ;;
 *)
-    say "unknown set $set_wanted: build, demo, test or all"
+    say "unknown set $set_wanted: build, demo, test, fuzz or all"
     exit 2
     ;;
 esac

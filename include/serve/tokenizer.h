@@ -47,7 +47,8 @@ ps_err ps_tokenizer_open(const char *bytes, size_t n, const char *where,
                          ps_tokenizer **out) PS_MUST_CHECK;
 void ps_tokenizer_free(ps_tokenizer *t); // t may be NULL
 
-/* Appends the tokenizer as bytes that open fast. Equal tokenizers give equal bytes. */
+/* Appends the tokenizer as bytes that open fast. Tokenizers out of equal files give equal bytes (one
+ * that was packed before may give others: its tables were filled in another order). */
 void ps_tokenizer_pack(const ps_tokenizer *t, ps_text *out);
 
 /* Highest id + 1, added tokens included; ids in between may be unused. */

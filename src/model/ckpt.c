@@ -339,6 +339,38 @@ static ps_err check_manifest(const packed_head *head, const char *path)
     return err;
 }
 
+/* What rank 0 says of a tensor, and what it can be by the spec. */
+static bool is_possible(const ps_ckpt_tensor *tensor, uint64_t file_bytes)
+{
+    const ps_tensor_need *need = &tensor->need;
+    if ((unsigned)tensor->dtype >= PS_DTYPE_COUNT) return false;
+    if (need->panel ? need->k % ps_dtype_block_values(tensor->dtype) != 0 : tensor->dtype != PS_F32)
+        return false;
+    return tensor->bytes == ps_ckpt_bytes(need, tensor->dtype) &&
+           (tensor->offset == PS_H5_NOT_MAPPABLE ||
+            (tensor->bytes <= file_bytes && tensor->offset <= file_bytes - tensor->bytes));
+}
+
+/* The table of tensors; which they are is the spec's to say. */
+static ps_err unpack_tensors(const char *table, ps_ckpt *out)
+{
+    ps_tensor_need need;
+    out->tensors = ps_mem_new((size_t)out->n_tensors, sizeof *out->tensors);
+    memcpy(out->tensors, table, (size_t)out->n_tensors * sizeof *out->tensors);
+    int n = 0;
+    for (int cursor = 0; ps_tensor_next(&out->spec, &cursor, &need); n++) {
+        if (n == out->n_tensors) break;
+        out->tensors[n].need = need;
+        if (!is_possible(&out->tensors[n], out->file_bytes))
+            return PS_FAIL(PS_ERR_LOST, "the model index from rank 0 is wrong at tensor %d", n);
+    }
+    if (n != out->n_tensors || count_needs(&out->spec) != n)
+        return PS_FAIL(PS_ERR_LOST, "the model index from rank 0 has %d tensors, its spec %d",
+                       out->n_tensors, count_needs(&out->spec));
+    make_index(out);
+    return PS_OK;
+}
+
 ps_err ps_ckpt_unpack(const char *bytes, size_t n, const char *path, ps_ckpt *out)
 {
     *out = (ps_ckpt){0};
@@ -358,8 +390,7 @@ ps_err ps_ckpt_unpack(const char *bytes, size_t n, const char *path, ps_ckpt *ou
     out->manifest_offset = head.manifest_offset;
     out->manifest_bytes = head.manifest_bytes;
     out->n_tensors = (int)head.n_tensors;
-    out->tensors = ps_mem_new((size_t)head.n_tensors, sizeof *out->tensors);
-    memcpy(out->tensors, bytes + sizeof head, table);
-    make_index(out);
-    return PS_OK;
+    const ps_err err = unpack_tensors(bytes + sizeof head, out);
+    if (err) ps_ckpt_close(out);
+    return err;
 }

@@ -62,7 +62,7 @@ deps: missing: jansson
 deps: to install: apt-get install libjansson-dev   (as root)' $? "$out"
 
 out=$(deps everything)
-says 'an unknown set' 2 'deps: unknown set everything: build, demo, test or all' $? "$out"
+says 'an unknown set' 2 'deps: unknown set everything: build, demo, test, fuzz or all' $? "$out"
 
 # Another distribution: nothing but these in PATH.
 mkdir other
@@ -90,4 +90,21 @@ deps: an MPI that is installed but not in PATH: module load it, or set MPICC and
 touch installed
 out=$(other demo)
 says 'no abcmidi' 0 'deps: without abcmidi; only the MIDI file of the demo needs it' $? "$out"
+
+# libFuzzer is of clang's own version.
+out=$(other fuzz)
+says 'no clang' 1 'deps: missing: clang
+deps: packages on Debian: clang libclang-rt-14-dev; on Fedora and RHEL: clang compiler-rt; on Arch: clang compiler-rt' \
+    $? "$out"
+cat >other/clang <<'END'
+#!/bin/sh
+[ "$1" = -dumpversion ] && echo 16.0.1
+END
+chmod +x other/clang
+out=$(other fuzz)
+says 'no libFuzzer' 1 'deps: missing: libFuzzer and the sanitizers of clang
+deps: packages on Debian: libclang-rt-16-dev; on Fedora and RHEL: compiler-rt; on Arch: compiler-rt' $? "$out"
+printf '#!/bin/sh\nexit 0\n' >other/clang
+out=$(other fuzz)
+says 'libFuzzer' 0 '' $? "$out"
 exit $bad

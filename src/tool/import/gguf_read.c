@@ -352,7 +352,9 @@ static ps_err read_tensors(ps_gguf *self, cursor *c, uint64_t count)
         *t = (ps_gguf_tensor){.name = name, .file = self->n_parts - 1};
         err = read_info(c, t, &offsets[part->n_tensors++]);
     }
-    if (!err) err = place_tensors(part, c, self->tensors + part->first_tensor, offsets);
+    // A file without tensors has no table of them to point into.
+    ps_gguf_tensor *first = self->tensors ? self->tensors + part->first_tensor : NULL;
+    if (!err) err = place_tensors(part, c, first, offsets);
     ps_mem_free(offsets);
     return err;
 }

@@ -166,6 +166,16 @@ static const ps_safetensors_tensor *find_factor(const ps_lora *l, const char *te
     return t;
 }
 
+/* Before memory is taken for it: the file holds as many values, so they are no more than it has. */
+static ps_err check_factor(const ps_lora *l, const ps_safetensors_tensor *t, size_t rows,
+                           size_t columns)
+{
+    if (t->shape[0] == rows && t->shape[1] == columns) return PS_OK;
+    return PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s is [%zu,%zu], wanted [%zu,%zu]",
+                   ps_safetensors_file(l->files, t), t->name, t->shape[0], t->shape[1], rows,
+                   columns);
+}
+
 /* out[rows, stride] = the tensor as f32 */
 static ps_err widen_factor(const ps_lora *l, const ps_safetensors_tensor *t, size_t rows,
                            size_t columns, size_t stride, float *out)
@@ -176,9 +186,6 @@ static ps_err widen_factor(const ps_lora *l, const ps_safetensors_tensor *t, siz
     } types[] = {
         {PS_SAFETENSORS_F32, PS_F32}, {PS_SAFETENSORS_F16, PS_F16}, {PS_SAFETENSORS_BF16, PS_BF16}};
     const char *file = ps_safetensors_file(l->files, t);
-    if (t->shape[0] != rows || t->shape[1] != columns)
-        return PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s is [%zu,%zu], wanted [%zu,%zu]", file, t->name,
-                       t->shape[0], t->shape[1], rows, columns);
     const size_t row_bytes = t->bytes / rows;
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if (types[i].from != t->dtype) continue;
@@ -208,6 +215,8 @@ ps_err ps_lora_select(ps_lora *l, const char *tensor, size_t out, size_t in, boo
     if (l->rank < 1 || l->rank > RANK_MAX)
         return PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s has rank %zu, wanted 1..%d",
                        ps_safetensors_file(l->files, a), a->name, l->rank, RANK_MAX);
+    PS_TRY(check_factor(l, a, l->rank, in));
+    PS_TRY(check_factor(l, b, out, l->rank));
     const double r = l->by_root ? sqrt((double)l->rank) : (double)l->rank;
     l->factor = (float)(l->scale * l->alpha / r);
     l->in = in;

@@ -289,6 +289,37 @@ START_TEST(an_index_whose_lengths_wrap_around_is_refused)
 }
 END_TEST
 
+/* Which tensors there are is the spec's to say, not the table's. */
+START_TEST(an_index_whose_tensors_are_not_the_specs_is_refused)
+{
+    const tiny_model m = tiny_model_default(TINY_LLAMA);
+    ps_ckpt ckpt, other;
+    ps_text packed = {0};
+    pack_model(&m, "m.h5", &ckpt, &packed);
+    char *const table = packed.data + 6 * sizeof(uint64_t);
+    ps_ckpt_tensor tensor, wrong;
+    memcpy(&tensor, table, sizeof tensor);
+    wrong = tensor;
+    wrong.need.role = PS_ROLE_COUNT + 1000;
+    wrong.need.layer = 1 << 20;
+    memcpy(table, &wrong, sizeof wrong);
+    ck_assert_int_eq(ps_ckpt_unpack(packed.data, packed.len, "m.h5", &other), PS_OK);
+    ck_assert_ptr_eq(ps_ckpt_find(&other, tensor.need.role, tensor.need.layer), other.tensors);
+    ps_ckpt_close(&other);
+    for (int field = 0; field < 3; field++) {
+        wrong = tensor;
+        if (field == 0) wrong.dtype = PS_DTYPE_COUNT;
+        if (field == 1) wrong.bytes++;
+        if (field == 2) wrong.offset = ckpt.file_bytes;
+        memcpy(table, &wrong, sizeof wrong);
+        ck_assert_int_eq(ps_ckpt_unpack(packed.data, packed.len, "m.h5", &other), PS_ERR_LOST);
+        assert_message("the model index from rank 0 is wrong at tensor 0");
+    }
+    ps_text_release(&packed);
+    ps_ckpt_close(&ckpt);
+}
+END_TEST
+
 /* ---- writing by hand ---- */
 
 static ps_spec small_spec(void)
@@ -389,6 +420,7 @@ int main(void)
     tcase_add_test(ranks, a_rank_with_another_model_finds_out);
     tcase_add_test(ranks, an_index_that_is_cut_anywhere_is_refused);
     tcase_add_test(ranks, an_index_whose_lengths_wrap_around_is_refused);
+    tcase_add_test(ranks, an_index_whose_tensors_are_not_the_specs_is_refused);
     TCase *writing = scratch_case(suite, "writing");
     tcase_add_test(writing, a_model_without_texts_has_empty_ones);
     tcase_add_test(writing, an_abandoned_model_leaves_nothing);

@@ -334,6 +334,27 @@ START_TEST(older_directories_name_added_tokens_in_two_files)
 }
 END_TEST
 
+START_TEST(what_is_named_twice_counts_once)
+{
+    write_model();
+    scratch_write_text("tokenizer_config.json",
+                       "{\"added_tokens_decoder\": {\"11\": {\"content\": \"two\"}, \"10\": "
+                       "{\"content\": \"one\"}, \"010\": {\"content\": \"other\"}}}");
+    scratch_write_text("added_tokens.json", "{\"later\": 11}");
+    scratch_write_text("special_tokens_map.json",
+                       "{\"bos_token\": \"ab\", \"additional_special_tokens\": [\"ab\", \"two\"], "
+                       "\"eos_token\": \"two\"}");
+    ps_tokenizer *t = open_directory();
+    ck_assert_int_eq(ps_tokenizer_find(t, "one"), 10);
+    ck_assert_int_eq(ps_tokenizer_find(t, "two"), 11);
+    ck_assert_int_eq(ps_tokenizer_find(t, "other"), -1);
+    ck_assert_int_eq(ps_tokenizer_find(t, "later"), -1);
+    ck_assert(ps_tokenizer_is_special(t, 7) && ps_tokenizer_is_special(t, 11));
+    ck_assert(!ps_tokenizer_is_special(t, 10));
+    ps_tokenizer_free(t);
+}
+END_TEST
+
 START_TEST(an_added_token_must_be_the_piece_of_its_id)
 {
     ps_tokenizer *t;
@@ -397,6 +418,7 @@ int main(void)
     tcase_add_test(tcase, a_directory_without_a_tokenizer_has_none);
     tcase_add_test(tcase, the_config_says_what_is_added_and_how);
     tcase_add_test(tcase, older_directories_name_added_tokens_in_two_files);
+    tcase_add_test(tcase, what_is_named_twice_counts_once);
     tcase_add_test(tcase, an_added_token_must_be_the_piece_of_its_id);
     tcase_add_test(tcase, a_tokenizer_json_goes_before_a_model);
     tcase_add_loop_test(tcase, every_text_is_cut_as_sentencepiece_cuts_it, 0,
