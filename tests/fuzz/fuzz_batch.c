@@ -14,7 +14,7 @@ static void check_request(const ps_job *job, ps_request *request, json_t *id)
     if (fuzz_is_ok(ps_generate_check(request, &job->ckpt.spec, &job->limits))) {
         ps_text line = {0};
         ps_completion *none = ps_mem_new((size_t)request->n_samples, sizeof *none);
-        ps_result_to_json(id, request, none, request->n_samples, job->tokenizer, &line);
+        ps_result_to_json(id, job, request, none, request->n_samples, &line);
         ps_mem_free(none);
         ps_text_release(&line);
     }
