@@ -147,6 +147,9 @@ LINK_test_no_allocation := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap
 LINK_test_watch := $(addprefix -Wl$(COMMA)--wrap=,ps_clock_now_ns ps_clock_sleep_us ps_comm_rank ps_comm_size \
                    ps_comm_host ps_comm_set_idle ps_comm_note_send ps_comm_note_receive)
 
+# The test picks the instruction set of what has no option for it.
+LINK_test_lora := -Wl,--wrap=ps_isa_kernels
+
 # What drives a pipeline, over one that keeps books (tests/support/fake_pipeline.h).
 LINK_FAKE_PIPELINE := $(addprefix -Wl$(COMMA)--wrap=ps_pipeline_,in_flight can_submit submit collect logits release)
 LINK_test_sched := $(LINK_FAKE_PIPELINE)
