@@ -150,6 +150,9 @@ LINK_test_watch := $(addprefix -Wl$(COMMA)--wrap=,ps_clock_now_ns ps_clock_sleep
 # The test picks the instruction set of what has no option for it.
 LINK_test_lora := -Wl,--wrap=ps_isa_kernels
 
+# The test counts conversions, and holds them up.
+LINK_test_cached := -Wl,--wrap=ps_convert_model
+
 # What drives a pipeline, over one that keeps books (tests/support/fake_pipeline.h).
 LINK_FAKE_PIPELINE := $(addprefix -Wl$(COMMA)--wrap=ps_pipeline_,in_flight can_submit submit collect logits release)
 LINK_test_sched := $(LINK_FAKE_PIPELINE)
