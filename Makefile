@@ -45,8 +45,12 @@ ISA_FLAGS_portable :=
 ISA_FLAGS_avx2 := -mavx2 -mfma -mf16c
 ISA_FLAGS_avx512 := $(ISA_FLAGS_avx2) -mavx512f -mavx512vl -mavx512dq -mavx512bw -mprefer-vector-width=512
 ISA_FLAGS_avx512vnni := $(ISA_FLAGS_avx512) -mavx512vnni
-# Instrumented for libFuzzer they take many minutes to compile, and no input says which way they go.
-KERNEL_FLAGS := $(if $(filter fuzz,$(MODE)),-fno-sanitize=all)
+# Fully instrumented, kernels take many minutes to compile. For libFuzzer they need not be: no input says which way they
+# go. For the address sanitizer reads and writes beyond a caller's arrays are what matters.
+KERNEL_FLAGS_fuzz := -fno-sanitize=all
+KERNEL_FLAGS_asan := -fno-sanitize=undefined \
+                     $(if $(findstring clang,$(CC)),-mllvm -asan-stack=0,--param asan-stack=0)
+KERNEL_FLAGS := $(KERNEL_FLAGS_$(MODE))
 
 KERNELS := $(wildcard src/math/isa/*.c)
 SOURCES := $(filter-out src/tool/main.c,$(wildcard src/*/*.c src/*/*/*.c))
@@ -165,6 +169,12 @@ LINK_test_no_allocation := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap
 # Several ranks' watches in one process, under a clock of the test's own.
 LINK_test_watch := $(addprefix -Wl$(COMMA)--wrap=,ps_clock_now_ns ps_clock_sleep_us ps_comm_rank ps_comm_size \
                    ps_comm_host ps_comm_set_idle ps_comm_note_send ps_comm_note_receive)
+
+# The test picks the instruction set of what has no option for it.
+LINK_test_lora := -Wl,--wrap=ps_isa_kernels
+
+# The test counts conversions, and holds them up.
+LINK_test_cached := -Wl,--wrap=ps_convert_model
 
 # What drives a pipeline, over one that keeps books (tests/support/fake_pipeline.h).
 LINK_FAKE_PIPELINE := $(addprefix -Wl$(COMMA)--wrap=ps_pipeline_,in_flight can_submit submit collect logits release)

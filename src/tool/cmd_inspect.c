@@ -133,11 +133,12 @@ int ps_cmd_inspect(int argc, char **argv)
     state s = {0};
     ps_job job = {0};
     ps_opt_group groups[] = {{"Output", rows, sizeof rows / sizeof rows[0], &s},
+                             ps_cache_group(&job.run),
                              ps_base_group(&job.run)};
     static const char *const names[] = {"MODEL"};
     const ps_job_command command = {.name = "inspect",
                                     .groups = groups,
-                                    .n_groups = 2,
+                                    .n_groups = 3,
                                     .positionals = {names, 0, 1},
                                     .work = work,
                                     .state = &s};

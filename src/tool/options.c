@@ -24,6 +24,14 @@ static const ps_opt_choice verify_choices[] = {
 static const ps_opt_choice wait_choices[] = {
     {"auto", PS_WAIT_AUTO}, {"latency", PS_WAIT_LATENCY}, {"shared", PS_WAIT_SHARED}, {NULL, 0}};
 
+#define CACHE_ROW                                                                                  \
+    {                                                                                              \
+        "cache-dir", 0, PS_OPT_TEXT, RUN(cache_directory), 0, 0, NULL, NULL, "DIR",                \
+            "where models of other formats are kept once converted; by default pipestep/models "   \
+            "in the "                                                                              \
+            "user's cache directory"                                                               \
+    }
+
 static const ps_opt base_rows[] = {
     {"help", 'h', PS_OPT_FLAG, RUN(help), 0, 0, NULL, NULL, NULL, "shows this help"},
     {"config", 0, PS_OPT_TEXT, RUN(config), 0, 0, NULL, NULL, "FILE",
@@ -34,9 +42,6 @@ static const ps_opt base_rows[] = {
      "tells what is decided on the way"},
     {"progress", 0, PS_OPT_FLAG, RUN(progress), 0, 0, "true", NULL, NULL,
      "progress of long work on standard error"},
-    {"cache-dir", 0, PS_OPT_TEXT, RUN(cache_directory), 0, 0, NULL, NULL, "DIR",
-     "where models of other formats are kept once converted; by default the user's cache "
-     "directory"},
     {"stall-timeout", 0, PS_OPT_SECONDS, RUN(stall_timeout_s), 0.1, 86400, "60", NULL, "TIME",
      "a rank without a sign of life for so long ends the job"},
     {"start-timeout", 0, PS_OPT_SECONDS, RUN(start_timeout_s), 1, 86400, "600", NULL, "TIME",
@@ -70,7 +75,10 @@ static const ps_opt run_rows[] = {
      "binds each thread to a core of its own"},
     {"report", 0, PS_OPT_TEXT, RUN(report), 0, 0, NULL, NULL, "FILE.json",
      "writes the report of the run as JSON too"},
+    CACHE_ROW,
 };
+
+static const ps_opt cache_rows[] = {CACHE_ROW};
 
 static const ps_opt sampling_rows[] = {
     {"temperature", 0, PS_OPT_REAL, DRAW(temperature), 0, 1e5, NULL, NULL, "X",
@@ -122,6 +130,11 @@ ps_opt_group ps_base_group(ps_run_options *target)
 ps_opt_group ps_run_group(ps_run_options *target)
 {
     return (ps_opt_group){"Running", run_rows, ROWS(run_rows), target};
+}
+
+ps_opt_group ps_cache_group(ps_run_options *target)
+{
+    return (ps_opt_group){"Model", cache_rows, ROWS(cache_rows), target};
 }
 
 ps_opt_group ps_sampling_group(ps_sampling_options *target)

@@ -50,9 +50,10 @@ typedef struct ps_sampling_options {
 } ps_sampling_options;
 
 /* The groups, over the caller's structs. Every command has the base group; commands that run a
- * model have the run group too. */
+ * model have the run group too, and one that only looks into it the cache group. */
 ps_opt_group ps_base_group(ps_run_options *target);
 ps_opt_group ps_run_group(ps_run_options *target);
+ps_opt_group ps_cache_group(ps_run_options *target);
 ps_opt_group ps_sampling_group(ps_sampling_options *target);
 
 /* Fills the sampling part of a request. Without --seed or any other option that asks for randomness

@@ -149,25 +149,61 @@ static ps_err model_path(const char *path, const char *directory, ps_text *out)
     return err;
 }
 
-/* An exclusive lock on `path`, waited for. The descriptor holds it. */
-static ps_err take_lock(const char *path, const char *model, int *fd)
+/* The file that the descriptor holds still has this name. */
+static bool is_there(int fd, const char *path)
+{
+    struct stat held, named;
+    return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev &&
+           held.st_ino == named.st_ino;
+}
+
+/* Waits for an exclusive lock on an open file. */
+static ps_err wait_for_lock(int fd, const char *path, const char *model, bool *told)
 {
     const int64_t begin = ps_clock_now_ns();
-    bool told = false;
-    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (*fd < 0) return PS_FAIL(PS_ERR_IO, "%s: cannot make: %s", path, strerror(errno));
-    while (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK && errno != EINTR)
             return PS_FAIL(PS_ERR_IO, "%s: cannot lock: %s", path, strerror(errno));
         if (ps_clock_now_ns() - begin > LOCK_HOURS * INT64_C(3600000000000))
             return PS_FAIL(PS_ERR_IO, "%s: another process has held the lock for %d hours", path,
                            LOCK_HOURS);
-        if (!told) ps_log(PS_LOG_INFO, "another process converts %s: waiting for it", model);
-        told = true;
+        if (!*told) ps_log(PS_LOG_INFO, "another process converts %s: waiting for it", model);
+        *told = true;
         const struct timespec pause = {0, LOCK_POLL_MS * 1000000L};
         nanosleep(&pause, NULL);
     }
     return PS_OK;
+}
+
+/* An exclusive lock on the file `path`. The descriptor holds it. Whoever had it before removed the
+ * name: then there is a new file to lock. */
+static ps_err take_lock(const char *path, const char *model, int *fd)
+{
+    bool told = false;
+    for (;;) {
+        *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (*fd < 0) return PS_FAIL(PS_ERR_IO, "%s: cannot make: %s", path, strerror(errno));
+        PS_TRY(wait_for_lock(*fd, path, model, &told));
+        if (is_there(*fd, path)) return PS_OK;
+        close(*fd);
+    }
+}
+
+/* Removes what converters that were killed have left of a model. The lock is held, so none is at
+ * work. */
+static void remove_parts(const char *model)
+{
+    const char *name = strrchr(model, '/') + 1;
+    char *directory = ps_mem_copy_bytes(model, (size_t)(name - model));
+    ps_text part = {0};
+    ps_text_appendf(&part, "%s.part-", name);
+    DIR *d = opendir(directory);
+    for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
+        if (strncmp(e->d_name, part.data, part.len) == 0) unlinkat(dirfd(d), e->d_name, 0);
+    }
+    if (d) closedir(d);
+    ps_text_release(&part);
+    ps_mem_free(directory);
 }
 
 static ps_err convert_once(const char *path, const char *model, bool progress)
@@ -176,12 +212,14 @@ static ps_err convert_once(const char *path, const char *model, bool progress)
     int fd = -1;
     ps_text_appendf(&lock, "%s.lock", model);
     ps_err err = take_lock(ps_text_str(&lock), path, &fd);
-    if (!err && access(model, R_OK) != 0) {
-        ps_log(PS_LOG_INFO, "converting %s, once; kept as %s", path, model);
-        const ps_convert_options options = {.progress = progress};
-        err = ps_convert_model(path, model, &options);
-        // Whoever waits has the file open already; whoever comes now finds the model.
-        if (!err) unlink(ps_text_str(&lock));
+    if (!err) {
+        remove_parts(model);
+        if (access(model, R_OK) != 0) {
+            ps_log(PS_LOG_INFO, "converting %s, once; kept as %s", path, model);
+            const ps_convert_options options = {.progress = progress};
+            err = ps_convert_model(path, model, &options);
+        }
+        unlink(ps_text_str(&lock));
     }
     if (fd >= 0) close(fd);
     ps_text_release(&lock);

@@ -66,6 +66,11 @@ static void close_file(opened *o)
 ps_err ps_convert_gguf(const char *path, const char *output, const ps_convert_options *options)
 {
     opened o = {0};
+    if (options && options->n_loras > 0)
+        return PS_FAIL(PS_ERR_UNSUPPORTED,
+                       "%s: adapters name the tensors of a Hugging Face directory, and are merged "
+                       "into such alone",
+                       path);
     ps_err err = open_file(path, &o);
     if (!err) {
         const ps_conversion conversion = {.where = path,

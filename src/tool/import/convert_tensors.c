@@ -174,13 +174,29 @@ static void copy_columns(const work *w, const slab *s, const size_t *rows, int n
     }
 }
 
-/* The k values of a row of the source, as they are or as they are written, are numbers. */
+/* Where value `at` of a row stands in the slab. */
+static size_t place_of(const slab *s, bool columns, size_t row, size_t at, size_t k)
+{
+    return columns ? at * s->n_rows + row : row * k + at;
+}
+
+/* The k values of a row of the source are numbers. */
 static ps_err check_row(const slab *s, bool columns, size_t row, ps_dtype dtype, const void *values,
                         size_t k)
 {
     const size_t at = ps_dtype_first_not_finite(dtype, values, k);
+    return at == k ? PS_OK : fail_not_finite(s, place_of(s, columns, row, at, k));
+}
+
+/* And they still are as they are written: their format, or the scale of a block, may be too small. */
+static ps_err check_written(const slab *s, bool columns, size_t row, ps_dtype dtype,
+                            const void *values, size_t k)
+{
+    const size_t at = ps_dtype_first_not_finite(dtype, values, k);
     if (at == k) return PS_OK;
-    return fail_not_finite(s, columns ? at * s->n_rows + row : row * k + at);
+    return PS_FAIL(PS_ERR_NUMERIC, "%s: tensor %s is too large for %s at value %zu",
+                   s->tensor->file, s->tensor->name, ps_dtype_name(dtype),
+                   s->first_value + place_of(s, columns, row, at, k));
 }
 
 /* Scales f32 rows to length 1, as heads of that kind do each time they are used. */
@@ -215,6 +231,10 @@ static ps_err find_route(work *w, const ps_tensor_need *need, const slab *s, rou
         PS_TRY(ps_lora_select(w->loras[i], t->name, s->n_rows, k, &w->selected[i]));
         out->adapted = out->adapted || w->selected[i];
     }
+    if (out->adapted && t->n_dims != 2)
+        return PS_FAIL(PS_ERR_UNSUPPORTED,
+                       "%s: tensor %s holds all experts: an adapter of it is not merged here",
+                       t->file, t->name);
     if (out->unit_rows) out->to = PS_F32;
     if (o->has_type && !keeps_format(need->role)) out->to = o->type;
     out->wide = out->adapted || out->unit_rows || out->to != out->from;
@@ -283,7 +303,7 @@ static ps_err fetch_rows(work *w, const slab *s, const ps_tensor_need *need, con
     for (int i = 0; i < n; i++) {
         char *row = written + (size_t)i * r->to_bytes;
         ps_dtype_narrow(r->to, wide + (size_t)i * k, k, row);
-        PS_TRY(check_row(s, columns, rows[i], r->to, row, k));
+        PS_TRY(check_written(s, columns, rows[i], r->to, row, k));
         note_error(w, r, wide + (size_t)i * k, row, k, again);
     }
     *out = written;

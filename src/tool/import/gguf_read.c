@@ -309,15 +309,16 @@ static ps_err check_tiling(const ps_gguf_part *part, ps_gguf_tensor *tensors,
 }
 
 /* Where the tensors of a part lie, from their offsets. */
-static ps_err place_tensors(const ps_gguf_part *part, const cursor *c, ps_gguf_tensor *tensors,
-                            const uint64_t *offsets)
+static ps_err place_tensors(ps_gguf *self, const cursor *c, const uint64_t *offsets)
 {
+    const ps_gguf_part *part = &self->parts[self->n_parts - 1];
     int64_t alignment = DEFAULT_ALIGNMENT;
     PS_TRY(ps_gguf_part_int(part, ALIGNMENT_KEY, 1, MAX_ALIGNMENT, &alignment));
     if ((alignment & (alignment - 1)) != 0)
         return PS_FAIL(PS_ERR_FORMAT, "%s: key " ALIGNMENT_KEY " is %lld, wanted a power of two",
                        part->path, (long long)alignment);
     if (part->n_tensors == 0) return PS_OK; // a vocabulary: the padding may be missing, too
+    ps_gguf_tensor *tensors = self->tensors + part->first_tensor;
     const size_t start = ps_mem_round_up(c->at, (size_t)alignment);
     const size_t bytes = c->bytes > start ? c->bytes - start : 0;
     for (int i = 0; i < part->n_tensors; i++) {
@@ -352,9 +353,7 @@ static ps_err read_tensors(ps_gguf *self, cursor *c, uint64_t count)
         *t = (ps_gguf_tensor){.name = name, .file = self->n_parts - 1};
         err = read_info(c, t, &offsets[part->n_tensors++]);
     }
-    // A file without tensors has no table of them to point into.
-    ps_gguf_tensor *first = self->tensors ? self->tensors + part->first_tensor : NULL;
-    if (!err) err = place_tensors(part, c, first, offsets);
+    if (!err) err = place_tensors(self, c, offsets);
     ps_mem_free(offsets);
     return err;
 }

@@ -22,6 +22,7 @@ struct ps_lora {
     bool *used; // [tensors of files]
     const ps_kernels *kernels;
     double scale, alpha; // of the argument, of the config
+    int r;               // of the config; 0: not there
     bool by_root;        // alpha / sqrt(r)
     // the current adapter
     size_t rank, in, stride; // stride: `in` rounded up to 16
@@ -33,36 +34,93 @@ struct ps_lora {
 
 /* ---- adapter_config.json ---- */
 
-/* A key must be absent, null, false, empty, or one of the two texts. */
-static ps_err want_plain(const ps_lora *l, const json_t *root, const char *key, const char *text)
+static ps_err fail_key(const ps_lora *l, const char *key)
 {
-    const json_t *value = json_object_get(root, key);
-    const char *string = json_string_value(value);
-    if (!value || json_is_null(value) || json_is_false(value)) return PS_OK;
-    if (json_is_array(value) && json_array_size(value) == 0) return PS_OK;
-    if (json_is_object(value) && json_object_size(value) == 0) return PS_OK;
-    if (string && text && strcmp(string, text) == 0) return PS_OK;
     return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: an adapter with %s is not merged here", l->config, key);
+}
+
+/* Keys that say nothing about the numbers, or are read elsewhere. */
+static bool is_harmless(const char *key)
+{
+    static const char *const harmless[] = {"auto_mapping",
+                                           "base_model_name_or_path",
+                                           "corda_config",
+                                           "ensure_weight_tying",
+                                           "eva_config",
+                                           "exclude_modules",
+                                           "fan_in_fan_out",
+                                           "inference_mode",
+                                           "init_lora_weights",
+                                           "layers_pattern",
+                                           "layers_to_transform",
+                                           "loftq_config",
+                                           "lora_alpha",
+                                           "lora_dropout",
+                                           "lora_ga_config",
+                                           "megatron_config",
+                                           "megatron_core",
+                                           "peft_type",
+                                           "peft_version",
+                                           "qalora_group_size",
+                                           "r",
+                                           "revision",
+                                           "runtime_config",
+                                           "target_modules",
+                                           "task_type",
+                                           "use_rslora"};
+    for (size_t i = 0; i < sizeof harmless / sizeof harmless[0]; i++) {
+        if (strcmp(key, harmless[i]) == 0) return true;
+    }
+    return false;
+}
+
+/* Every other key would change the result, unless it is null, false, empty, or "none". */
+static bool is_plain(const json_t *value)
+{
+    const char *text = json_string_value(value);
+    if (text) return strcmp(text, "none") == 0;
+    return json_is_null(value) || json_is_false(value) ||
+           (json_is_array(value) && json_array_size(value) == 0) ||
+           (json_is_object(value) && json_object_size(value) == 0);
+}
+
+/* Some ways to begin an adapter change the weights that it is added to. */
+static bool keeps_base(const json_t *init)
+{
+    static const char *const kept[] = {"gaussian", "eva", "orthogonal"};
+    const char *text = json_string_value(init);
+    for (size_t i = 0; text && i < sizeof kept / sizeof kept[0]; i++) {
+        if (strcmp(text, kept[i]) == 0) return true;
+    }
+    return !init || json_is_null(init) || json_is_boolean(init);
+}
+
+static ps_err check_keys(const ps_lora *l, json_t *root)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(root, key, value)
+    {
+        if (!is_harmless(key) && !is_plain(value)) return fail_key(l, key);
+    }
+    const json_t *init = json_object_get(root, "init_lora_weights");
+    if (keeps_base(init)) return PS_OK;
+    const char *text = json_string_value(init);
+    return PS_FAIL(PS_ERR_UNSUPPORTED,
+                   "%s: an adapter with init_lora_weights %s is not merged here", l->config,
+                   text ? text : "of another type");
 }
 
 static ps_err read_config(ps_lora *l)
 {
-    static const struct {
-        const char *key, *text;
-    } plain[] = {{"use_dora", NULL},         {"bias", "none"},
-                 {"modules_to_save", NULL},  {"rank_pattern", NULL},
-                 {"alpha_pattern", NULL},    {"layer_replication", NULL},
-                 {"lora_bias", NULL},        {"trainable_token_indices", NULL},
-                 {"target_parameters", NULL}};
     json_t *root = NULL;
     const char *type = "LORA";
     PS_TRY(ps_json_load(l->config, CONFIG_BYTES_MAX, &root));
     ps_err err = ps_json_opt_text(root, "peft_type", l->config, &type);
     if (!err && strcmp(type, "LORA") != 0)
         err = PS_FAIL(PS_ERR_UNSUPPORTED, "%s: peft_type %s is not merged here", l->config, type);
-    for (size_t i = 0; i < sizeof plain / sizeof plain[0] && !err; i++) {
-        err = want_plain(l, root, plain[i].key, plain[i].text);
-    }
+    if (!err) err = check_keys(l, root);
+    if (!err) err = ps_json_opt_int(root, "r", 1, RANK_MAX, l->config, &l->r);
     if (!err) err = ps_json_get_real(root, "lora_alpha", l->config, &l->alpha);
     if (!err) err = ps_json_opt_bool(root, "use_rslora", l->config, &l->by_root);
     json_decref(root);
@@ -91,10 +149,12 @@ static bool ends_with(const char *name, const char *suffix)
 
 static ps_err check_tensors(const ps_lora *l)
 {
+    const size_t n_prefix = sizeof prefix - 1;
     for (int i = 0; i < ps_safetensors_count(l->files); i++) {
         const ps_safetensors_tensor *t = ps_safetensors_at(l->files, i);
-        const bool named = strncmp(t->name, prefix, sizeof prefix - 1) == 0 &&
-                           (ends_with(t->name, suffix_a) || ends_with(t->name, suffix_b));
+        const bool named =
+            strncmp(t->name, prefix, n_prefix) == 0 &&
+            (ends_with(t->name + n_prefix, suffix_a) || ends_with(t->name + n_prefix, suffix_b));
         if (named && t->n_dims == 2) continue;
         return PS_FAIL(PS_ERR_UNSUPPORTED,
                        "%s: tensor %s is not a low-rank factor of a matrix, and is not merged here",
@@ -150,20 +210,31 @@ void ps_lora_close(ps_lora *l)
 
 /* ---- one adapter ---- */
 
+/* Whether an adapter's module of n bytes is the tensor's of m: the same, or one of them with a first
+ * part more ("model.", "transformer."), as files of a bare model and of one with its head differ. */
+static bool is_same_module(const char *module, size_t n, const char *tensor, size_t m)
+{
+    const size_t shorter = n < m ? n : m, more = (n < m ? m : n) - shorter;
+    const char *longer = n < m ? tensor : module;
+    if (memcmp(module + (n - shorter), tensor + (m - shorter), shorter) != 0) return false;
+    return more == 0 || memchr(longer, '.', more) == longer + more - 1;
+}
+
 /* The factor of a tensor, or NULL. */
 static const ps_safetensors_tensor *find_factor(const ps_lora *l, const char *tensor,
                                                 const char *suffix)
 {
     static const char weight[] = ".weight";
-    const size_t n = strlen(tensor) - (ends_with(tensor, weight) ? sizeof weight - 1 : 0);
-    ps_text name = {0};
-    ps_text_append_str(&name, prefix);
-    ps_text_append(&name, tensor, n);
-    ps_text_append_str(&name, suffix);
-    const ps_safetensors_tensor *t = ps_safetensors_find(l->files, ps_text_str(&name));
-    ps_text_release(&name);
-    if (t) l->used[ps_safetensors_index(l->files, t)] = true;
-    return t;
+    const size_t m = strlen(tensor) - (ends_with(tensor, weight) ? sizeof weight - 1 : 0);
+    for (int i = 0; i < ps_safetensors_count(l->files); i++) {
+        const ps_safetensors_tensor *t = ps_safetensors_at(l->files, i);
+        const char *module = t->name + sizeof prefix - 1;
+        if (!ends_with(module, suffix)) continue;
+        if (!is_same_module(module, strlen(module) - strlen(suffix), tensor, m)) continue;
+        l->used[i] = true;
+        return t;
+    }
+    return NULL;
 }
 
 /* Before memory is taken for it: the file holds as many values, so they are no more than it has. */
@@ -215,6 +286,9 @@ ps_err ps_lora_select(ps_lora *l, const char *tensor, size_t out, size_t in, boo
     if (l->rank < 1 || l->rank > RANK_MAX)
         return PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s has rank %zu, wanted 1..%d",
                        ps_safetensors_file(l->files, a), a->name, l->rank, RANK_MAX);
+    if (l->r > 0 && l->rank != (size_t)l->r)
+        return PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s has rank %zu, but r is %d",
+                       ps_safetensors_file(l->files, a), a->name, l->rank, l->r);
     PS_TRY(check_factor(l, a, l->rank, in));
     PS_TRY(check_factor(l, b, out, l->rank));
     const double r = l->by_root ? sqrt((double)l->rank) : (double)l->rank;

@@ -4,11 +4,12 @@
  *
  *   directory   adapter_config.json, adapter_model.safetensors
  *   names       base_model.model.<module>.lora_A.weight and .lora_B.weight, the module being the
- *               source tensor's name without ".weight"
+ *               source tensor's name without ".weight"; either may have one part more in front
  *
  * The product is computed by the panel kernels, in f32 and in the order of math/panel.h, so that the
  * model file is the same whatever the processor. What is not a plain adapter of a matrix (DoRA,
- * adapters of embeddings, saved modules, biases, ranks or alphas that differ by pattern) is refused.
+ * adapters of embeddings, saved modules, biases, ranks or alphas that differ by pattern, a beginning
+ * that changed the base's weights) is refused, and so is every key that is not known.
  *
  * Errors: PS_ERR_FORMAT, PS_ERR_UNSUPPORTED, PS_ERR_SHAPE with file and key or tensor.
  * MPI: rank 0 only.

@@ -13,15 +13,18 @@
 enum { FOREIGN_MAX = 200 };
 
 typedef struct foreign_tensor {
-    char name[80];
-    size_t shape[3];
-    int n_dims, number; // value i of the tensor is 10000 number + i
+    char name[112];
+    size_t shape[4];
+    int n_dims, number;
     ps_dtype dtype;
+    const void *bytes; // borrowed: a tensor of bytes (U8), as many as its shape has; or NULL
 } foreign_tensor;
 
 typedef struct foreign_model {
     foreign_tensor tensors[FOREIGN_MAX];
     int n;
+    double (*value)(void *arg, const foreign_tensor *t, size_t i); // NULL: 10000 number + i
+    void *arg;
 } foreign_model;
 
 /* NULL when there is none. */
@@ -41,14 +44,17 @@ static inline foreign_tensor *foreign_at(foreign_model *m, const char *name)
     return t;
 }
 
-static inline void foreign_add(foreign_model *m, const char *name, int n_dims, const size_t *shape)
+/* The new tensor; NULL when there is one of that name (shared by several roles). */
+static inline foreign_tensor *foreign_add(foreign_model *m, const char *name, int n_dims,
+                                          const size_t *shape)
 {
-    if (foreign_find(m, name)) return; // shared by several roles
+    if (foreign_find(m, name)) return NULL;
     ck_assert_int_lt(m->n, FOREIGN_MAX);
     foreign_tensor *t = &m->tensors[m->n];
     *t = (foreign_tensor){.n_dims = n_dims, .number = m->n++};
     snprintf(t->name, sizeof t->name, "%s", name);
     memcpy(t->shape, shape, (size_t)n_dims * sizeof *shape);
+    return t;
 }
 
 /* The tensors of a role, one, or one for each expert or head. */
@@ -102,26 +108,45 @@ static inline size_t foreign_values(const foreign_tensor *t)
     return n;
 }
 
-/* dir/model.safetensors */
-static inline void foreign_write(const foreign_model *m)
+/* Value i of a tensor as its format holds it. */
+static inline float foreign_value(const foreign_model *m, const foreign_tensor *t, size_t i)
+{
+    float value = 10000.0f * (float)t->number + (float)i;
+    char stored[4];
+    if (m->value) value = (float)m->value(m->arg, t, i);
+    ps_dtype_narrow(t->dtype, &value, 1, stored);
+    ps_dtype_widen(t->dtype, stored, 1, &value);
+    return value;
+}
+
+static inline void foreign_append_data(const foreign_model *m, const foreign_tensor *t,
+                                       ps_text *data)
+{
+    if (t->bytes) {
+        ps_text_append(data, t->bytes, foreign_values(t));
+        return;
+    }
+    for (size_t k = 0; k < foreign_values(t); k++) {
+        const float value = foreign_value(m, t, k);
+        char stored[4];
+        ps_dtype_narrow(t->dtype, &value, 1, stored);
+        ps_text_append(data, stored, ps_dtype_block_bytes(t->dtype));
+    }
+}
+
+static inline void foreign_write_as(const foreign_model *m, const char *path)
 {
     static const char *const dtypes[] = {[PS_F32] = "F32", [PS_F16] = "F16", [PS_BF16] = "BF16"};
     ps_text header = {0}, data = {0}, file = {0};
     for (int i = 0; i < m->n; i++) {
         const foreign_tensor *t = &m->tensors[i];
         ps_text_appendf(&header, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[", i ? "," : "{", t->name,
-                        dtypes[t->dtype]);
+                        t->bytes ? "U8" : dtypes[t->dtype]);
         for (int k = 0; k < t->n_dims; k++) {
             ps_text_appendf(&header, k ? ",%zu" : "%zu", t->shape[k]);
         }
         const size_t begin = data.len;
-        for (size_t k = 0; k < foreign_values(t); k++) {
-            const float value = 10000.0f * (float)t->number + (float)k;
-            char stored[4];
-            size_t bytes = t->dtype == PS_F32 ? 4 : 2;
-            ps_dtype_narrow(t->dtype, &value, 1, stored);
-            ps_text_append(&data, stored, bytes);
-        }
+        foreign_append_data(m, t, &data);
         ps_text_appendf(&header, "],\"data_offsets\":[%zu,%zu]}", begin, data.len);
     }
     ps_text_append_char(&header, '}');
@@ -129,26 +154,31 @@ static inline void foreign_write(const foreign_model *m)
         ps_text_append_char(&file, (char)((uint64_t)header.len >> (8 * i)));
     }
     ps_text_append(&file, header.data, header.len);
-    ps_text_append(&file, data.data, data.len);
-    scratch_write("dir/model.safetensors", file.data, file.len);
+    ps_text_append(&file, ps_text_str(&data), data.len);
+    scratch_write(path, file.data, file.len);
     ps_text_release(&file);
     ps_text_release(&data);
     ps_text_release(&header);
 }
 
-/* All values of a role of m.h5 as [count * n, k] (vectors: k = 1), owned by the caller. */
-static inline float *converted_values(ps_role role, int layer, ps_tensor_need *need)
+static inline void foreign_write(const foreign_model *m)
+{
+    foreign_write_as(m, "dir/model.safetensors");
+}
+
+/* All values of a role of a model file as [count * n, k] (vectors: k = 1), owned by the caller. */
+static inline float *model_values(const char *path, ps_role role, int layer, ps_tensor_need *need)
 {
     ps_ckpt ckpt;
     ps_h5_file *file;
     ps_h5_info info;
     char name[PS_TENSOR_NAME_BYTES];
-    assert_ok(ps_ckpt_open("m.h5", &ckpt));
+    assert_ok(ps_ckpt_open(path, &ckpt));
     const ps_ckpt_tensor *t = ps_ckpt_find(&ckpt, role, layer);
     ck_assert_msg(t != NULL, "role %d of layer %d is not there", role, layer);
     *need = t->need;
     ps_tensor_name(role, layer, name);
-    assert_ok(ps_h5_open("m.h5", &file));
+    assert_ok(ps_h5_open(path, &file));
     assert_ok(ps_h5_find(file, name, &info));
     char *bytes = ps_mem_new(info.bytes, 1);
     assert_ok(ps_h5_read(file, name, &info, bytes));
@@ -165,6 +195,12 @@ static inline float *converted_values(ps_role role, int layer, ps_tensor_need *n
     ps_h5_close(file);
     ps_ckpt_close(&ckpt);
     return values;
+}
+
+/* Those of m.h5. */
+static inline float *converted_values(ps_role role, int layer, ps_tensor_need *need)
+{
+    return model_values("m.h5", role, layer, need);
 }
 
 #endif

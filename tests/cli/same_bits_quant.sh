@@ -1,0 +1,86 @@
+# The law of same bits for quantised weights: a model whose matrices are of 17 formats gives the same logits and tokens on
+# any number of ranks, threads and rows at a time, alone and in a crowd, on any instruction set, for each way to round
+# activations. The checksums below hold on every machine. What holds for all models is in same_bits.sh.
+# shellcheck source=tests/support/cli.sh
+. "$TOP/tests/support/cli.sh"
+launcher_for "$PIPESTEP" || exit 1
+h5_bytes=${PIPESTEP%/*}/tests/tools/h5_bytes
+ok pipestep convert "${PS_GOLDEN:-$TOP/tests/golden}/gguf/llama-mixed/model.gguf" -o mixed.h5 -q
+# ids SEED N: N token ids under 912, the same everywhere.
+ids() {
+    awk -v x="$1" -v n="$2" 'BEGIN { while (n-- > 0) { x = (x * 16807) % 2147483647; printf "%d ", x % 912 } print "" }'
+}
+sum() { sha256sum | cut -d ' ' -f 1; }
+
+# run RANKS ARG ...: the program, alone or on ranks.
+run() {
+    local ranks=$1
+    shift
+    if [ "$ranks" -eq 1 ]; then
+        pipestep "$@" -q 2>log
+    else
+        launch "$ranks" 60 "$PIPESTEP" "$@" -q 2>log </dev/null
+    fi || complain "$ranks ranks, $*: exit status $?: $(<log)"
+}
+
+# Longer than a segment of 256 keys; in the crowd it is the second of three.
+ids 4 300 >alone
+ids 9 40 >few
+{ ids 5 64 && cat alone && ids 6 17; } >crowd
+
+# What this processor has, out of what the program was built for.
+sets=$(pipestep score mixed.h5 --tokens few --isa none 2>&1 | sed -n 's/.*this processor has //p')
+case " $sets " in *' portable '*) ;; *) complain "no instruction sets: $sets" ;; esac
+
+# score WANTED INPUT NUMBER RANKS ARG ...: checksum of a sequence's logits and log-probabilities.
+score() {
+    local wanted=$1 input=$2 number=$3 ranks=$4
+    shift 4
+    rm -f out.h5
+    run "$ranks" score mixed.h5 --tokens "$input" --logits out.h5 "$@" >/dev/null
+    same "$input, $ranks ranks, $*" "$wanted" "$("$h5_bytes" out.h5 "/$number/logits" "/$number/logprob" | sum)"
+}
+
+# Up to 24 rows take another way through the kernels than more.
+i16=418d4f7411460c0cfb02a41594bf0e5adff343e544f01d709e21de9834f894c0
+score $i16 alone 0 1 -t 1
+score $i16 alone 0 1 -t 2 --chunk 24
+score $i16 alone 0 1 -t 3 --chunk 25
+score $i16 alone 0 2 -t 2 --chunk 64
+score $i16 alone 0 3 -t 1 --chunk 7 --split 0,2,1
+score $i16 crowd 1 1 -t 2 --chunk 5
+score $i16 crowd 1 3 -t 1 --slots 2 --in-flight 1
+score $i16 alone 0 4 -t 1 --chunk 100 --wait shared
+for set in $sets; do
+    score $i16 alone 0 1 -t 2 --chunk 64 --isa "$set"
+done
+short=83df38064f5be655f7f5de31c93a9646205170303c41cb5b4f7007198cb7f3ef
+for set in $sets; do
+    score $short few 0 1 -t 1 --chunk 1 --isa "$set"
+done
+
+# Other ways to round are other numbers, and as firm.
+i8=fb70413e70a9264997d10c2f6402ad96676a268e591970bb81c8cb03e3e982bf
+score $i8 few 0 1 -t 1 --activations i8
+score $i8 few 0 3 -t 2 --activations i8 --chunk 3
+f32=22e1e513c75dc15dd1f06a5e3094b60fc3285aa0e8a9740355af2aad002a5951
+score $f32 few 0 1 -t 1 --activations f32
+score $f32 few 0 3 -t 2 --activations f32 --chunk 3
+for set in $sets; do
+    score $i8 few 0 1 -t 2 --activations i8 --isa "$set"
+    score $f32 few 0 1 -t 2 --activations f32 --isa "$set"
+done
+
+# generate RANKS ARG ...: checksum of two samples of 60 tokens with log-probabilities.
+generated=09936868f37274fb1b535b80fa75ae6a2d8ac7a2966e6e5ff2cfb829e732dab7
+generate() {
+    same "generate, $*" "$generated" "$(run "$1" generate mixed.h5 --tokens few -n 60 --samples 2 --json --logprobs 3 \
+        --seed 77 --temperature 0.9 --top-k 50 --ignore-eos "${@:2}" | sum)"
+}
+generate 1 -t 1
+generate 1 -t 2 --chunk 7
+generate 2 -t 1 --slots 1
+generate 3 -t 1 --in-flight 1
+generate 4 -t 1
+generate 1 -t 2 --isa "${sets##* }"
+exit "$bad"
