@@ -130,6 +130,28 @@ static void check_encode(const ps_tokenizer *t, const ps_tokenizer *again, fuzz_
     }
 }
 
+/* A token between two stretches of text. */
+static void check_parts(const ps_tokenizer *t, fuzz_input text)
+{
+    const size_t half = text.n / 2;
+    const int32_t id = ps_tokenizer_size(t) - 1;
+    const ps_tokenizer_part parts[] = {
+        {.id = -1, .text = text.data, .n = half},
+        {.id = id},
+        {.id = -1, .text = half > 0 ? text.data + half : text.data, .n = text.n - half}};
+    ps_tokens ids = {0};
+    if (fuzz_is_ok(ps_tokenizer_encode_parts(t, parts, 3, &ids))) {
+        bool found = false;
+        for (size_t i = 0; i < ids.n; i++) {
+            fuzz_require(ids.ids[i] >= 0 && ids.ids[i] <= id);
+            found = found || ids.ids[i] == id;
+        }
+        fuzz_require(found);
+    }
+    fuzz_require(!ps_tokenizer_is_special(t, id + 1) && !ps_tokenizer_is_special(t, -1));
+    ps_tokens_release(&ids);
+}
+
 void fuzz_tokenizer(const ps_tokenizer *t, fuzz_input text)
 {
     ps_text packed = {0};
@@ -138,6 +160,7 @@ void fuzz_tokenizer(const ps_tokenizer *t, fuzz_input text)
     ps_tokenizer_pack(t, &packed);
     fuzz_require(ps_tokenizer_open(packed.data, packed.len, "packed", &again) == PS_OK);
     check_encode(t, again, text);
+    if (ps_tokenizer_size(t) > 0) check_parts(t, text);
     // Ids of all kinds: those of the text's bytes, the last ones, and some that do not exist.
     ps_tokens ids = {0};
     for (size_t i = 0; i < text.n && i < IDS_MAX; i++) {
