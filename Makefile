@@ -98,8 +98,8 @@ $(foreach i,$(ISAS),$(eval $(call ISA_RULE,$(i))))
 # Other flags than last time: everything is compiled again.
 $(B)/flags: FORCE
 	@mkdir -p $(B)
-	@echo '$(CC) $(MPICC) $(OPT_$(MODE)) $(WARN) $(CFLAGS)' | cmp -s - $@ || \
-	    echo '$(CC) $(MPICC) $(OPT_$(MODE)) $(WARN) $(CFLAGS)' > $@
+	@echo '$(CC) $(MPICC) $(OPT_$(MODE)) $(KERNEL_FLAGS) $(WARN) $(CFLAGS)' | cmp -s - $@ || \
+	    echo '$(CC) $(MPICC) $(OPT_$(MODE)) $(KERNEL_FLAGS) $(WARN) $(CFLAGS)' > $@
 
 $(B)/revision: FORCE
 	@mkdir -p $(B)

@@ -8,17 +8,21 @@
 # cli     tests/cli/*.sh                        one case a script: exit status 0 is a pass
 # golden  BUILD_DIR/tests/tools/golden          rows of its own; closes with "N passed, N failed"
 #
-# T=PATTERN runs only what matches. Everything has a time limit; nothing waits for ever.
+# T=PATTERN runs only what matches, NOT=PATTERN leaves out what matches. Everything has a time limit; nothing waits for
+# ever.
 set -u
 build=$1
 shift
 NP=${NP:-1 2 3 4}
 pattern=${T:-.}
+unwanted=${NOT:-^$}
 passed=0
 failed=0
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=launch/launcher.sh
 . "$here/../launch/launcher.sh"
+
+is_wanted() { grep -q -- "$pattern" <<<"$1" && ! grep -q -- "$unwanted" <<<"$1"; }
 
 # note NAME OUTPUT STATUS: adds a Check program's "Checks: N, Failures: F, Errors: E".
 note() {
@@ -43,15 +47,32 @@ note() {
     fi
 }
 
+# run_one_unit PROGRAM: leaves its output and its exit status in $results.
+run_one_unit() {
+    local to=$results/${1//\//_}
+    CK_DEFAULT_TIMEOUT=120 timeout 300 "$1" >"$to.output" 2>&1
+    echo $? >"$to.status"
+}
+
+# Side by side: a program of these is one process.
 run_unit() {
-    local program name output
+    local program name at programs=()
     for program in "$build"/tests/unit/*/test_*; do
         [ -x "$program" ] || continue
-        name=${program#"$build"/tests/}
-        grep -q -- "$pattern" <<<"$name" || continue
-        output=$(CK_DEFAULT_TIMEOUT=120 timeout 300 "$program" 2>&1)
-        note "$name" "$output" $?
+        is_wanted "${program#"$build"/tests/}" && programs+=("$program")
     done
+    [ ${#programs[@]} -gt 0 ] || return 0
+    results=$(mktemp -d)
+    export results
+    export -f run_one_unit
+    # shellcheck disable=SC2016 # it is the inner shell's
+    printf '%s\0' "${programs[@]}" | xargs -0 -n 1 -P "${JOBS:-$(nproc)}" bash -c 'run_one_unit "$1"' -
+    for program in "${programs[@]}"; do
+        name=${program#"$build"/tests/}
+        at=$results/${program//\//_}
+        note "$name" "$(cat "$at.output")" "$(cat "$at.status")"
+    done
+    rm -rf "$results"
 }
 
 run_mpi() {
@@ -59,7 +80,7 @@ run_mpi() {
     for program in "$build"/tests/mpi/test_*; do
         [ -x "$program" ] || continue
         name=${program#"$build"/tests/}
-        grep -q -- "$pattern" <<<"$name" || continue
+        is_wanted "$name" || continue
         for np in $NP; do
             output=$(CK_FORK=no launch "$np" 120 "$program" 2>&1)
             note "$name on $np ranks" "$output" $?
@@ -71,7 +92,7 @@ run_cli() {
     local script name output status scratch begin
     for script in "$here"/cli/*.sh; do
         name=${script#"$here"/}
-        grep -q -- "$pattern" <<<"$name" || continue
+        is_wanted "$name" || continue
         scratch=$(mktemp -d)
         begin=$SECONDS
         output=$(cd "$scratch" && PIPESTEP=$PWD_AT_START/$build/pipestep TOP=$PWD_AT_START \

@@ -21,10 +21,8 @@ enum { SLOTS_DEFAULT = 16, SLOTS_PER_RANK = 4, TOKENIZER_WHERE_BYTES = 64 };
 static ps_err parse(const ps_job_command *c, ps_job *job, int argc, char **argv)
 {
     PS_TRY(ps_opt_parse(c->groups, c->n_groups, &c->positionals, argc, argv, &job->parsed));
-    if (job->run.quiet && job->run.verbose) {
-        ps_opt_release(&job->parsed);
+    if (job->run.quiet && job->run.verbose)
         return PS_FAIL(PS_ERR_USAGE, "--quiet and --verbose contradict each other");
-    }
     if (job->parsed.help || !c->check) return PS_OK;
     return c->check(c->state, job);
 }
@@ -449,6 +447,7 @@ static bool open_job(const ps_job_command *c, ps_job *job, int argc, char **argv
     }
     if (parsed && !launched) {
         *status = fail_before_start(parsed, 0);
+        ps_opt_release(&job->parsed);
         return false;
     }
     *err = begin(c, job, parsed);

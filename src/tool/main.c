@@ -20,7 +20,7 @@ static const ps_command commands[] = {
     {"detokenize", "token ids on standard input to text", ps_cmd_detokenize},
     {"plan", "split, memory and messages of a run, without running it", ps_cmd_plan},
     {"inspect", "what is in a model file", ps_cmd_inspect},
-    {"convert", "a Hugging Face directory to a model file", ps_cmd_convert},
+    {"convert", "a Hugging Face directory or a GGUF file to a model file", ps_cmd_convert},
     {"bench", "measures this machine, or writes a random model", ps_cmd_bench},
 };
 
