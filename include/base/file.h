@@ -75,8 +75,8 @@ void ps_file_writer_abandon(ps_file_writer *w);
 
 /* Whether `path` can be written, before the work whose result goes there: an error for a directory,
  * or when its own directory is missing or read-only. *out is the file to replace: the path, or what
- * it links to; owned by the caller. *regular is false for a device or pipe; NULL: such a thing is an
- * error too. */
+ * it links to; owned by the caller. *regular is false for a device or pipe; NULL: such a thing is
+ * an error too. */
 ps_err ps_file_find_target(const char *path, bool *regular, char **out) PS_MUST_CHECK;
 
 /* Whether both names lead to one file that is there. */
@@ -91,8 +91,8 @@ ps_err ps_file_publish(const char *temporary, const char *path) PS_MUST_CHECK;
  * destination in the message. */
 ps_err ps_file_write_all(int fd, const void *bytes, size_t n, const char *what) PS_MUST_CHECK;
 
-/* Appends the program's directory for things that can be made again: pipestep in $XDG_CACHE_HOME, or
- * in ~/.cache. False, and nothing, when there is neither. */
+/* Appends the program's directory for things that can be made again: pipestep in $XDG_CACHE_HOME,
+ * or in ~/.cache. False, and nothing, when there is neither. */
 bool ps_file_cache_directory(ps_text *out);
 
 /* Makes a directory and its parents. */

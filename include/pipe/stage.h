@@ -55,8 +55,8 @@ int ps_stage_step(ps_stage *stage, const ps_parcel *parcel);
 /* This stage's report as it stands now. */
 void ps_stage_fill_report(ps_stage *stage, ps_stage_report *out);
 
-/* The loop of ranks 1..S-1: ends when STOP has been passed on. PS_ERR_IO when this rank's model file
- * was written to meanwhile. */
+/* The loop of ranks 1..S-1: ends when STOP has been passed on. PS_ERR_IO when this rank's model
+ * file was written to meanwhile. */
 ps_err ps_stage_run(ps_stage *stage) PS_MUST_CHECK;
 
 #endif

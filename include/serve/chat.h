@@ -22,11 +22,11 @@
  *                   developer's; the date is 2025-06-28, that of the format's description, since
  *                   equal requests must give equal prompts
  *
- * A template's tokens are tokens; the same strings in a message's text are plain text. (A token that
- * the tokenizer does not have is text, as [INST] is for Mistral 7B.)
+ * A template's tokens are tokens; the same strings in a message's text are plain text. (A token
+ * that the tokenizer does not have is text, as [INST] is for Mistral 7B.)
  *
- * Errors: PS_ERR_USAGE for roles that a template has no place for; PS_ERR_UNSUPPORTED for a template
- * that is none of these, with the list.   MPI: local.
+ * Errors: PS_ERR_USAGE for roles that a template has no place for; PS_ERR_UNSUPPORTED for a
+ * template that is none of these, with the list.   MPI: local.
  */
 #ifndef PS_SERVE_CHAT_H
 #define PS_SERVE_CHAT_H

@@ -47,8 +47,8 @@ ps_err ps_tokenizer_open(const char *bytes, size_t n, const char *where,
                          ps_tokenizer **out) PS_MUST_CHECK;
 void ps_tokenizer_free(ps_tokenizer *t); // t may be NULL
 
-/* Appends the tokenizer as bytes that open fast. Tokenizers out of equal files give equal bytes (one
- * that was packed before may give others: its tables were filled in another order). */
+/* Appends the tokenizer as bytes that open fast. Tokenizers out of equal files give equal bytes
+ * (one that was packed before may give others: its tables were filled in another order). */
 void ps_tokenizer_pack(const ps_tokenizer *t, ps_text *out);
 
 /* Highest id + 1, added tokens included; ids in between may be unused. */
@@ -71,8 +71,8 @@ void ps_tokens_release(ps_tokens *tokens);
 ps_err ps_tokenizer_encode(const ps_tokenizer *t, const char *text, size_t n, bool add_special,
                            ps_tokens *out) PS_MUST_CHECK;
 
-/* A text that is put together of tokens and stretches of text. In these stretches special tokens are
- * not recognised: "<|im_end|>" in what a user wrote is the characters it is written with. Other
+/* A text that is put together of tokens and stretches of text. In these stretches special tokens
+ * are not recognised: "<|im_end|>" in what a user wrote is the characters it is written with. Other
  * added tokens are, and nothing is added around. The white space that a token swallows on either
  * side (lstrip, rstrip) goes. */
 typedef struct ps_tokenizer_part {

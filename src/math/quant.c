@@ -147,7 +147,7 @@ static uint32_t word_of(const uint8_t *code)
     return first | third << 8 | second << 16 | fourth << 24;
 }
 
-/* The fields of `bits` bits of a run, eight words of four codes, as the lane's words of its units. */
+/* The fields of `bits` bits of a run, eight words of four codes, as words of the lane's units. */
 static void put_fields(const uint32_t words[8], int bits, int shift, int lane, uint8_t *units)
 {
     const int per_byte = 8 / bits;

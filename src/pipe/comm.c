@@ -151,8 +151,8 @@ ps_err ps_comm_open(double timeout_s, ps_comm **out)
     *out = NULL;
     watchdog dog;
     int launcher_rank;
-    // Alone, Open MPI would start a daemon for processes that this one might spawn: 100 ms, and files
-    // of its own.
+    // Alone, Open MPI would start a daemon for processes that this one might spawn: 100 ms, and
+    // files of its own.
     if (!ps_comm_launched(&launcher_rank)) setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
     const bool watched = watchdog_start(&dog, "MPI_Init", timeout_s);
     int level = MPI_THREAD_SINGLE;

@@ -7,10 +7,10 @@
  * leaf", bit 9 "offset in units of 256", bits 10-30 the offset; in a leaf bits 0-30 are the value.
  *
  * There are two ways to apply the rules, and they decide ids. SentencePiece's own: wherever a rule
- * begins, the longest one is applied. The tokenizers library's (normalizers/precompiled.rs), oddities
- * included: a grapheme cluster of less than six bytes is looked up as a whole, and the *shortest*
- * prefix that has a rule replaces all of it; otherwise each of its characters is looked up alone.
- * Every access is checked: the array comes from a file. */
+ * begins, the longest one is applied. The tokenizers library's (normalizers/precompiled.rs),
+ * oddities included: a grapheme cluster of less than six bytes is looked up as a whole, and the
+ * *shortest* prefix that has a rule replaces all of it; otherwise each of its characters is looked
+ * up alone. Every access is checked: the array comes from a file. */
 #include "serve/tokenizer_parts.h"
 
 #include <string.h>

@@ -6,7 +6,8 @@
  * byte. A character no token covers alone costs as much as the worst token and 10 more, and becomes
  * unknown; neighbours that are unknown become one (Kudo 2018; SentencePiece, unigram_model.cc).
  * Ties go to the path found first, as in the library, and sums are taken in the same order, so
- * results agree to the last bit; SentencePiece itself adds in float, which breaks ties otherwise. */
+ * results agree to the last bit; SentencePiece itself adds in float, which breaks ties
+ * otherwise. */
 #include "serve/tokenizer_parts.h"
 
 #include <math.h>

@@ -17,7 +17,7 @@ ps_err ps_chat_prompt_encode(const ps_job *job, const ps_chat *chat,
                              const ps_chat_message *messages, size_t n,
                              ps_request *out) PS_MUST_CHECK;
 
-/* The same from JSON in the form of the OpenAI chat interface: [{"role": ..., "content": ...}, ...],
+/* The same from JSON in the form of the OpenAI chat interface: [{"role": ..., "content": ...}, ..],
  * content a text or an array of {"type": "text", "text": ...}. */
 ps_err ps_chat_prompt_encode_json(const ps_job *job, const ps_chat *chat, const json_t *messages,
                                   ps_request *out) PS_MUST_CHECK;

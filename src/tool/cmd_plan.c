@@ -45,7 +45,7 @@ static ps_err make_plan(const state *s, ps_job *job, ps_plan *plan)
     return ps_plan_make(&params, plan);
 }
 
-/* `base`: what this process takes now, with MPI, threads and tokenizer, but nothing of the model. */
+/* `base`: what this process takes now, with MPI, threads and tokenizer, but no model. */
 static ps_err print(const state *s, const ps_job *job, const ps_plan *plan, size_t base)
 {
     ps_text text = {0}, json = {0};
@@ -65,7 +65,7 @@ static ps_err print(const state *s, const ps_job *job, const ps_plan *plan, size
     return err;
 }
 
-/* Each stage must fit where this runs. All of them need not: they may be meant for many machines. */
+/* Each stage must fit where this runs. All of them need not: they may be for many machines. */
 static ps_err check_memory(const ps_plan *plan, size_t base)
 {
     const char *source;

@@ -70,7 +70,7 @@ bool ps_job_limit_is_shared(const char *source);
 /* Path of the model: the first positional, or the model that ships. Owned by the caller. */
 ps_err ps_job_model_path(const ps_job *job, char **out) PS_MUST_CHECK;
 
-/* The same, or the model file made of it, once, where it is a model of another format. For rank 0. */
+/* The same, or the model file made of it, once, where it is a model of another format. Rank 0. */
 ps_err ps_job_model_file(const ps_job *job, char **out) PS_MUST_CHECK;
 
 /* Limits for these needs under these options. */

@@ -2,8 +2,8 @@
  *
  * A target is a file fuzz_<name>.c with the one function of libFuzzer's interface. It gives foreign
  * bytes to a reader and uses what comes out as the program would. Bytes may be refused, with a
- * message; what must not happen is any other end: a sanitizer's report, an assertion, memory or time
- * out of proportion, or an outcome that contradicts another (fuzz_require).
+ * message; what must not happen is any other end: a sanitizer's report, an assertion, memory or
+ * time out of proportion, or an outcome that contradicts another (fuzz_require).
  *
  * MPI: local.
  */

@@ -1,5 +1,5 @@
-/* Lines of a batch: name of a chat template (empty: the model's own), NUL, /source of the model, NUL,
- * lines. The model has 300 tokens. */
+/* Lines of a batch: name of a chat template (empty: the model's own), NUL, /source of the model,
+ * NUL, lines. The model has 300 tokens. */
 #include <string.h>
 
 #include "base/mem.h"

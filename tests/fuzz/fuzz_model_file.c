@@ -1,7 +1,7 @@
-/* The texts of a model file: /spec, NUL, /manifest, NUL, /source. The file around them is sound, and
- * holds every tensor that the spec calls for while that is little. Hashes are put right before the
- * file is opened, or else no change would get past them: the manifest's own, and those that it gives
- * as "@spec", "@source" and "@tokenizer". */
+/* The texts of a model file: /spec, NUL, /manifest, NUL, /source. The file around them is sound,
+ * and holds every tensor that the spec calls for while that is little. Hashes are put right before
+ * the file is opened, or else no change would get past them: the manifest's own, and those that it
+ * gives as "@spec", "@source" and "@tokenizer". */
 #include <string.h>
 
 #include "base/mem.h"

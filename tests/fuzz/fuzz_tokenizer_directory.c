@@ -1,5 +1,5 @@
-/* A directory with tokenizer_config.json, NUL, added_tokens.json, NUL, special_tokens_map.json, NUL,
- * tokenizer.model. Of the JSON files an empty one is not there. */
+/* A directory with tokenizer_config.json, NUL, added_tokens.json, NUL, special_tokens_map.json,
+ * NUL, tokenizer.model. Of the JSON files an empty one is not there. */
 #include "fuzz/fuzz.h"
 #include "tool/import/tokenizers.h"
 

@@ -1,7 +1,7 @@
 /* A target without libFuzzer: gives it each file of the arguments, or of their directories.
  *
- *   fuzz_<name> FILE|DIRECTORY ...      prints the number of inputs; an input that a target does not
- *                                       survive is the last one named on standard error */
+ *   fuzz_<name> FILE|DIRECTORY ...    prints the number of inputs; an input that a target does not
+ *                                     survive is the last one named on standard error */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -25,7 +25,7 @@ enum {
  * when the spec does not call for it. */
 float *gguf_model_values(const ps_ckpt *ckpt, ps_role role, int layer, size_t *n);
 
-/* The first n_layers layers of `ckpt`, and all keys that the architectures share, rotation included.
+/* The first n_layers layers of `ckpt`, and all keys that the architectures share, with rotation.
  */
 void gguf_model_add(gguf_file *f, const ps_ckpt *ckpt, const char *arch, int flags, int n_layers);
 

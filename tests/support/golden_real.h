@@ -2,8 +2,8 @@
  *
  * Groups with input_ids; for each position the 20 highest logits (top_ids, top_logits) and the
  * log-probability of the next id (next_logprob, NaN at the end); all logits of the last position
- * (last_logits); and greedy_ids. Checked with f32 activations and with the default ones: the highest
- * logit of every position, logits, log-probabilities, the continuation.
+ * (last_logits); and greedy_ids. Checked with f32 activations and with the default ones: the
+ * highest logit of every position, logits, log-probabilities, the continuation.
  *
  * MPI: local.
  */

@@ -26,18 +26,18 @@ typedef struct golden_counts {
 
 /* The tokenizer in dir/name, or at an absolute path, against ids that llama.cpp made:
  *
- *   text, ids (control tokens recognised), ids_special (with bos and eos; missing: ids), ids_noparse
- *   (control tokens as plain text; missing: ids), decoded (missing: text), decoded_skip_special (may
- *   be missing)
+ *   text, ids (control tokens recognised), ids_special (with bos and eos; missing: ids),
+ *   ids_noparse (control tokens as plain text; missing: ids), decoded (missing: text),
+ *   decoded_skip_special (may be missing)
  * `second` names a file beside it whose tokenizer's ids are right too, where they differ; such
  * comparisons are counted. NULL: none. */
 ps_err golden_tokenizer_check_llama(const char *dir, const char *name, const char *second,
                                     const char *cases, golden_counts *counts,
                                     ps_text *first_failures) PS_MUST_CHECK;
 
-/* dir/tokenizer.model against what SentencePiece made of texts: sentencepiece_cases.jsonl with text,
- * ids (control pieces are not recognised), decoded (of ids; missing: text; null: unknown pieces are
- * among them, which SentencePiece shows as U+2047). */
+/* dir/tokenizer.model against what SentencePiece made of texts: sentencepiece_cases.jsonl with
+ * text, ids (control pieces are not recognised), decoded (of ids; missing: text; null: unknown
+ * pieces are among them, which SentencePiece shows as U+2047). */
 ps_err golden_tokenizer_check_sentencepiece(const char *dir, golden_counts *counts,
                                             ps_text *first_failures) PS_MUST_CHECK;
 

@@ -1,7 +1,7 @@
 /* Kinds of reference data about tokenizers, as rows of the report (support/golden_run.h):
  *
- *   tokenizer.json + cases.jsonl                     the tokenizers library's, with decode and stream
- *   tokenizer.model + sentencepiece_cases.jsonl      SentencePiece's
+ *   tokenizer.json + cases.jsonl                 the tokenizers library's, with decode and stream
+ *   tokenizer.model + sentencepiece_cases.jsonl  SentencePiece's
  *   vocab.gguf, tokenizer.model + gguf_cases.jsonl   llama.cpp's
  *   tokenizer_cases.jsonl                            llama.cpp's for a real model, whose file
  *                                                    $PS_GOLDEN_MODEL names

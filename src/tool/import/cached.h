@@ -1,10 +1,11 @@
-/* Foreign models that run without being converted by hand: converted once, kept in a cache directory.
+/* Foreign models that run without being converted by hand: converted once, kept in a cache.
  *
  *   name   NAME-<hash>.h5, the hash being XXH3 of the canonical path and of size, inode and time of
  *          modification of every file that the model consists of, and of the version of the format
  *
- * A source that changed has another name, so nothing is ever stale. Who converts holds a lock; others
- * that want the same model wait for it and then find it. The model file appears when it is complete.
+ * A source that changed has another name, so nothing is ever stale. Who converts holds a lock;
+ * others that want the same model wait for it and then find it. The model file appears when it is
+ * complete.
  *
  * Errors: those of the conversion; PS_ERR_IO for the directory.   MPI: rank 0 only.
  */

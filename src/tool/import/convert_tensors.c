@@ -188,7 +188,7 @@ static ps_err check_row(const slab *s, bool columns, size_t row, ps_dtype dtype,
     return at == k ? PS_OK : fail_not_finite(s, place_of(s, columns, row, at, k));
 }
 
-/* And they still are as they are written: their format, or the scale of a block, may be too small. */
+/* And they still are as they are written: their format, or the scale of a block, may be small. */
 static ps_err check_written(const slab *s, bool columns, size_t row, ps_dtype dtype,
                             const void *values, size_t k)
 {

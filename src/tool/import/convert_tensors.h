@@ -2,12 +2,12 @@
  *
  * Walks the tensors that the spec calls for, in the order of the model file; each is found in the
  * source, checked, its rows put into the canonical order (families.h), packed panel by panel and
- * appended. A matrix that gets another format, or an adapter (lora.h), goes through f32, and what the
- * rounding cost is said for each. Memory: a few panels, the longest vector, one adapter.
+ * appended. A matrix that gets another format, or an adapter (lora.h), goes through f32, and what
+ * the rounding cost is said for each. Memory: a few panels, the longest vector, one adapter.
  *
  * Errors: PS_ERR_FORMAT for a tensor that is missing or left over, PS_ERR_SHAPE, PS_ERR_UNSUPPORTED
- * for a type that a model file does not hold or cannot be written, or rows that a block of the wanted
- * type does not divide, PS_ERR_NUMERIC for NaN or infinity.   MPI: rank 0 only.
+ * for a type that a model file does not hold or cannot be written, or rows that a block of the
+ * wanted type does not divide, PS_ERR_NUMERIC for NaN or infinity.   MPI: rank 0 only.
  */
 #ifndef PS_TOOL_IMPORT_CONVERT_TENSORS_H
 #define PS_TOOL_IMPORT_CONVERT_TENSORS_H

@@ -1,5 +1,5 @@
-/* The architectures: what is special about each, and the table. Where a number stands here and not in
- * the files, it is the one that ggml computes with. */
+/* The architectures: what is special about each, and the table. Where a number stands here and not
+ * in the files, it is the one that ggml computes with. */
 #include <math.h>
 #include <string.h>
 
@@ -204,8 +204,8 @@ static ps_err read_bloom(const ps_gguf_reader *r)
     return PS_OK;
 }
 
-/* Baichuan 2 (it has a vocabulary of its own) scales the rows of its head to length 1 whenever it is
- * used. Files hold them scaled or not, as who made them did, and ggml takes them as they are. */
+/* Baichuan 2 (it has a vocabulary of its own) scales the rows of its head to length 1 whenever it
+ * is used. Files hold them scaled or not, as who made them did, and ggml takes them as they are. */
 static ps_err check_head_of_baichuan2(const ps_gguf_reader *r)
 {
     enum { VOCABULARY = 125696, ROWS = 16 };

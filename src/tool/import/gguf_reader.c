@@ -167,8 +167,8 @@ static ps_err read_scaling(const ps_gguf_reader *r, ps_rope *rope)
     return PS_OK;
 }
 
-/* Factors of single pairs of dimensions, which stand in tensors: divisors of plain RoPE, or those of
- * longrope, which files do not always name as such. */
+/* Factors of single pairs of dimensions, which stand in tensors: divisors of plain RoPE, or those
+ * of longrope, which files do not always name as such. */
 static ps_err read_rope_tensors(const ps_gguf_reader *r, ps_rope *rope)
 {
     bool divided, is_long, is_short = false;

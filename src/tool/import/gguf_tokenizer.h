@@ -9,7 +9,7 @@
  * it, so does this: llama.cpp never composes characters (NFC), and puts a blank behind user-defined
  * tokens too.
  *
- * Errors: PS_ERR_FORMAT, PS_ERR_SHAPE, PS_ERR_UNSUPPORTED naming the file and the key.   MPI: local.
+ * Errors: PS_ERR_FORMAT, PS_ERR_SHAPE, PS_ERR_UNSUPPORTED naming file and key.   MPI: local.
  */
 #ifndef PS_TOOL_IMPORT_GGUF_TOKENIZER_H
 #define PS_TOOL_IMPORT_GGUF_TOKENIZER_H

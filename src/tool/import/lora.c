@@ -210,8 +210,9 @@ void ps_lora_close(ps_lora *l)
 
 /* ---- one adapter ---- */
 
-/* Whether an adapter's module of n bytes is the tensor's of m: the same, or one of them with a first
- * part more ("model.", "transformer."), as files of a bare model and of one with its head differ. */
+/* Whether an adapter's module of n bytes is the tensor's of m: the same, or one of them with a
+ * first part more ("model.", "transformer."), as files of a bare model and of one with its head
+ * differ. */
 static bool is_same_module(const char *module, size_t n, const char *tensor, size_t m)
 {
     const size_t shorter = n < m ? n : m, more = (n < m ? m : n) - shorter;

@@ -46,16 +46,16 @@ void ps_source_release(ps_source *source);
 /* NULL when there is none of that name. */
 ps_source_tensor *ps_source_find(const ps_source *source, const char *name);
 
-/* Makes one tensor NAME of type mxfp4 of each pair NAME_blocks [.., G, 16] and NAME_scales [.., G] of
- * bytes; its shape is [.., 32 G]. Call before ps_source_sort. */
+/* Makes one tensor NAME of type mxfp4 of each pair NAME_blocks [.., G, 16] and NAME_scales [.., G]
+ * of bytes; its shape is [.., 32 G]. Call before ps_source_sort. */
 void ps_source_join_mxfp4(ps_source *source);
 
 /* Values of a tensor's shape. */
 size_t ps_source_values(const ps_source_tensor *tensor);
 
-/* Tells the kernel what becomes of a tensor's pages. NEED before reading it: they are fetched ahead.
- * DONE behind it: they leave this process's resident memory, so that a model of any size passes
- * through a small one. */
+/* Tells the kernel what becomes of a tensor's pages. NEED before reading it: they are fetched
+ * ahead. DONE behind it: they leave this process's resident memory, so that a model of any size
+ * passes through a small one. */
 typedef enum ps_source_hint { PS_SOURCE_NEED, PS_SOURCE_DONE } ps_source_hint;
 void ps_source_advise(const ps_source_tensor *tensor, ps_source_hint hint);
 

@@ -1,13 +1,14 @@
 /* Tokenizers out of foreign files.
  *
- *   NAME.json    a tokenizer.json           NAME.model   SentencePiece
- *   NAME.gguf    metadata of a GGUF file    a directory  tokenizer.json, or else tokenizer.model with
- *                                           what tokenizer_config.json, added_tokens.json and
- *                                           special_tokens_map.json say about it
+ *   NAME.json     a tokenizer.json
+ *   NAME.model    SentencePiece
+ *   NAME.gguf     metadata of a GGUF file
+ *   a directory   tokenizer.json, or else tokenizer.model with what tokenizer_config.json,
+ *                 added_tokens.json and special_tokens_map.json say about it
  *
  * Of tokenizer_config.json count: added_tokens_decoder, add_bos_token, add_eos_token,
- * add_prefix_space, legacy, tokenizer_class (T5Tokenizer ends texts with eos, others begin them with
- * bos).
+ * add_prefix_space, legacy, tokenizer_class (T5Tokenizer ends texts with eos, others begin them
+ * with bos).
  *
  * Errors: PS_ERR_IO and those of the readers.   MPI: local.
  */

@@ -61,8 +61,8 @@ static int compare_ids(const void *a, const void *b, void *added)
     return x < y ? -1 : 1;
 }
 
-/* Sorts the added tokens by id and keeps the first of each. A list of any length may be in the file,
- * and nothing here looks through all of it for each entry. */
+/* Sorts the added tokens by id and keeps the first of each. A list of any length may be in the
+ * file, and nothing here looks through all of it for each entry. */
 static void keep_first_of_each_id(directory *d)
 {
     size_t *order = ps_mem_new(d->n_added, sizeof *order), n = 0;

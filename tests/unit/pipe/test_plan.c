@@ -1,4 +1,4 @@
-/* Splits: by cost against all splits there are, by hand, and what is refused with advice; memory. */
+/* Splits: by cost against all splits there are, by hand, and what is refused; memory. */
 #include "pipe/plan.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* Generation over a pipeline that keeps books: every request, whatever runs beside it, comes to what
- * its sampler, detokenizer and stop strings make of the logits, one token after the other. */
+/* Generation over a pipeline that keeps books: every request, whatever runs beside it, comes to
+ * what its sampler, detokenizer and stop strings make of the logits, one token after the other. */
 #include "serve/generate.h"
 
 #include <stdio.h>

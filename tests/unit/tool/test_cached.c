@@ -414,7 +414,7 @@ START_TEST(who_waited_for_a_failure_tries_for_himself)
 }
 END_TEST
 
-/* The file that is locked may have lost its name to somebody who was done: then it locks nothing. */
+/* The file that is locked may have lost its name to somebody who was done: it locks nothing. */
 START_TEST(a_lock_on_a_file_without_a_name_is_not_enough)
 {
     write_directory(1);

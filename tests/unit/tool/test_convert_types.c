@@ -1,6 +1,6 @@
-/* Conversion into another format: every value is what the quantiser makes of the source's row, within
- * the format's error; what keeps its format; what is refused. And mxfp4 as Hugging Face stores it,
- * against the same values stored plainly. */
+/* Conversion into another format: every value is what the quantiser makes of the source's row,
+ * within the format's error; what keeps its format; what is refused. And mxfp4 as Hugging Face
+ * stores it, against the same values stored plainly. */
 #include <stdlib.h>
 
 #include "base/log.h"

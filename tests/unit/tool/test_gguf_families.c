@@ -1,7 +1,7 @@
 /* Each architecture both ways: a Hugging Face directory of the reference data becomes a model file;
  * that becomes the GGUF file which llama.cpp's converter would have made of the directory; and this
- * must give the same spec and the same weights, value by value. What GGUF cannot say is taken out of
- * the spec first. */
+ * must give the same spec and the same weights, value by value. What GGUF cannot say is taken out
+ * of the spec first. */
 #include <check.h>
 #include <limits.h>
 #include <math.h>

@@ -1,5 +1,5 @@
-/* Adapters merged at conversion, against W + s B A in double precision: the matrices of a source are
- * changed by hand, and what is converted from that must be what is converted with the adapter.
+/* Adapters merged at conversion, against W + s B A in double precision: the matrices of a source
+ * are changed by hand, and what is converted from that must be what is converted with the adapter.
  *
  * The kernels are picked here, so that the instruction sets can be compared. */
 #include "tool/import/lora.h"
