@@ -102,6 +102,8 @@ launcher_command() {
     else
         [ "$seconds" -gt 0 ] && LAUNCH_COMMAND+=(timeout --foreground -k 10 $((seconds + 30)))
         LAUNCH_COMMAND+=("${MPIEXEC:-mpirun}")
+        # On one machine there is memory between ranks; a start that looks for networks takes twice as long.
+        export OMPI_MCA_pml=${OMPI_MCA_pml:-ob1} OMPI_MCA_btl=${OMPI_MCA_btl:-^ofi,openib,uct,usnic}
         [ "$(id -u)" -eq 0 ] && LAUNCH_COMMAND+=(--allow-run-as-root)
         [ "$seconds" -gt 0 ] && LAUNCH_COMMAND+=(--timeout "$seconds")
     fi

@@ -146,14 +146,22 @@ static ps_err find_hosts(ps_comm *c)
     return PS_OK;
 }
 
+/* For a process alone. Open MPI would start a daemon for processes that this one might spawn (100 ms,
+ * and files of its own), and look for every network there may be (150 ms, in which one of them
+ * measures the clock). */
+static void expect_nobody(void)
+{
+    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+    setenv("OMPI_MCA_pml", "ob1", 0);
+    setenv("OMPI_MCA_btl", "self", 0);
+}
+
 ps_err ps_comm_open(double timeout_s, ps_comm **out)
 {
     *out = NULL;
     watchdog dog;
     int launcher_rank;
-    // Alone, Open MPI would start a daemon for processes that this one might spawn: 100 ms, and
-    // files of its own.
-    if (!ps_comm_launched(&launcher_rank)) setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+    if (!ps_comm_launched(&launcher_rank)) expect_nobody();
     const bool watched = watchdog_start(&dog, "MPI_Init", timeout_s);
     int level = MPI_THREAD_SINGLE;
     const int failed = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level);
