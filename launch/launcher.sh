@@ -5,7 +5,8 @@
 #   launch NP SECONDS PROGRAM [ARG ...]   runs ranks under a time limit (0: none); any number on any machine
 #   launcher_for PROGRAM                  sets MPIEXEC to the launcher of the MPI that PROGRAM was built with
 #   launcher_bind NP THREADS              sets BINDING, options that give each rank THREADS cores of its own
-#   launcher_command NP SECONDS [FLAG...] sets LAUNCH_COMMAND, to be followed by the program
+#   launcher_command NP SECONDS [FLAG...] sets LAUNCH_COMMAND, to be followed by the program; exports what Open MPI
+#                                         is told in the environment
 #
 # MPIEXEC names a launcher, LAUNCH_FLAGS further options for it (words). Open MPI wants to be told that more
 # ranks than cores are meant and that root is allowed; both are everyday in containers.

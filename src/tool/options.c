@@ -28,8 +28,7 @@ static const ps_opt_choice wait_choices[] = {
     {                                                                                              \
         "cache-dir", 0, PS_OPT_TEXT, RUN(cache_directory), 0, 0, NULL, NULL, "DIR",                \
             "where models of other formats are kept once converted; by default pipestep/models "   \
-            "in the "                                                                              \
-            "user's cache directory"                                                               \
+            "in the user's cache directory"                                                        \
     }
 
 static const ps_opt base_rows[] = {
