@@ -48,7 +48,7 @@ static void measure(attention_work *w, const char *bias, int n_biases, int rows,
                     int64_t window)
 {
     w->job.n_biases = n_biases;
-    w->job.shape.window = window;
+    w->job.shape.visible.window = window;
     w->run =
         (ps_attention_run){.n_rows = rows, .first_position = depth - rows, .view = w->run.view};
     const bench_time t = bench_measure(forward, w, 5, 0.3);
@@ -69,7 +69,7 @@ int main(int argc, char **argv)
     static char *pages[POSITIONS / PS_KV_PAGE];
     static ps_attention_block blocks[CHUNK];
     float slopes[HEADS];
-    layout = ps_kv_layout_make(KV_HEADS, HEAD_DIM, HEADS);
+    layout = ps_kv_layout_make(KV_HEADS, HEAD_DIM, HEADS, (ps_kv_types){0});
     take_pages(&layout, pages, POSITIONS / PS_KV_PAGE);
     ps_bias_alibi_slopes(HEADS, 8.0, slopes);
     const int64_t span = 1024;

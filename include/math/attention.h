@@ -1,15 +1,19 @@
 /* Attention of new rows over cached keys and values, biased and windowed.
  *
- *   z[h,i,j] = cap(scale <q[i,h], k[j,g]>) + bias(h,i,j)  g = h G / H, visible: 0 <= i-j < window
+ *   z[h,i,j] = cap(scale <q[i,h], k[j,g]>) + bias(h,i,j)  g = h G / H, visible: math/visible.h
  *   out[i,h] = sum_j e^(z[h,i,j]) v[j,g] / (sum_j e^(z[h,i,j]) + e^(sink[h]))
  *
  * cap(a) = softcap tanh(a / softcap), or a; the sink's term stands only where there are sinks.
  *
  * The rows of a parcel come as runs: consecutive positions of one sequence, already appended to its
- * cache. A sum's order depends on (i, j, window) alone: keys are taken in segments of PS_SEGMENT
- * absolute positions; inside a segment scores are exponentiated against the segment's maximum,
- * weights and values summed over ascending keys; segments are folded in ascending order. So the
- * result does not change with chunking, threads, the cache's page table, or the rows beside.
+ * cache. A sum's order depends on i, j and the visible keys alone: first the kept tokens that lie
+ * before the query's own part, then that part, each in segments of PS_SEGMENT absolute positions;
+ * inside a segment scores are exponentiated against the segment's maximum, weights and values
+ * summed over ascending keys; segments are folded in ascending order. So the result does not change
+ * with chunking, threads, the cache's page table, or the rows beside. Where queries look ahead, all
+ * that they see must be in the cache: the end of a run is the end of its sequence so far.
+ *
+ * Kept tokens at cache positions take the queries q_kept, rotated at ps_visible_kept_query.
  *
  * A query whose keys are all hidden or -inf gives zeros. A sink is the state that the sums start
  * from: maximum sink[h], sum 1.
@@ -26,12 +30,13 @@
 #include "math/bias.h"
 #include "math/engine.h"
 #include "math/kv.h"
+#include "math/visible.h"
 
 typedef struct ps_attention_shape {
     int n_heads, n_kv_heads, head_dim;
     float scale;
-    float softcap;  // 0: none
-    int64_t window; // keys that a query sees, itself included; 0: all
+    float softcap; // 0: none
+    ps_visible visible;
 } ps_attention_shape;
 
 /* Consecutive new rows of one sequence: rows first_row .. + n_rows at positions first_position ..
@@ -51,7 +56,8 @@ typedef struct ps_attention_job {
     ps_attention_shape shape;
     const ps_attention_run *runs; // [n_runs]
     int n_runs;
-    const float *q; // [R, H*K] rotated, row stride q_stride
+    const float *q;      // [R, H*K] rotated, row stride q_stride
+    const float *q_kept; // the same for kept tokens at cache positions; NULL: q
     size_t q_stride;
     float *out; // [R, H*K], row stride out_stride
     size_t out_stride;

@@ -3,7 +3,8 @@
  *
  * A slot is one sequence. In a layer without a window its page table covers the context; in a layer
  * with one it is a ring: the table is cyclic and holds the window, one chunk of new rows, and a
- * page more, so that a page that is written again never holds a key somebody still sees. Forked
+ * page more, so that a page that is written again never holds a key somebody still sees. Tokens
+ * that are kept for ever have pages of their own before the ring. Forked
  * slots share pages by reference count; a shared page is copied when one of its owners writes into
  * it.
  *
@@ -26,15 +27,16 @@ typedef struct ps_cache_params {
     int n_slots;
     int64_t context; // positions of a slot in layers without a window
     int chunk_rows;  // most new rows of one slot in one parcel
+    ps_kv_types types;
 } ps_cache_params;
 
 typedef struct ps_cache_layer {
     ps_kv_layout layout;
-    int n_pages;       // of a slot's table
-    char **table;      // [n_slots][n_pages], NULL: no page yet
-    char *base;        // the layer's pages, n_slots * n_pages of them
-    int *n_owners;     // [n_slots * n_pages] slots that refer to a page
-    char **free_pages; // stack of n_free
+    int n_pages, n_fixed; // of a slot's table; the first n_fixed hold kept tokens (math/kv.h)
+    char **table;         // [n_slots][n_pages], NULL: no page yet
+    char *base;           // the layer's pages, n_slots * n_pages of them
+    int *n_owners;        // [n_slots * n_pages] slots that refer to a page
+    char **free_pages;    // stack of n_free
     int n_free;
 } ps_cache_layer;
 

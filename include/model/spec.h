@@ -31,6 +31,7 @@
 #include "math/activation.h"
 #include "math/bias.h"
 #include "math/rope.h"
+#include "math/visible.h"
 
 enum {
     PS_SPEC_LAYERS_MAX = 4096,
@@ -40,6 +41,7 @@ enum {
     PS_SPEC_ROPES_MAX = 4,
     PS_SPEC_EXPERTS_MAX = 512,
     PS_SPEC_EOS_MAX = 16,
+    PS_SPEC_KEPT_MAX = 4096,
     PS_SPEC_NAME_BYTES = 32
 };
 
@@ -53,9 +55,12 @@ typedef struct ps_bias_spec {
 } ps_bias_spec;
 
 typedef struct ps_layer_spec {
-    int64_t window; // keys that a query sees, itself included; 0: all
-    int rope;       // index into ropes; -1: none
-    bool mixture;   // the feed-forward part is a mixture of experts
+    int64_t window;      // keys that a query sees, itself included; 0: all
+    int64_t chunk;       // math/visible.h; 0: no chunks
+    int64_t left_chunks; // -1: all
+    bool look_ahead;
+    int rope;     // index into ropes; -1: none
+    bool mixture; // the feed-forward part is a mixture of experts
     int n_biases;
     ps_bias_spec biases[PS_BIAS_MAX];
 } ps_layer_spec;
@@ -105,6 +110,8 @@ typedef struct ps_spec {
     bool tied_head;  // the head is the embedding
     bool head_bias;
     int64_t context; // trained positions; 0: no bound
+    int64_t n_kept;  // first tokens that layers with a window see for ever
+    bool kept_at_cache;
     int n_ropes;
     ps_rope ropes[PS_SPEC_ROPES_MAX];
     ps_layer_spec *layers; // [n_layers], owned
@@ -128,8 +135,18 @@ ps_err ps_spec_check(const ps_spec *spec, const char *where) PS_MUST_CHECK;
 void ps_spec_to_json(const ps_spec *spec, ps_text *out);
 ps_err ps_spec_from_json(const char *json, size_t n, const char *where, ps_spec *out) PS_MUST_CHECK;
 
-/* True when every layer has a window, so that caches stay bounded for ever. */
+/* Which keys a query of the layer sees. */
+ps_visible ps_spec_visible(const ps_spec *spec, int layer);
+
+/* Most positions from the oldest that a query of the layer sees, kept ones aside, to its own; 0: no
+ * bound. */
+int64_t ps_spec_reach(const ps_spec *spec, int layer);
+
+/* True when the reach of every layer is bounded, and so its cache for ever. */
 bool ps_spec_is_endless(const ps_spec *spec);
+
+/* Whether queries look ahead, so that a sequence has to go through in one piece. */
+bool ps_spec_looks_ahead(const ps_spec *spec);
 
 /* Whether any layer has a mixture of experts. */
 bool ps_spec_has_mixture(const ps_spec *spec);

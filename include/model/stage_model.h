@@ -9,7 +9,7 @@
  * afterwards nothing allocates.
  *
  * The numbers of a row do not depend on the rows beside it.
- * Errors: PS_ERR_NOMEM, and those of weights and caches, from open only.   MPI: local.
+ * Errors: PS_ERR_NOMEM, and those of weights and caches, from open; PS_ERR_NUMERIC.   MPI: local.
  */
 #ifndef PS_MODEL_STAGE_MODEL_H
 #define PS_MODEL_STAGE_MODEL_H
@@ -21,10 +21,11 @@ enum { PS_HEAD_ROWS = 16 };
 
 /* What a run asks of every stage. */
 typedef struct ps_limits {
-    int rows_max;    // rows of a parcel
-    int chunk_rows;  // rows of one slot in a parcel
-    int n_slots;     // sequences at a time
-    int64_t context; // positions of a sequence; caches and tables are made for no more
+    int rows_max;      // rows of a parcel
+    int chunk_rows;    // rows of one slot in a parcel
+    int n_slots;       // sequences at a time
+    int64_t context;   // positions of a sequence; caches and tables are made for no more
+    ps_kv_types cache; // how keys and values are stored
 } ps_limits;
 
 /* The context of a sequence without an end. */
@@ -57,7 +58,8 @@ size_t ps_stage_stride(const ps_spec *spec);
 
 void ps_stage_embed(ps_stage_model *model, const int32_t *tokens, const int64_t *positions, int n,
                     float *x);
-void ps_stage_blocks(ps_stage_model *model, const ps_rows *rows, float *x);
+/* PS_ERR_NUMERIC, with the layer, when a key or value does not fit the cache's type. */
+ps_err ps_stage_blocks(ps_stage_model *model, const ps_rows *rows, float *x) PS_MUST_CHECK;
 
 /* logits[n, V rounded up to 16] of rows 0 .. n of x, in the model's own buffer: valid until the
  * next call. Only where the part ends the model. */

@@ -5,7 +5,8 @@
  * Ranks 1..S-1 do this until the STOP parcel has passed. Rank 0 does the same step on the parcels
  * that it makes (pipe/pipeline.h). The last stage keeps only the rows whose logits are wanted.
  *
- * Errors: those of opening a model; PS_ERR_LOST for a damaged or lost parcel.   MPI: as said.
+ * Errors: those of opening a model; PS_ERR_LOST for a damaged or lost parcel; PS_ERR_NUMERIC.
+ * MPI: as said.
  */
 #ifndef PS_PIPE_STAGE_H
 #define PS_PIPE_STAGE_H
@@ -49,8 +50,8 @@ void ps_stage_close(ps_stage *stage);
 /* The first call begins the time of the report. */
 void ps_stage_begin(ps_stage *stage);
 
-/* Does a WORK parcel's actions and blocks; returns the rows of data that go on. */
-int ps_stage_step(ps_stage *stage, const ps_parcel *parcel);
+/* Does a WORK parcel's actions and blocks; n_data: the rows of data that go on. */
+ps_err ps_stage_step(ps_stage *stage, const ps_parcel *parcel, int *n_data) PS_MUST_CHECK;
 
 /* This stage's report as it stands now. */
 void ps_stage_fill_report(ps_stage *stage, ps_stage_report *out);

@@ -25,12 +25,14 @@ typedef struct block_state {
     const ps_attention_run *run;
     int kv_head, group, n_queries, rows;
     int64_t first_position;
+    bool kept;                        // the pass over kept tokens; else over the queries' own part
     size_t head_stride;               // head_dim rounded up to 16
-    float *q;                         // [rows, head_dim]
+    float *q;                         // [rows, head_dim] of the pass
     float *z, *bias;                  // [rows, PS_SEGMENT]
     float *acc, *part;                // [rows, head_stride]
     float *maximum, *sum;             // [rows] over all segments so far
     float *segment_max, *segment_sum; // [rows]
+    float *widened;                   // [PS_KV_PAGE, head_stride] keys or values of a page
     float *bias_scratch;
 } block_state;
 
@@ -55,8 +57,8 @@ static size_t thread_scratch_floats(int group, int head_dim)
 {
     const size_t rows = (size_t)rows_max(group);
     const size_t stride = ps_mem_round_up((size_t)head_dim, PS_PANEL_LANES);
-    const size_t all =
-        rows * (stride + 2 * PS_SEGMENT + 2 * stride + 4) + ps_bias_scratch_floats(BLOCK_ROWS);
+    const size_t all = rows * (stride + 2 * PS_SEGMENT + 2 * stride + 4) + PS_KV_PAGE * stride +
+                       ps_bias_scratch_floats(BLOCK_ROWS);
     return ps_mem_round_up(all, 16);
 }
 
@@ -65,11 +67,21 @@ size_t ps_attention_scratch_floats(int n_threads, int group, int head_dim)
     return (size_t)n_threads * thread_scratch_floats(group, head_dim);
 }
 
+/* Positions behind the sequence's last: what a query that looks ahead can see. */
+static int64_t length_of(const block_state *b)
+{
+    return b->run->first_position + b->run->n_rows;
+}
+
+/* What a query of the block sees of a segment in this pass. */
 static key_range visible(const block_state *b, int query, int64_t start)
 {
-    const int64_t position = b->first_position + query, window = b->job->shape.window;
-    int64_t first = window > 0 ? position - window + 1 - start : -start;
-    int64_t last = position + 1 - start;
+    const ps_visible *v = &b->job->shape.visible;
+    const int64_t position = b->first_position + query;
+    int64_t first = (b->kept ? 0 : ps_visible_first(v, position)) - start;
+    int64_t last =
+        (b->kept ? ps_visible_kept(v, position) : ps_visible_end(v, position, length_of(b))) -
+        start;
     if (first < 0) first = 0;
     if (first > PS_SEGMENT) first = PS_SEGMENT;
     if (last > PS_SEGMENT) last = PS_SEGMENT;
@@ -86,6 +98,37 @@ static int larger(int a, int b)
     return a > b ? a : b;
 }
 
+/* The tiles from position `first` on as far as `end` in one page, as a panel product reads them. */
+static const void *keys_of(const block_state *b, int64_t first, int n_tiles, ps_dtype *type)
+{
+    const ps_kv_layout *layout = b->run->view.layout;
+    const char *tiles = ps_kv_keys(&b->run->view, first, b->kv_head);
+    *type = layout->types.key;
+    if (!ps_dtype_is_quantised(*type)) return tiles;
+    const size_t tile_floats = (size_t)layout->head_dim * PS_KV_TILE;
+    for (int t = 0; t < n_tiles; t++) {
+        b->kernels->kv_widen_keys(*type, tiles + (size_t)t * layout->tile_bytes, layout->head_dim,
+                                  b->widened + (size_t)t * tile_floats);
+    }
+    *type = PS_F32;
+    return b->widened;
+}
+
+/* Values of n positions from `first` on, all in one page. */
+static const void *values_of(const block_state *b, int64_t first, int n, ps_dtype *type)
+{
+    const ps_kv_layout *layout = b->run->view.layout;
+    const char *rows = ps_kv_value(&b->run->view, first, b->kv_head);
+    *type = layout->types.value;
+    if (!ps_dtype_is_quantised(*type)) return rows;
+    for (int i = 0; i < n; i++) {
+        b->kernels->kv_widen_value(*type, rows + (size_t)i * layout->row_bytes, layout->head_dim,
+                                   b->widened + (size_t)i * b->head_stride);
+    }
+    *type = PS_F32;
+    return b->widened;
+}
+
 /* z[row, j] = <q, k> for the tiles of [first, last), page by page. */
 static void scores(const block_state *b, int64_t start, key_range keys)
 {
@@ -93,13 +136,15 @@ static void scores(const block_state *b, int64_t start, key_range keys)
     int j = keys.first / PS_KV_TILE * PS_KV_TILE;
     while (j < keys.last) {
         const int page_end = (j / PS_KV_PAGE + 1) * PS_KV_PAGE;
-        const int end = smaller(page_end, keys.last);
+        const int panels = ps_panel_count(smaller(page_end, keys.last) - j);
+        ps_dtype type;
+        const void *tiles = keys_of(b, start + j, panels, &type);
         const ps_panel_job job = {
-            .dtype = PS_F32,
+            .dtype = type,
             .rows = b->rows,
-            .panels = ps_panel_count(end - j),
+            .panels = panels,
             .k = b->job->shape.head_dim,
-            .weights = ps_kv_keys(&b->run->view, start + j, b->kv_head),
+            .weights = tiles,
             .k_stride = PS_KV_TILE,
             .panel_stride = k * PS_KV_TILE,
             .x = b->q,
@@ -112,39 +157,59 @@ static void scores(const block_state *b, int64_t start, key_range keys)
     }
 }
 
-static void biases(const block_state *b, int64_t start, key_range keys)
+/* Adds every provider's biases for n_queries queries from `query` on, as seen from `position`, to
+ * the rows of the tile's heads. */
+static void fill_biases(const block_state *b, ps_bias_tile *tile, int query)
 {
     const ps_attention_job *job = b->job;
+    const size_t row = (size_t)b->run->first_row +
+                       (size_t)(b->first_position - b->run->first_position) + (size_t)query;
+    const float *features = job->features + row * job->feature_stride;
+    int number = 0;
+    for (int p = 0; p < job->n_biases; p++) {
+        const ps_bias *bias = &job->biases[p];
+        tile->features = features;
+        for (int j = tile->first; j < tile->last; j = (j / PS_KV_PAGE + 1) * PS_KV_PAGE) {
+            const int64_t page_start = tile->start + j / PS_KV_PAGE * PS_KV_PAGE;
+            tile->numbers[j / PS_KV_PAGE] = ps_kv_number(&b->run->view, page_start, number);
+        }
+        ps_bias_fill_tile(bias, b->kernels, tile);
+        features += (size_t)ps_bias_features(bias);
+        number += ps_bias_numbers(bias);
+    }
+}
+
+static void biases(const block_state *b, int64_t start, key_range keys)
+{
     for (int r = 0; r < b->rows; r++) {
         memset(b->bias + (size_t)r * PS_SEGMENT + keys.first, 0,
                (size_t)(keys.last - keys.first) * sizeof(float));
     }
-    const size_t row =
-        (size_t)(b->run->first_row) + (size_t)(b->first_position - b->run->first_position);
-    size_t feature = 0;
-    int number = 0;
-    for (int p = 0; p < job->n_biases; p++) {
-        const ps_bias *bias = &job->biases[p];
-        ps_bias_tile tile = {
-            .first_head = b->kv_head * b->group,
-            .n_heads = b->group,
-            .n_queries = b->n_queries,
-            .first_position = b->first_position,
-            .features = job->features + row * job->feature_stride + feature,
-            .feature_stride = job->feature_stride,
-            .start = start,
-            .first = keys.first,
-            .last = keys.last,
-            .bias = b->bias,
-            .scratch = b->bias_scratch,
-        };
-        for (int j = keys.first; j < keys.last; j = (j / PS_KV_PAGE + 1) * PS_KV_PAGE) {
-            const int64_t page_start = start + j / PS_KV_PAGE * PS_KV_PAGE;
-            tile.numbers[j / PS_KV_PAGE] = ps_kv_number(&b->run->view, page_start, number);
-        }
-        ps_bias_fill_tile(bias, b->kernels, &tile);
-        feature += (size_t)ps_bias_features(bias);
-        number += ps_bias_numbers(bias);
+    ps_bias_tile tile = {
+        .first_head = b->kv_head * b->group,
+        .n_heads = b->group,
+        .n_queries = b->n_queries,
+        .first_position = b->first_position,
+        .feature_stride = b->job->feature_stride,
+        .start = start,
+        .first = keys.first,
+        .last = keys.last,
+        .bias = b->bias,
+        .scratch = b->bias_scratch,
+    };
+    if (!b->kept || !b->job->shape.visible.kept_at_cache) {
+        fill_biases(b, &tile, 0);
+        return;
+    }
+    // Queries that stand at the same place in their caches do not follow each other.
+    tile.n_heads = tile.n_queries = 1;
+    for (int r = 0; r < b->rows; r++) {
+        const int query = r % b->n_queries;
+        tile.first_head = b->kv_head * b->group + r / b->n_queries;
+        tile.first_position =
+            ps_visible_kept_query(&b->job->shape.visible, b->first_position + query);
+        tile.bias = b->bias + (size_t)r * PS_SEGMENT;
+        fill_biases(b, &tile, query);
     }
 }
 
@@ -156,13 +221,15 @@ static void add_values(const block_state *b, int64_t start, int row, int rows, i
     int j = first;
     while (j < last) {
         const int end = smaller((j / PS_KV_PAGE + 1) * PS_KV_PAGE, last);
+        ps_dtype type;
+        const void *rows_of_values = values_of(b, start + j, end - j, &type);
         const ps_panel_job job = {
-            .dtype = PS_F32,
+            .dtype = type,
             .chain = true,
             .rows = rows,
             .panels = (int)(stride / PS_PANEL_LANES),
             .k = end - j,
-            .weights = ps_kv_value(&b->run->view, start + j, b->kv_head),
+            .weights = rows_of_values,
             .k_stride = stride,
             .panel_stride = PS_PANEL_LANES,
             .x = b->z + (size_t)row * PS_SEGMENT + j,
@@ -242,8 +309,8 @@ static void segment(const block_state *b, int64_t start)
     fold(b);
 }
 
-/* Gathers the block's queries, and clears its state. */
-static void begin(block_state *b)
+/* Gathers the block's queries for a pass. */
+static void gather(const block_state *b, const float *q)
 {
     const ps_attention_job *job = b->job;
     const size_t k = (size_t)job->shape.head_dim;
@@ -252,11 +319,46 @@ static void begin(block_state *b)
     for (int r = 0; r < b->rows; r++) {
         const size_t head = (size_t)b->kv_head * (size_t)b->group + (size_t)(r / b->n_queries);
         const size_t row = first_row + (size_t)(r % b->n_queries);
-        memcpy(b->q + (size_t)r * k, job->q + row * job->q_stride + head * k, k * sizeof(float));
+        memcpy(b->q + (size_t)r * k, q + row * job->q_stride + head * k, k * sizeof(float));
+    }
+}
+
+/* The state that the sums start from. */
+static void begin(const block_state *b)
+{
+    const ps_attention_job *job = b->job;
+    for (int r = 0; r < b->rows; r++) {
+        const size_t head = (size_t)b->kv_head * (size_t)b->group + (size_t)(r / b->n_queries);
         b->maximum[r] = job->sinks ? job->sinks[head] : -INFINITY;
         b->sum[r] = job->sinks ? 1.0f : 0.0f;
     }
     memset(b->acc, 0, (size_t)b->rows * b->head_stride * sizeof(float));
+}
+
+/* Kept tokens before the queries' own part: the last query has the most of them. */
+static void kept_pass(block_state *b)
+{
+    const int64_t last = b->first_position + b->n_queries - 1;
+    const int64_t end = ps_visible_kept(&b->job->shape.visible, last);
+    if (end == 0) return;
+    b->kept = true;
+    gather(b, b->job->q_kept ? b->job->q_kept : b->job->q);
+    for (int64_t start = 0; start < end; start += PS_SEGMENT) {
+        segment(b, start);
+    }
+    b->kept = false;
+}
+
+static void own_pass(block_state *b)
+{
+    const ps_visible *v = &b->job->shape.visible;
+    const int64_t last = b->first_position + b->n_queries - 1;
+    const int64_t first = ps_visible_first(v, b->first_position);
+    const int64_t end = ps_visible_end(v, last, length_of(b));
+    gather(b, b->job->q);
+    for (int64_t start = first / PS_SEGMENT * PS_SEGMENT; start < end; start += PS_SEGMENT) {
+        segment(b, start);
+    }
 }
 
 static void finish(const block_state *b)
@@ -286,7 +388,8 @@ static void lay_out(block_state *b, float *scratch)
     b->sum = b->maximum + rows;
     b->segment_max = b->sum + rows;
     b->segment_sum = b->segment_max + rows;
-    b->bias_scratch = b->segment_sum + rows;
+    b->widened = b->segment_sum + rows;
+    b->bias_scratch = b->widened + PS_KV_PAGE * stride;
 }
 
 typedef struct work {
@@ -314,13 +417,8 @@ static void run_item(void *arg, int item, int thread)
     };
     lay_out(&b, job->scratch + (size_t)thread * thread_scratch_floats(group, job->shape.head_dim));
     begin(&b);
-    const int64_t window = job->shape.window;
-    const int64_t last = b.first_position + b.n_queries - 1;
-    const int64_t oldest = window > 0 ? b.first_position - window + 1 : 0;
-    const int64_t first = oldest < 0 ? 0 : oldest;
-    for (int64_t s = first / PS_SEGMENT; s <= last / PS_SEGMENT; s++) {
-        segment(&b, s * PS_SEGMENT);
-    }
+    kept_pass(&b);
+    own_pass(&b);
     finish(&b);
 }
 

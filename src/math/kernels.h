@@ -98,6 +98,10 @@ typedef struct ps_kernels {
      * given. */
     void (*rope_half)(float *x, const float *cosine, const float *sine, int half);
     float (*softmax)(const ps_softmax_job *job, float *sum);
+    /* A tile of quantised keys as out[k][16], a quantised row of values as out[k rounded up to 16]
+     * (math/kv.h). */
+    void (*kv_widen_keys)(ps_dtype type, const void *tile, int k, float *out);
+    void (*kv_widen_value)(ps_dtype type, const void *row, int k, float *out);
     /* acc = acc * keep + part * take, n values: one fused multiply-add on the product acc * keep.
      */
     void (*fold)(float *acc, const float *part, float keep, float take, int n);

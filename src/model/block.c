@@ -5,6 +5,8 @@
  * hand-over would cost more than the work. */
 #include "model/block.h"
 
+#include <string.h>
+
 #include "math/kernels.h"
 
 enum { ROWS_PER_ITEM = 8 };
@@ -105,7 +107,24 @@ static void prepare_biases(const pass *p, int row)
     }
 }
 
-static void rotate(const ps_block *b, int row)
+/* The query again, rotated for its place in a cache of the kept tokens and the window; that is its
+ * own position as long as such a cache is not full. */
+static void rotate_kept(const ps_block *b, int64_t position, int row, const float *cosine,
+                        const float *sine)
+{
+    const ps_workspace *w = b->work;
+    const size_t k = (size_t)b->spec->head_dim, n = (size_t)b->spec->n_heads * k;
+    const ps_visible visible = ps_spec_visible(b->spec, b->layer);
+    const size_t at = (size_t)b->local_layer * (k / 2);
+    const bool full = ps_visible_kept_query(&visible, position) != position;
+    float *q = w->q_kept + (size_t)row * w->q_stride;
+    memcpy(q, w->q + (size_t)row * w->q_stride, n * sizeof *q);
+    ps_rope_rotate(b->engine, q, b->spec->n_heads, k, full ? w->kept_cosine + at : cosine,
+                   full ? w->kept_sine + at : sine,
+                   b->spec->ropes[b->spec->layers[b->layer].rope].dims / 2);
+}
+
+static void rotate(const ps_block *b, int64_t position, int row)
 {
     const int rope = b->spec->layers[b->layer].rope;
     if (rope < 0) return;
@@ -113,6 +132,7 @@ static void rotate(const ps_block *b, int row)
     const size_t k = (size_t)b->spec->head_dim;
     const int half = b->spec->ropes[rope].dims / 2;
     const size_t at = ((size_t)rope * (size_t)w->rows_max + (size_t)row) * (k / 2);
+    if (w->q_kept) rotate_kept(b, position, row, w->cosine + at, w->sine + at);
     ps_rope_rotate(b->engine, w->q + (size_t)row * w->q_stride, b->spec->n_heads, k, w->cosine + at,
                    w->sine + at, half);
     ps_rope_rotate(b->engine, w->k + (size_t)row * w->k_stride, b->spec->n_kv_heads, k,
@@ -142,9 +162,11 @@ static void qkv_row(void *arg, int row)
         norm_heads(b, k, b->spec->n_kv_heads, b->weights->k_norm);
     }
     prepare_biases(p, row);
-    rotate(b, row);
+    rotate(b, p->rows->position[row], row);
     const ps_kv_view view = ps_cache_view(b->cache, b->local_layer, p->rows->slot[row]);
-    ps_kv_append(&view, p->rows->position[row], k, v, w->numbers + (size_t)row * w->number_stride);
+    if (!ps_kv_append(&view, p->rows->position[row], k, v,
+                      w->numbers + (size_t)row * w->number_stride))
+        atomic_store_explicit(&b->work->overflow, true, memory_order_relaxed);
 }
 
 /* x += residual_scale * (post norm of) added */
@@ -204,10 +226,11 @@ static void attend(const ps_block *b)
                   .head_dim = b->spec->head_dim,
                   .scale = (float)b->spec->attention_scale,
                   .softcap = (float)b->spec->softcap,
-                  .window = b->spec->layers[b->layer].window},
+                  .visible = ps_spec_visible(b->spec, b->layer)},
         .runs = w->runs,
         .n_runs = w->n_runs,
         .q = w->q,
+        .q_kept = b->spec->layers[b->layer].rope >= 0 ? w->q_kept : NULL,
         .q_stride = w->q_stride,
         .out = w->attended,
         .out_stride = w->q_stride,

@@ -2,6 +2,8 @@
 #ifndef PS_MODEL_BLOCK_H
 #define PS_MODEL_BLOCK_H
 
+#include <stdatomic.h>
+
 #include "math/attention.h"
 #include "model/cache.h"
 #include "model/stage_model.h"
@@ -26,8 +28,11 @@ typedef struct ps_mixture_work {
 /* Scratch of a stage, shared by its layers. Rows are `*_stride` floats apart. */
 typedef struct ps_workspace {
     size_t d_stride, q_stride, k_stride, f_stride, feature_stride, number_stride;
-    float *normed;              // [R, d_stride]
-    float *q, *attended;        // [R, q_stride]
+    float *normed;       // [R, d_stride]
+    float *q, *attended; // [R, q_stride]
+    float *q_kept;       // [R, q_stride], or NULL: queries as kept tokens see them
+    float *kept_cosine;  // [layers of the part, head_dim/2] where a full cache's query stands
+    float *kept_sine;
     float *k, *v;               // [R, k_stride]
     float *gate, *up;           // [R, f_stride]
     float *added;               // [R, d_stride]
@@ -41,6 +46,7 @@ typedef struct ps_workspace {
     ps_attention_run *runs;     // [R]
     int *run_slot;              // [R]
     int n_runs, rows_max;
+    atomic_bool overflow; // a key or value did not fit the cache's type
     ps_mixture_work mixture;
 } ps_workspace;
 

@@ -5,26 +5,33 @@
 #include <assert.h>
 #include <string.h>
 
-/* Pages of a slot's table. A ring must hold the window before the first new row and all new rows
+/* Pages of a slot's table, and how many of them hold kept tokens for ever. A ring must hold the window before the first new row and all new rows
  * without two of them falling on one page: W - 1 + C positions touch at most (W + C - 2) / 64 + 2.
  */
-static int64_t table_pages(const ps_cache_params *params, int64_t window)
+static int64_t table_pages(const ps_cache_params *params, int layer, int64_t *n_fixed)
 {
+    const int64_t reach = ps_spec_reach(params->spec, layer);
     const int64_t full = (params->context + PS_KV_PAGE - 1) / PS_KV_PAGE;
-    const int64_t ring = (window + params->chunk_rows - 2) / PS_KV_PAGE + 2;
-    return window > 0 && (params->context == 0 || ring < full) ? ring : full;
+    const int64_t kept = (params->spec->n_kept + PS_KV_PAGE - 1) / PS_KV_PAGE;
+    const int64_t ring = kept + (reach + params->chunk_rows - 2) / PS_KV_PAGE + 2;
+    const bool is_ring = reach > 0 && (params->context == 0 || ring < full);
+    *n_fixed = is_ring ? kept : 0;
+    return is_ring ? ring : full;
+}
+
+static ps_kv_layout layout_of(const ps_cache_params *params, int layer)
+{
+    return ps_kv_layout_make(params->spec->n_kv_heads, params->spec->head_dim,
+                             ps_spec_layer_numbers(params->spec, layer), params->types);
 }
 
 static void lay_out_layer(const ps_cache_params *params, int layer, ps_arena *arena,
                           ps_cache_layer *out)
 {
-    const ps_spec *spec = params->spec;
-    const int64_t pages = table_pages(params, spec->layers[layer].window);
+    int64_t n_fixed;
+    const int64_t pages = table_pages(params, layer, &n_fixed);
     *out = (ps_cache_layer){
-        .layout =
-            ps_kv_layout_make(spec->n_kv_heads, spec->head_dim, ps_spec_layer_numbers(spec, layer)),
-        .n_pages = (int)pages,
-    };
+        .layout = layout_of(params, layer), .n_pages = (int)pages, .n_fixed = (int)n_fixed};
     const size_t all = (size_t)pages * (size_t)params->n_slots;
     out->table = ps_arena_take(arena, all, sizeof *out->table);
     out->free_pages = ps_arena_take(arena, all, sizeof *out->free_pages);
@@ -36,10 +43,9 @@ static bool sizes_fit(const ps_cache_params *params)
 {
     size_t total = 0;
     for (int l = params->first_layer; l < params->end_layer; l++) {
-        const int64_t pages = table_pages(params, params->spec->layers[l].window);
-        const ps_kv_layout layout =
-            ps_kv_layout_make(params->spec->n_kv_heads, params->spec->head_dim,
-                              ps_spec_layer_numbers(params->spec, l));
+        int64_t n_fixed;
+        const int64_t pages = table_pages(params, l, &n_fixed);
+        const ps_kv_layout layout = layout_of(params, l);
         size_t all, bytes;
         if (pages > INT32_MAX / params->n_slots) return false;
         if (!ps_mem_mul((size_t)pages, (size_t)params->n_slots, &all)) return false;
@@ -136,7 +142,8 @@ static void reserve_in_layer(ps_cache_layer *layer, int slot, int64_t first, int
 {
     char **table = layer->table + (size_t)slot * (size_t)layer->n_pages;
     for (int64_t page = first / PS_KV_PAGE; page <= (first + n - 1) / PS_KV_PAGE; page++) {
-        own_page(layer, &table[page % layer->n_pages], page * PS_KV_PAGE < first);
+        const int64_t index = ps_kv_page_index(page, layer->n_pages, layer->n_fixed);
+        own_page(layer, &table[index], page * PS_KV_PAGE < first);
     }
 }
 
@@ -180,5 +187,6 @@ ps_kv_view ps_cache_view(const ps_cache *cache, int layer, int slot)
     const ps_cache_layer *l = &cache->layers[layer];
     return (ps_kv_view){.layout = &l->layout,
                         .pages = l->table + (size_t)slot * (size_t)l->n_pages,
-                        .n_pages = l->n_pages};
+                        .n_pages = l->n_pages,
+                        .n_fixed = l->n_fixed};
 }

@@ -111,9 +111,26 @@ static ps_err check_rope(const ps_spec *spec, const ps_rope *rope, const char *w
     return check_rope_kind(rope, where);
 }
 
-static ps_err check_layer(const ps_spec *spec, const ps_layer_spec *layer, const char *where)
+static ps_err check_visible(const ps_spec *spec, const ps_layer_spec *layer, const char *where)
 {
     PS_TRY(check_range(where, "window", layer->window, 0, INT32_MAX));
+    PS_TRY(check_range(where, "chunk", layer->chunk, 0, INT32_MAX));
+    // The reach, (left_chunks + 1) chunk, is bounded as a window is.
+    const int64_t most = layer->chunk > 0 ? INT32_MAX / layer->chunk - 1 : 0;
+    PS_TRY(check_range(where, "left_chunks", layer->left_chunks, -1, most));
+    if (layer->look_ahead && layer->window > 0)
+        return PS_FAIL(PS_ERR_FORMAT, "%s: look_ahead goes with chunks, found window %lld", where,
+                       (long long)layer->window);
+    if (spec->kept_at_cache && layer->chunk > 0)
+        return PS_FAIL(PS_ERR_UNSUPPORTED,
+                       "%s: kept tokens at cache positions need windows, found chunks of %lld",
+                       where, (long long)layer->chunk);
+    return PS_OK;
+}
+
+static ps_err check_layer(const ps_spec *spec, const ps_layer_spec *layer, const char *where)
+{
+    PS_TRY(check_visible(spec, layer, where));
     PS_TRY(check_range(where, "rope of a layer", layer->rope, -1, spec->n_ropes - 1));
     PS_TRY(check_range(where, "number of biases", layer->n_biases, 0, PS_BIAS_MAX));
     if (layer->mixture && spec->n_experts == 0)
@@ -201,6 +218,7 @@ ps_err ps_spec_check(const ps_spec *spec, const char *where)
                        spec->n_heads, spec->n_kv_heads);
     }
     PS_TRY(check_range(where, "context", spec->context, 0, INT64_C(1) << 48));
+    PS_TRY(check_range(where, "n_kept", spec->n_kept, 0, PS_SPEC_KEPT_MAX));
     PS_TRY(check_block(spec, where));
     PS_TRY(check_range(where, "number of ropes", spec->n_ropes, 0, PS_SPEC_ROPES_MAX));
     for (int r = 0; r < spec->n_ropes; r++) {
@@ -212,12 +230,37 @@ ps_err ps_spec_check(const ps_spec *spec, const char *where)
     return check_tokens(spec, where);
 }
 
+ps_visible ps_spec_visible(const ps_spec *spec, int layer)
+{
+    const ps_layer_spec *l = &spec->layers[layer];
+    return (ps_visible){.window = l->window,
+                        .chunk = l->chunk,
+                        .left_chunks = l->left_chunks,
+                        .look_ahead = l->look_ahead,
+                        .n_kept = spec->n_kept,
+                        .kept_at_cache = spec->kept_at_cache};
+}
+
+int64_t ps_spec_reach(const ps_spec *spec, int layer)
+{
+    const ps_visible visible = ps_spec_visible(spec, layer);
+    return ps_visible_reach(&visible);
+}
+
 bool ps_spec_is_endless(const ps_spec *spec)
 {
     for (int l = 0; l < spec->n_layers; l++) {
-        if (spec->layers[l].window == 0) return false;
+        if (ps_spec_reach(spec, l) == 0) return false;
     }
     return spec->n_positions == 0;
+}
+
+bool ps_spec_looks_ahead(const ps_spec *spec)
+{
+    for (int l = 0; l < spec->n_layers; l++) {
+        if (spec->layers[l].look_ahead) return true;
+    }
+    return false;
 }
 
 bool ps_spec_has_mixture(const ps_spec *spec)

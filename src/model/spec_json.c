@@ -106,8 +106,8 @@ _Static_assert(sizeof(ps_norm_kind) == sizeof(int) && sizeof(ps_qk_norm) == size
 
 enum { N_FIELDS = sizeof fields / sizeof fields[0] };
 
-static const char *const other_keys[] = {"family",  "context", "bos_id",
-                                         "eos_ids", "ropes",   "layers"};
+static const char *const other_keys[] = {"family", "context",       "bos_id", "eos_ids",
+                                         "n_kept", "kept_at_cache", "ropes",  "layers"};
 
 static void append_field(const ps_spec *spec, int i, ps_text *out)
 {
@@ -212,10 +212,16 @@ static void append_bias(const ps_bias_spec *bias, ps_text *out)
     ps_text_append_char(out, '}');
 }
 
+/* Chunks and looking ahead are written only where there are any. */
 static void append_layer(const ps_layer_spec *layer, ps_text *out)
 {
-    ps_text_appendf(out, "  {\"window\": %lld, \"rope\": %d, \"mixture\": %s, \"biases\": [",
-                    (long long)layer->window, layer->rope, layer->mixture ? "true" : "false");
+    ps_text_appendf(out, "  {\"window\": %lld, ", (long long)layer->window);
+    if (layer->chunk > 0)
+        ps_text_appendf(out, "\"chunk\": %lld, \"left_chunks\": %lld, ", (long long)layer->chunk,
+                        (long long)layer->left_chunks);
+    if (layer->look_ahead) ps_text_append_str(out, "\"look_ahead\": true, ");
+    ps_text_appendf(out, "\"rope\": %d, \"mixture\": %s, \"biases\": [", layer->rope,
+                    layer->mixture ? "true" : "false");
     for (int b = 0; b < layer->n_biases; b++) {
         if (b > 0) ps_text_append_str(out, ", ");
         append_bias(&layer->biases[b], out);
@@ -236,7 +242,11 @@ void ps_spec_to_json(const ps_spec *spec, ps_text *out)
     for (int i = 0; i < spec->n_eos; i++) {
         ps_text_appendf(out, i > 0 ? ", %d" : "%d", spec->eos_ids[i]);
     }
-    ps_text_append_str(out, "],\n \"ropes\": [");
+    ps_text_append_str(out, "],\n");
+    if (spec->n_kept > 0)
+        ps_text_appendf(out, " \"n_kept\": %lld,\n \"kept_at_cache\": %s,\n",
+                        (long long)spec->n_kept, spec->kept_at_cache ? "true" : "false");
+    ps_text_append_str(out, " \"ropes\": [");
     for (int r = 0; r < spec->n_ropes; r++) {
         if (r > 0) ps_text_append_str(out, ", ");
         append_rope(&spec->ropes[r], out);
@@ -382,16 +392,27 @@ static ps_err read_bias(const json_t *object, const char *where, ps_bias_spec *b
     return ps_json_opt_real(object, "theta", where, &bias->theta);
 }
 
+static ps_err read_visible(const json_t *object, const char *where, ps_layer_spec *layer)
+{
+    int window, chunk = 0, left_chunks = 0;
+    PS_TRY(ps_json_get_int(object, "window", 0, INT32_MAX, where, &window));
+    PS_TRY(ps_json_opt_int(object, "chunk", 0, INT32_MAX, where, &chunk));
+    PS_TRY(ps_json_opt_int(object, "left_chunks", -1, INT32_MAX, where, &left_chunks));
+    layer->window = window;
+    layer->chunk = chunk;
+    layer->left_chunks = left_chunks;
+    return ps_json_opt_bool(object, "look_ahead", where, &layer->look_ahead);
+}
+
 static ps_err read_layer(const json_t *object, const char *where, ps_layer_spec *layer)
 {
-    static const char *const keys[] = {"window", "rope", "mixture", "biases"};
-    int window;
+    static const char *const keys[] = {"window", "rope",        "mixture",   "biases",
+                                       "chunk",  "left_chunks", "look_ahead"};
     json_t *biases, *mixture;
-    PS_TRY(check_keys(object, keys, 4, "layer", where));
+    PS_TRY(check_keys(object, keys, sizeof keys / sizeof keys[0], "layer", where));
     PS_TRY(ps_json_get(object, "mixture", JSON_TRUE, where, &mixture));
     layer->mixture = json_is_true(mixture);
-    PS_TRY(ps_json_get_int(object, "window", 0, INT32_MAX, where, &window));
-    layer->window = window;
+    PS_TRY(read_visible(object, where, layer));
     PS_TRY(ps_json_get_int(object, "rope", -1, PS_SPEC_ROPES_MAX - 1, where, &layer->rope));
     PS_TRY(ps_json_get(object, "biases", JSON_ARRAY, where, &biases));
     if (json_array_size(biases) > PS_BIAS_MAX)
@@ -464,6 +485,10 @@ static ps_err read_root(const json_t *root, const char *where, ps_spec *spec)
     int bos_id;
     PS_TRY(ps_json_get_int(root, "bos_id", -1, INT32_MAX, where, &bos_id));
     spec->bos_id = bos_id;
+    int n_kept = 0;
+    PS_TRY(ps_json_opt_int(root, "n_kept", 0, PS_SPEC_KEPT_MAX, where, &n_kept));
+    spec->n_kept = n_kept;
+    PS_TRY(ps_json_opt_bool(root, "kept_at_cache", where, &spec->kept_at_cache));
     return read_lists(root, where, spec);
 }
 

@@ -127,6 +127,12 @@ static void lay_out(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *l
     w->added = ps_arena_take(arena, rows * w->d_stride, sizeof(float));
     w->q = ps_arena_take(arena, rows * w->q_stride, sizeof(float));
     w->attended = ps_arena_take(arena, rows * w->q_stride, sizeof(float));
+    if (spec->kept_at_cache) {
+        const size_t layers = (size_t)(part->end_layer - part->first_layer);
+        w->q_kept = ps_arena_take(arena, rows * w->q_stride, sizeof(float));
+        w->kept_cosine = ps_arena_take(arena, layers * (k / 2), sizeof(float));
+        w->kept_sine = ps_arena_take(arena, layers * (k / 2), sizeof(float));
+    }
     w->k = ps_arena_take(arena, rows * w->k_stride, sizeof(float));
     w->v = ps_arena_take(arena, rows * w->k_stride, sizeof(float));
     w->gate = ps_arena_take(arena, rows * w->f_stride, sizeof(float));
@@ -167,7 +173,8 @@ static ps_cache_params cache_params(const ps_spec *spec, const ps_part *part,
                              .end_layer = part->end_layer,
                              .n_slots = limits->n_slots,
                              .context = limits->context,
-                             .chunk_rows = limits->chunk_rows};
+                             .chunk_rows = limits->chunk_rows,
+                             .types = limits->cache};
 }
 
 ps_err ps_stage_measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits,
@@ -197,6 +204,23 @@ static double *frequencies_of(const ps_stage_model *m, int rope, int slot)
     return m->work.frequencies + at * (size_t)(m->ckpt->spec.head_dim / 2);
 }
 
+/* Angles of the queries that stand at the end of a full cache. */
+static void find_kept_angles(const ps_stage_model *m)
+{
+    const ps_spec *spec = &m->ckpt->spec;
+    const size_t half = (size_t)(spec->head_dim / 2);
+    if (!m->work.q_kept) return;
+    for (int l = m->part.first_layer; l < m->part.end_layer; l++) {
+        const int rope = spec->layers[l].rope;
+        if (rope < 0) continue;
+        const ps_visible visible = ps_spec_visible(spec, l);
+        const size_t at = (size_t)(l - m->part.first_layer) * half;
+        ps_rope_angles(frequencies_of(m, rope, 0), spec->ropes[rope].magnitude,
+                       spec->ropes[rope].dims / 2, ps_visible_kept_query(&visible, INT64_MAX),
+                       m->work.kept_cosine + at, m->work.kept_sine + at);
+    }
+}
+
 static ps_err open_parts(const ps_stage_model_params *params, ps_stage_model *m)
 {
     const ps_spec *spec = &params->ckpt->spec;
@@ -219,6 +243,7 @@ static ps_err open_parts(const ps_stage_model_params *params, ps_stage_model *m)
             ps_rope_frequencies(&spec->ropes[r], 0, frequencies_of(m, r, slot));
         }
     }
+    find_kept_angles(m);
     return PS_OK;
 }
 
@@ -338,11 +363,19 @@ static void find_angles(ps_stage_model *m, const ps_rows *rows)
     }
 }
 
-void ps_stage_blocks(ps_stage_model *m, const ps_rows *rows, float *x)
+static ps_err overflow_error(const ps_stage_model *m, int layer)
+{
+    return PS_FAIL(PS_ERR_NUMERIC,
+                   "layer %d: a key or value is too large for a cache of %s keys and %s values "
+                   "(f16 and scales of blocks end at 65504): use bf16 or f32",
+                   layer, ps_dtype_name(m->limits.cache.key), ps_dtype_name(m->limits.cache.value));
+}
+
+ps_err ps_stage_blocks(ps_stage_model *m, const ps_rows *rows, float *x)
 {
     assert(rows->n <= m->limits.rows_max);
     m->work.mixture.bytes_read = 0;
-    if (rows->n == 0) return;
+    if (rows->n == 0) return PS_OK;
     find_runs(m, rows);
     find_angles(m, rows);
     for (int layer = m->part.first_layer; layer < m->part.end_layer; layer++) {
@@ -355,8 +388,11 @@ void ps_stage_blocks(ps_stage_model *m, const ps_rows *rows, float *x)
                                 .work = &m->work,
                                 .engine = m->engine};
         ps_block_forward(&block, rows, x);
+        if (atomic_load_explicit(&m->work.overflow, memory_order_relaxed))
+            return overflow_error(m, layer);
         if (m->observer) m->observer(m->observer_arg, layer, x, m->work.d_stride, rows->n);
     }
+    return PS_OK;
 }
 
 const float *ps_stage_head(ps_stage_model *m, const float *x, int n)
@@ -389,15 +425,17 @@ size_t ps_stage_expert_bytes_read(const ps_stage_model *m)
 size_t ps_stage_cache_bytes_read(const ps_stage_model *m)
 {
     const ps_spec *spec = &m->ckpt->spec;
-    const size_t position_bytes =
-        2 * (size_t)spec->n_kv_heads * (size_t)spec->head_dim * sizeof(float);
+    const ps_kv_layout layout =
+        ps_kv_layout_make(spec->n_kv_heads, spec->head_dim, 0, m->limits.cache);
+    const size_t position_bytes = ps_kv_read_bytes(&layout);
     size_t seen = 0;
     for (int i = 0; i < m->work.n_runs; i++) {
         const ps_attention_run *run = &m->work.runs[i];
         const int64_t end = run->first_position + run->n_rows;
         for (int l = m->part.first_layer; l < m->part.end_layer; l++) {
-            const int64_t window = spec->layers[l].window, bound = window + run->n_rows - 1;
-            seen += (size_t)(window > 0 && bound < end ? bound : end);
+            const int64_t reach = ps_spec_reach(spec, l);
+            const int64_t bound = reach + run->n_rows - 1 + spec->n_kept;
+            seen += (size_t)(reach > 0 && bound < end ? bound : end);
         }
     }
     return seen * position_bytes;

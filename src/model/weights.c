@@ -119,6 +119,15 @@ static ps_err place_rel_pos(layout *l, const ps_bias_spec *spec, int layer, ps_b
     return PS_OK;
 }
 
+/* Distances that occur in a layer: as far as a query reaches, and from the end of a full cache to
+ * its kept tokens. */
+static int64_t span_of(const ps_spec *spec, int layer, int64_t context)
+{
+    const int64_t reach = ps_spec_reach(spec, layer);
+    const int64_t span = reach + (spec->kept_at_cache ? spec->n_kept : 0);
+    return reach > 0 && span < context ? span : context;
+}
+
 static ps_err place_biases(layout *l, int layer, ps_layer_weights *out, const ps_engine *engine)
 {
     const ps_spec *spec = &l->ckpt->spec;
@@ -131,7 +140,7 @@ static ps_err place_biases(layout *l, int layer, ps_layer_weights *out, const ps
                           .n_kv_heads = spec->n_kv_heads,
                           .head_dim = spec->head_dim,
                           .scale = (float)spec->attention_scale,
-                          .span = ls->window > 0 && ls->window < l->span ? ls->window : l->span};
+                          .span = span_of(spec, layer, l->span)};
         if (bias->kind == PS_BIAS_ALIBI) {
             float *slopes = ps_arena_take(&l->arena, (size_t)spec->n_heads, sizeof *slopes);
             bias->slopes = slopes;

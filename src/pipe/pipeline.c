@@ -82,7 +82,12 @@ ps_err ps_pipeline_submit(ps_pipeline *p, const ps_batch *batch, uint64_t *seque
     const int64_t begin = ps_clock_now_ns();
     ps_stage_embed(p->stage.model, p->tokens, p->stage.positions, batch->n_rows, parcel.data);
     p->stage.report.busy_ns += ps_clock_now_ns() - begin;
-    const int n_data = ps_stage_step(&p->stage, &parcel);
+    int n_data;
+    const ps_err err = ps_stage_step(&p->stage, &parcel, &n_data);
+    if (err) {
+        p->next = buffer; // never sent: STOP will need it
+        return err;
+    }
     const int64_t send = ps_clock_now_ns();
     buffer->bytes = ps_parcel_seal(&parcel, n_data);
     ps_ring_send(p->stage.ring, buffer);

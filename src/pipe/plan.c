@@ -14,15 +14,15 @@
 enum { DEPTH = 3 };
 
 /* Bytes that one token reads in a layer: weights, and a sequence's cache as far as it is seen. */
-static uint64_t layer_cost(const ps_ckpt *ckpt, int layer, int64_t context)
+static uint64_t layer_cost(const ps_ckpt *ckpt, int layer, const ps_limits *limits)
 {
     const ps_spec *s = &ckpt->spec;
-    const int64_t window = s->layers[layer].window;
+    const int64_t reach = ps_spec_reach(s, layer), bound = reach + s->n_kept;
     // Half the context is what a growing cache costs on average.
-    int64_t seen = context / 2;
-    if (window > 0 && (window < seen || context == 0)) seen = window;
-    const uint64_t key_bytes = 2u * (uint64_t)s->n_kv_heads * (uint64_t)s->head_dim * sizeof(float);
-    return ps_weights_layer_bytes(ckpt, layer) + (uint64_t)seen * key_bytes;
+    int64_t seen = limits->context / 2;
+    if (reach > 0 && (bound < seen || limits->context == 0)) seen = bound;
+    const ps_kv_layout layout = ps_kv_layout_make(s->n_kv_heads, s->head_dim, 0, limits->cache);
+    return ps_weights_layer_bytes(ckpt, layer) + (uint64_t)seen * ps_kv_read_bytes(&layout);
 }
 
 /* Deals layers under the bound: returns true when all fit. counts[n_stages] gets the layers of
@@ -141,7 +141,7 @@ ps_err ps_plan_make(const ps_plan_params *params, ps_plan *out)
     uint64_t *costs = ps_mem_new((size_t)n_layers, sizeof *costs);
     int *counts = ps_mem_new((size_t)params->n_stages, sizeof *counts);
     for (int l = 0; l < n_layers; l++) {
-        costs[l] = layer_cost(params->ckpt, l, params->limits.context);
+        costs[l] = layer_cost(params->ckpt, l, &params->limits);
     }
     ps_err err = find_counts(params, costs, counts);
     if (!err) err = fill_stages(params, costs, counts, out);

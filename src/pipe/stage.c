@@ -121,7 +121,7 @@ void ps_stage_begin(ps_stage *stage)
     stage->idle_ns = ps_ring_waited_ns(stage->ring);
 }
 
-int ps_stage_step(ps_stage *stage, const ps_parcel *parcel)
+ps_err ps_stage_step(ps_stage *stage, const ps_parcel *parcel, int *n_data)
 {
     ps_stage_begin(stage);
     const int64_t begin = ps_clock_now_ns();
@@ -132,8 +132,8 @@ int ps_stage_step(ps_stage *stage, const ps_parcel *parcel)
     }
     do_actions(stage, parcel);
     const ps_rows rows = {.n = n_rows, .slot = stage->slots, .position = stage->positions};
-    ps_stage_blocks(stage->model, &rows, parcel->data);
-    const int n_data = stage->last ? keep_wanted(parcel) : n_rows;
+    PS_TRY(ps_stage_blocks(stage->model, &rows, parcel->data));
+    *n_data = stage->last ? keep_wanted(parcel) : n_rows;
     ps_watch_progress(stage->watch);
     stage->report.parcels++;
     stage->report.rows += (uint64_t)n_rows;
@@ -143,7 +143,7 @@ int ps_stage_step(ps_stage *stage, const ps_parcel *parcel)
         stage->report.cache_bytes += ps_stage_cache_bytes_read(stage->model);
     }
     stage->report.busy_ns += ps_clock_now_ns() - begin;
-    return n_data;
+    return PS_OK;
 }
 
 void ps_stage_fill_report(ps_stage *stage, ps_stage_report *out)
@@ -164,13 +164,15 @@ static void pass_stop(ps_stage *stage, const ps_parcel *parcel, ps_ring_buffer *
     ps_ring_send(stage->ring, buffer);
 }
 
-static void pass_work(ps_stage *stage, const ps_parcel *parcel, ps_ring_buffer *buffer)
+static ps_err pass_work(ps_stage *stage, const ps_parcel *parcel, ps_ring_buffer *buffer)
 {
-    const int n_data = ps_stage_step(stage, parcel);
+    int n_data;
+    PS_TRY(ps_stage_step(stage, parcel, &n_data));
     const int64_t begin = ps_clock_now_ns();
     buffer->bytes = ps_parcel_seal(parcel, n_data);
     ps_ring_send(stage->ring, buffer);
     stage->report.send_ns += ps_clock_now_ns() - begin;
+    return PS_OK;
 }
 
 ps_err ps_stage_run(ps_stage *stage)
@@ -186,6 +188,6 @@ ps_err ps_stage_run(ps_stage *stage)
             PS_TRY(ps_ring_flush(stage->ring));
             return ps_stage_check_file(stage->model);
         }
-        pass_work(stage, &parcel, buffer);
+        PS_TRY(pass_work(stage, &parcel, buffer));
     }
 }

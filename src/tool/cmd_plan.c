@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "tool/commands.h"
 #include "tool/job.h"
+#include "tool/windows.h"
 
 typedef struct state {
     int n_ranks;
@@ -23,6 +24,7 @@ static ps_err make_plan(const state *s, ps_job *job, ps_plan *plan)
     const ps_err opened = ps_ckpt_open(path, &job->ckpt);
     ps_mem_free(path);
     PS_TRY(opened);
+    PS_TRY(ps_windows_apply(&job->run, &job->ckpt.spec));
     const ps_spec *spec = &job->ckpt.spec;
     const int n_ranks = s->n_ranks > 0 ? s->n_ranks : job->size;
     const ps_needs needs = {.n_sequences = 1,

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "tool/windows.h"
+
 /* "label          ", as wide as the column of labels. */
 static void begin_line(const char *label, ps_text *out)
 {
@@ -44,12 +46,7 @@ typedef void layer_fact(const ps_spec *spec, int layer, ps_text *out);
 
 static void window_of(const ps_spec *spec, int layer, ps_text *out)
 {
-    const int64_t window = spec->layers[layer].window;
-    if (window > 0) {
-        ps_text_appendf(out, "%lld", (long long)window);
-    } else {
-        ps_text_append_str(out, "full");
-    }
+    ps_windows_describe(spec, layer, out);
 }
 
 static void rope_of(const ps_spec *spec, int layer, ps_text *out)

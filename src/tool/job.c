@@ -13,6 +13,7 @@
 #include "tool/import/cached.h"
 #include "tool/report.h"
 #include "tool/version.h"
+#include "tool/windows.h"
 
 enum { SLOTS_DEFAULT = 16, SLOTS_PER_RANK = 4, TOKENIZER_WHERE_BYTES = 64 };
 
@@ -183,6 +184,7 @@ static ps_err load_index(ps_job *job)
         if (job->rank != 0) mine = ps_ckpt_unpack(ps_text_str(&index), index.len, path, &job->ckpt);
         err = ps_comm_agree(job->comm, mine);
     }
+    if (!err) err = ps_comm_agree(job->comm, ps_windows_apply(&job->run, &job->ckpt.spec));
     ps_text_release(&index);
     ps_mem_free(path);
     return err;
@@ -218,7 +220,8 @@ ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_ne
     *out = (ps_limits){.rows_max = (int)(chunk + slots),
                        .chunk_rows = (int)chunk,
                        .n_slots = (int)slots,
-                       .context = context};
+                       .context = context,
+                       .cache = {(ps_dtype)run->cache_k, (ps_dtype)run->cache_v}};
     return PS_OK;
 }
 
@@ -470,7 +473,8 @@ int ps_job_main(const ps_job_command *c, ps_job *job, int argc, char **argv)
     if (!err) err = start(c, job);
     if (!err) {
         err = work(c, job);
-        if (err == PS_ERR_LOST) leave(job, err);
+        // A stage whose numbers went wrong does not pass its parcel on: the others would wait.
+        if (err == PS_ERR_LOST || (err == PS_ERR_NUMERIC && job->rank != 0)) leave(job, err);
         err = ps_comm_agree(job->comm, err);
     }
     if (err == PS_ERR_LOST) leave(job, err);

@@ -24,6 +24,13 @@ static const ps_opt_choice verify_choices[] = {
 static const ps_opt_choice wait_choices[] = {
     {"auto", PS_WAIT_AUTO}, {"latency", PS_WAIT_LATENCY}, {"shared", PS_WAIT_SHARED}, {NULL, 0}};
 
+static const ps_opt_choice keep_choices[] = {
+    {"true", PS_KEEP_AT_TRUE}, {"cache", PS_KEEP_AT_CACHE}, {NULL, 0}};
+
+static const ps_opt_choice cache_choices[] = {{"f32", PS_F32},   {"f16", PS_F16},
+                                              {"bf16", PS_BF16}, {"q8_0", PS_Q8_0},
+                                              {"q4_0", PS_Q4_0}, {NULL, 0}};
+
 #define CACHE_ROW                                                                                  \
     {                                                                                              \
         "cache-dir", 0, PS_OPT_TEXT, RUN(cache_directory), 0, 0, NULL, NULL, "DIR",                \
@@ -62,6 +69,18 @@ static const ps_opt run_rows[] = {
      "positions of a sequence; 0: as many as the work needs, up to the model's"},
     {"chunk", 0, PS_OPT_INT, RUN(chunk), 1, 8192, "128", NULL, "N",
      "prompt tokens in one message between ranks"},
+    {"window", 0, PS_OPT_TEXT, RUN(windows), 0, 0, NULL, NULL, "LIST",
+     "keys that the layers see instead of the model's: N, full, model, chunk:C or chunk:C+L, with "
+     "commas between, from the first layer on again when the list ends"},
+    {"keep-first", 0, PS_OPT_INT, RUN(n_kept), 0, PS_SPEC_KEPT_MAX, "0", NULL, "N",
+     "first tokens that layers with a window go on seeing (attention sinks)"},
+    {"keep-at", 0, PS_OPT_CHOICE, RUN(keep_at), 0, 0, "true", keep_choices, NULL,
+     "where they stand: at their true positions, or as if they were next to the window, which is "
+     "an approximation of what the model was trained for"},
+    {"cache-k", 0, PS_OPT_CHOICE, RUN(cache_k), 0, 0, "f32", cache_choices, NULL,
+     "type of cached keys"},
+    {"cache-v", 0, PS_OPT_CHOICE, RUN(cache_v), 0, 0, "f32", cache_choices, NULL,
+     "type of cached values"},
     {"in-flight", 0, PS_OPT_INT, RUN(in_flight), 0, 65536, "0", NULL, "N",
      "messages under way at a time; 0: as many as ranks"},
     {"split", 0, PS_OPT_TEXT, RUN(split), 0, 0, NULL, NULL, "A,B,...",

@@ -13,6 +13,9 @@
 
 enum { PS_WAIT_AUTO = PS_WAIT_COUNT };
 
+/* Where tokens that are kept for ever stand. */
+typedef enum ps_keep_at { PS_KEEP_AT_TRUE, PS_KEEP_AT_CACHE } ps_keep_at;
+
 /* How a job runs. */
 typedef struct ps_run_options {
     const char *config;
@@ -24,8 +27,11 @@ typedef struct ps_run_options {
     int slots, chunk, in_flight;
     int64_t context;
     const char *split;
-    int verify; // ps_verify
-    int wait;   // ps_wait or PS_WAIT_AUTO
+    const char *windows;  // NULL: the model's
+    int n_kept, keep_at;  // ps_keep_at
+    int cache_k, cache_v; // ps_dtype
+    int verify;           // ps_verify
+    int wait;             // ps_wait or PS_WAIT_AUTO
     bool bind;
     double stall_timeout_s, start_timeout_s;
     const char *report;

@@ -86,7 +86,8 @@ START_TEST(a_parcel_comes_back_with_the_rows_that_are_wanted)
         ps_parcel parcel;
         for (uint64_t sequence = 0; sequence < 10; sequence++) {
             ps_ring_buffer *b = make_parcel(&stage, sequence, &parcel);
-            const int n_data = ps_stage_step(&stage, &parcel);
+            int n_data;
+            ck_assert_int_eq(ps_stage_step(&stage, &parcel, &n_data), PS_OK);
             ck_assert_int_eq(n_data, ranks_size() == 1 ? 1 : 2);
             b->bytes = ps_parcel_seal(&parcel, n_data);
             ps_ring_send(stage.ring, b);

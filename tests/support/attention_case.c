@@ -16,7 +16,7 @@ attention_case attention_case_roll(const attention_sizes *s, const ps_engine *en
                                   .head_dim = s->head_dim,
                                   .scale = (float)(1.0 / sqrt(s->head_dim)),
                                   .softcap = s->softcap,
-                                  .window = s->window},
+                                  .visible = {.window = s->window}},
                         .base = s->base,
                         .n = s->n,
                         .first_query = s->first_query,
@@ -79,7 +79,8 @@ typedef struct sequence {
 static void sequence_open(sequence *s, const attention_case *c, int64_t base, int64_t n_pages)
 {
     *s = (sequence){.end = base, .forgotten = base};
-    s->layout = ps_kv_layout_make(c->shape.n_kv_heads, c->shape.head_dim, c->list.n_numbers);
+    s->layout = ps_kv_layout_make(c->shape.n_kv_heads, c->shape.head_dim, c->list.n_numbers,
+                                  (ps_kv_types){0});
     const size_t bytes = s->layout.page_bytes;
     s->memory = ps_mem_new((size_t)n_pages, bytes);
     floats_poison((float *)(void *)s->memory, (size_t)n_pages * bytes / sizeof(float));
@@ -222,15 +223,15 @@ static void collect(const attention_case *c, const parcel *p, int row, int n, in
 /* A page table as model/cache.c sizes it for a window, or one that never wraps. */
 static int64_t table_pages(const attention_case *c, const attention_way *way)
 {
-    const int64_t window = c->shape.window;
+    const int64_t window = c->shape.visible.window;
     if (way->ring && window > 0) return (window + way->chunk - 2) / PS_KV_PAGE + 2;
     return c->n / PS_KV_PAGE + 2;
 }
 
 static void forget_unseen(const attention_case *c, sequence *s)
 {
-    if (c->shape.window == 0) return;
-    while (s->forgotten < s->end - c->shape.window + 1) {
+    if (c->shape.visible.window == 0) return;
+    while (s->forgotten < s->end - c->shape.visible.window + 1) {
         forget(s, s->forgotten++);
     }
 }

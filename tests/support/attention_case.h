@@ -13,10 +13,12 @@ typedef struct attention_case {
     int width;          // of x
     providers list;
     float *x, *q, *k, *v; // [n, width], [n, H*K], [n, G*K], [n, G*K]
+    float *q_kept;        // [n, H*K]: queries as kept tokens at cache positions see them, or NULL
     float *sinks;         // [H] or NULL
+    ps_kv_types types;    // k and v are values that these can hold
 } attention_case;
 
-/* What a case is made of. window 0: all keys. */
+/* What a case is made of. window 0: all keys. With kept tokens the base is 0. */
 typedef struct attention_sizes {
     int n_kv_heads, group, head_dim;
     int64_t window, base;
@@ -25,6 +27,11 @@ typedef struct attention_sizes {
     provider_kind kinds[PS_BIAS_MAX];
     float softcap; // 0: none
     bool sinks;
+    int64_t chunk, left_chunks; // of what is visible
+    bool look_ahead;
+    int64_t n_kept;
+    bool kept_at_cache;
+    ps_kv_types types;
 } attention_sizes;
 
 /* One way through the same sequence. */

@@ -38,7 +38,7 @@ static void attend(const attention_case *c, int head, int query, double *weights
 {
     const int k = c->shape.head_dim, kv_heads = c->shape.n_kv_heads;
     const int kv_head = head / (c->shape.n_heads / kv_heads);
-    const int64_t oldest = c->shape.window > 0 ? query - c->shape.window + 1 : 0;
+    const int64_t oldest = c->shape.visible.window > 0 ? query - c->shape.visible.window + 1 : 0;
     const int first = oldest > 0 ? (int)oldest : 0;
     double maximum = c->sinks ? (double)c->sinks[head] : -HUGE_VAL;
     for (int j = first; j <= query; j++) {

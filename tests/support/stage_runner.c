@@ -1,5 +1,6 @@
 #include "support/stage_runner.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -66,7 +67,9 @@ void stage_runner_rows(stage_runner *r, const ps_rows *rows, const int32_t *toke
     const size_t vocabulary = (size_t)r->ckpt.spec.vocab_size;
     ps_stage_embed(r->parts[0], tokens, rows->position, rows->n, r->x);
     for (int i = 0; i < r->params.n_parts; i++) {
-        ps_stage_blocks(r->parts[i], rows, r->x);
+        const ps_err err = ps_stage_blocks(r->parts[i], rows, r->x);
+        assert(!err && "keys and values fit their cache");
+        (void)err;
     }
     for (int row = 0; row < rows->n; row += PS_HEAD_ROWS) {
         const int n = rows->n - row < PS_HEAD_ROWS ? rows->n - row : PS_HEAD_ROWS;

@@ -5,6 +5,8 @@
 void PS_ISA(ps_panel_product)(const ps_panel_job *job);
 void PS_ISA(ps_quant_product)(const ps_quant_job *job);
 void PS_ISA(ps_quant_widen)(ps_dtype dtype, const void *panel, int k0, int k1, float *out);
+void PS_ISA(ps_kv_widen_keys)(ps_dtype type, const void *tile, int k, float *out);
+void PS_ISA(ps_kv_widen_value)(ps_dtype type, const void *row, int k, float *out);
 
 static void rms_norm(const float *x, const float *weight, int n, float eps, float *out)
 {
@@ -303,6 +305,8 @@ const ps_kernels PS_ISA(ps_kernels) = {
     .clip = clip,
     .rope_half = rope_half,
     .softmax = softmax,
+    .kv_widen_keys = PS_ISA(ps_kv_widen_keys),
+    .kv_widen_value = PS_ISA(ps_kv_widen_value),
     .fold = fold,
     .scale = scale,
     .exp = exp_one,

@@ -24,7 +24,7 @@ static void check_near(const attention_case *c, const float *found, double toler
     ck_assert_msg(off <= tolerance,
                   "%g off (H %d, G %d, K %d, window %lld, %d keys, first query %d)", off,
                   c->shape.n_heads, c->shape.n_kv_heads, c->shape.head_dim,
-                  (long long)c->shape.window, c->n, c->first_query);
+                  (long long)c->shape.visible.window, c->n, c->first_query);
     ps_mem_free(wanted);
 }
 

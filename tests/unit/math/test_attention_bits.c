@@ -30,14 +30,14 @@ static void check_same(const attention_case *c, const float *found, const float 
         "query %zu value %zu is %a, not %a: H %d, G %d, K %d, window %lld, %d keys, first "
         "query %d; chunk %d, ring %d, company %d, %s",
         at / row, at % row, (double)found[at], (double)wanted[at], c->shape.n_heads,
-        c->shape.n_kv_heads, c->shape.head_dim, (long long)c->shape.window, c->n, c->first_query,
-        way->chunk, way->ring, way->company, engine);
+        c->shape.n_kv_heads, c->shape.head_dim, (long long)c->shape.visible.window, c->n,
+        c->first_query, way->chunk, way->ring, way->company, engine);
 }
 
 /* 1, 7, 24, 64, all at once, and the sizes around the window. */
 static int chunk_of(const attention_case *c, int number)
 {
-    const int64_t w = c->shape.window > 0 ? c->shape.window : 100;
+    const int64_t w = c->shape.visible.window > 0 ? c->shape.visible.window : 100;
     const int64_t sizes[CHUNKS] = {1, 7, w - 1, w, w + 1, 3 * w, 24, 64, c->n};
     const int size = smaller(sizes[number], c->n);
     return size < 1 ? 1 : size;
@@ -135,7 +135,7 @@ static void add_segment(const attention_case *c, const ps_kernels *kernels, int 
 static void attend(const attention_case *c, const ps_kernels *kernels, int query, int head,
                    float *out)
 {
-    const int window = c->shape.window > 0 ? (int)c->shape.window : query + 1;
+    const int window = c->shape.visible.window > 0 ? (int)c->shape.visible.window : query + 1;
     const int first = query + 1 > window ? query + 1 - window : 0;
     state s = {.maximum = -INFINITY, .out = out};
     if (c->sinks) {
@@ -241,9 +241,9 @@ START_TEST(bits_do_not_change_when_a_stream_is_far_out)
     ps_engine engine = engines_open(2);
     c = attention_case_roll(&sizes, &engine, &d);
     // Only queries whose whole window exists: the far stream has a past of its own.
-    if (c.first_query < c.shape.window - 1) c.first_query = (int)c.shape.window - 1;
+    if (c.first_query < c.shape.visible.window - 1) c.first_query = (int)c.shape.visible.window - 1;
     if (c.n <= c.first_query) c.first_query = c.n - 1;
-    const bool whole = c.first_query >= c.shape.window - 1;
+    const bool whole = c.first_query >= c.shape.visible.window - 1;
     float *wanted = at_once(&c), *found = floats_new(attention_case_floats(&c));
     static const int64_t far[] = {PS_SEGMENT, (int64_t)1 << 31, (int64_t)1 << 40,
                                   ((int64_t)1 << 50) + 3 * PS_SEGMENT};
@@ -272,7 +272,7 @@ START_TEST(a_window_that_nobody_reaches_changes_no_bit)
     const int64_t windows[3] = {c.n, c.n + 1, (int64_t)1 << 40};
     for (int i = 0; i < 3; i++) {
         const attention_way way = {.chunk = 7 + i * 20};
-        c.shape.window = windows[i];
+        c.shape.visible.window = windows[i];
         attention_case_run(&c, &engine, &way, found);
         check_same(&c, found, wanted, &way, "a wide window");
     }

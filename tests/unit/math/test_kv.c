@@ -22,7 +22,7 @@ typedef struct book {
 static book *book_new(int n_kv_heads, int head_dim, int n_numbers, int n_pages)
 {
     book *b = ps_mem_new(1, sizeof *b);
-    b->layout = ps_kv_layout_make(n_kv_heads, head_dim, n_numbers);
+    b->layout = ps_kv_layout_make(n_kv_heads, head_dim, n_numbers, (ps_kv_types){0});
     b->floats = (size_t)n_pages * b->layout.page_bytes / sizeof(float);
     b->memory = ps_mem_new((size_t)n_pages, b->layout.page_bytes);
     floats_poison((float *)(void *)b->memory, b->floats);
@@ -63,7 +63,7 @@ static void append_marked(const book *b, int64_t position)
     for (int i = 0; i < numbers; i++) {
         number[i] = mark(position, 3, i);
     }
-    ps_kv_append(&b->view, position, key, value, numbers ? number : NULL);
+    ck_assert(ps_kv_append(&b->view, position, key, value, numbers ? number : NULL));
     ps_mem_free(key);
     ps_mem_free(value);
     ps_mem_free(number);
@@ -74,8 +74,9 @@ static void check_marked(const book *b, int64_t position)
     const int dim = b->layout.head_dim;
     bool same = true;
     for (int g = 0; g < b->layout.n_kv_heads; g++) {
-        const float *key = ps_kv_keys(&b->view, position, g) + position % PS_KV_TILE;
-        const float *value = ps_kv_value(&b->view, position, g);
+        const float *key =
+            (const float *)(const void *)ps_kv_keys(&b->view, position, g) + position % PS_KV_TILE;
+        const float *value = (const float *)(const void *)ps_kv_value(&b->view, position, g);
         for (int t = 0; t < dim; t++) {
             same = same && key[t * PS_KV_TILE] == mark(position, 1, g * dim + t);
             same = same && value[t] == mark(position, 2, g * dim + t);

@@ -72,9 +72,14 @@ static void append(scene *s, int slot, int n)
                 numbers[i] = content(id, layer, 2, i);
             }
             const ps_kv_view view = ps_cache_view(&s->cache, layer, slot);
-            ps_kv_append(&view, position, key, value, numbers);
+            if (!ps_kv_append(&view, position, key, value, numbers)) ck_abort_msg("does not fit");
         }
     }
+}
+
+static const float *floats_at(const char *bytes)
+{
+    return (const float *)(const void *)bytes;
 }
 
 static void check_position(const scene *s, int slot, int layer, int64_t position)
@@ -84,8 +89,9 @@ static void check_position(const scene *s, int slot, int layer, int64_t position
     bool good = true;
     for (int i = 0; i < KV_HEADS * HEAD_DIM; i++) {
         const int head = i / HEAD_DIM, k = i % HEAD_DIM;
-        const float key = ps_kv_keys(&view, position, head)[k * PS_KV_TILE + position % PS_KV_TILE];
-        const float value = ps_kv_value(&view, position, head)[k];
+        const float key =
+            floats_at(ps_kv_keys(&view, position, head))[k * PS_KV_TILE + position % PS_KV_TILE];
+        const float value = floats_at(ps_kv_value(&view, position, head))[k];
         good = good && key == content(id, layer, 0, i) && value == content(id, layer, 1, i);
     }
     for (int i = 0; i < ps_spec_layer_numbers(&s->spec, layer); i++) {
@@ -331,9 +337,9 @@ START_TEST(a_ring_takes_positions_beyond_two_to_the_32)
         ps_cache_reserve(&cache, 0, p, 1);
         const ps_kv_view view = ps_cache_view(&cache, 0, 0);
         value[0] = (float)(p - start);
-        ps_kv_append(&view, p, key, value, numbers);
+        ck_assert(ps_kv_append(&view, p, key, value, numbers));
         for (int64_t q = p - 149 > start ? p - 149 : start; q <= p; q++) {
-            if (*ps_kv_value(&view, q, 0) != (float)(q - start))
+            if (*floats_at(ps_kv_value(&view, q, 0)) != (float)(q - start))
                 ck_abort_msg("position %lld is gone at %lld", (long long)q, (long long)p);
         }
     }
