@@ -9,6 +9,30 @@
 
 enum { GAP = 3, COMPANY_ROWS = 5, COMPANY_KEYS = 40 };
 
+/* Rounds vectors to what a type can hold, in blocks of 32 as math/dtype.h has them. */
+static void hold(ps_dtype type, size_t n_vectors, size_t k, float *x)
+{
+    for (size_t i = 0; i < n_vectors; i++, x += k) {
+        for (size_t t = 0; t < k; t += PS_KV_BLOCK) {
+            const size_t n = k - t < PS_KV_BLOCK ? k - t : PS_KV_BLOCK;
+            float block[PS_KV_BLOCK] = {0};
+            char bytes[PS_KV_BLOCK * sizeof(float)];
+            memcpy(block, x + t, n * sizeof *x);
+            ps_dtype_narrow(type, block, PS_KV_BLOCK, bytes);
+            ps_dtype_widen(type, bytes, PS_KV_BLOCK, block);
+            memcpy(x + t, block, n * sizeof *x);
+        }
+    }
+}
+
+/* Distances that occur: those of the window, and from the end of a full cache to its kept tokens;
+ * else all. */
+static int64_t span_of(const attention_sizes *s)
+{
+    const bool bounded = s->window > 0 && (s->n_kept == 0 || s->kept_at_cache);
+    return bounded ? s->window + s->n_kept : s->n;
+}
+
 attention_case attention_case_roll(const attention_sizes *s, const ps_engine *engine, dice *d)
 {
     attention_case c = {.shape = {.n_heads = s->n_kv_heads * s->group,
@@ -16,7 +40,13 @@ attention_case attention_case_roll(const attention_sizes *s, const ps_engine *en
                                   .head_dim = s->head_dim,
                                   .scale = (float)(1.0 / sqrt(s->head_dim)),
                                   .softcap = s->softcap,
-                                  .visible = {.window = s->window}},
+                                  .visible = {.window = s->window,
+                                              .chunk = s->chunk,
+                                              .left_chunks = s->left_chunks,
+                                              .look_ahead = s->look_ahead,
+                                              .n_kept = s->n_kept,
+                                              .kept_at_cache = s->kept_at_cache}},
+                        .types = s->types,
                         .base = s->base,
                         .n = s->n,
                         .first_query = s->first_query,
@@ -26,7 +56,7 @@ attention_case attention_case_roll(const attention_sizes *s, const ps_engine *en
                                   .head_dim = s->head_dim,
                                   .width = c.width,
                                   .scale = c.shape.scale,
-                                  .span = s->window > 0 ? s->window : s->n};
+                                  .span = span_of(s)};
     for (int i = 0; i < s->n_providers; i++) {
         providers_add(&c.list, s->kinds[i], &shape, engine, d);
     }
@@ -35,6 +65,9 @@ attention_case attention_case_roll(const attention_sizes *s, const ps_engine *en
     c.q = floats_new_rolled(d, n * k * (size_t)s->group, -2.0, 2.0);
     c.k = floats_new_rolled(d, n * k, -2.0, 2.0);
     c.v = floats_new_rolled(d, n * k, -1.0, 1.0);
+    hold(s->types.key, (size_t)(s->n * s->n_kv_heads), (size_t)s->head_dim, c.k);
+    hold(s->types.value, (size_t)(s->n * s->n_kv_heads), (size_t)s->head_dim, c.v);
+    if (s->kept_at_cache) c.q_kept = floats_new_rolled(d, n * k * (size_t)s->group, -2.0, 2.0);
     if (s->sinks) c.sinks = floats_new_rolled(d, (size_t)c.shape.n_heads, -4.0, 6.0);
     return c;
 }
@@ -46,6 +79,7 @@ void attention_case_release(attention_case *c)
     ps_mem_free(c->q);
     ps_mem_free(c->k);
     ps_mem_free(c->v);
+    ps_mem_free(c->q_kept);
     ps_mem_free(c->sinks);
     *c = (attention_case){0};
 }
@@ -71,29 +105,35 @@ typedef struct sequence {
     ps_kv_layout layout;
     ps_kv_view view;
     char *memory, **pages;
+    uint8_t *spoiled;  // a position of NaN
     int64_t end;       // positions before it were appended
     int64_t forgotten; // positions before it are spoiled
 } sequence;
 
 /* Pages in an order of their own, full of NaN. */
-static void sequence_open(sequence *s, const attention_case *c, int64_t base, int64_t n_pages)
+static void sequence_open(sequence *s, const attention_case *c, int64_t base, int64_t n_pages,
+                          int64_t n_fixed)
 {
     *s = (sequence){.end = base, .forgotten = base};
-    s->layout = ps_kv_layout_make(c->shape.n_kv_heads, c->shape.head_dim, c->list.n_numbers,
-                                  (ps_kv_types){0});
+    s->layout =
+        ps_kv_layout_make(c->shape.n_kv_heads, c->shape.head_dim, c->list.n_numbers, c->types);
     const size_t bytes = s->layout.page_bytes;
     s->memory = ps_mem_new((size_t)n_pages, bytes);
-    floats_poison((float *)(void *)s->memory, (size_t)n_pages * bytes / sizeof(float));
+    memset(s->memory, 0xFF, (size_t)n_pages * bytes); // NaN in every type
     s->pages = ps_mem_new((size_t)n_pages, sizeof *s->pages);
     for (int64_t i = 0; i < n_pages; i++) {
         const int64_t at = i % 2 ? i / 2 : n_pages - 1 - i / 2;
         s->pages[i] = s->memory + (size_t)at * bytes;
     }
-    s->view = (ps_kv_view){.layout = &s->layout, .pages = s->pages, .n_pages = (int)n_pages};
+    s->spoiled = ps_mem_new(ps_kv_position_bytes(&s->layout), 1);
+    memset(s->spoiled, 0xFF, ps_kv_position_bytes(&s->layout));
+    s->view = (ps_kv_view){
+        .layout = &s->layout, .pages = s->pages, .n_pages = (int)n_pages, .n_fixed = (int)n_fixed};
 }
 
 static void sequence_close(sequence *s)
 {
+    ps_mem_free(s->spoiled);
     ps_mem_free(s->memory);
     ps_mem_free(s->pages);
 }
@@ -101,17 +141,9 @@ static void sequence_close(sequence *s)
 /* Spoils the slot of a position that no query will see again, unless a later one has it already. */
 static void forget(sequence *s, int64_t position)
 {
-    if (position < s->end - (int64_t)s->view.n_pages * PS_KV_PAGE) return;
-    for (int g = 0; g < s->layout.n_kv_heads; g++) {
-        float *keys = ps_kv_keys(&s->view, position, g);
-        for (int t = 0; t < s->layout.head_dim; t++) {
-            floats_poison(&keys[t * PS_KV_TILE + position % PS_KV_TILE], 1);
-        }
-        floats_poison(ps_kv_value(&s->view, position, g), s->layout.value_stride);
-    }
-    for (int i = 0; i < s->layout.n_numbers; i++) {
-        floats_poison(ps_kv_number(&s->view, position, i), 1);
-    }
+    const int64_t ring = (int64_t)(s->view.n_pages - s->view.n_fixed) * PS_KV_PAGE;
+    if (position >= (int64_t)s->view.n_fixed * PS_KV_PAGE && position < s->end - ring) return;
+    ps_kv_write_position(&s->view, position, s->spoiled);
 }
 
 /* Appends key `key` of the case at the sequence's end. features: [list.n_features], out. */
@@ -126,7 +158,7 @@ static void append(sequence *s, const attention_case *c, int key, float *feature
                              .features = features,
                              .numbers = numbers};
     providers_prepare(&c->list, &row);
-    ps_kv_append(&s->view, s->end, c->k + i * k, c->v + i * k, numbers);
+    ck_assert(ps_kv_append(&s->view, s->end, c->k + i * k, c->v + i * k, numbers));
     ck_assert(floats_untouched(numbers + c->list.n_numbers, 1));
     ps_mem_free(numbers);
     s->end++;
@@ -137,7 +169,7 @@ static void append(sequence *s, const attention_case *c, int key, float *feature
 typedef struct parcel {
     int rows;
     size_t q_stride, out_stride, feature_stride;
-    float *q, *out, *features; // [rows, their strides]
+    float *q, *q_kept, *out, *features; // [rows, their strides]
     float *scratch;
     size_t scratch_floats;
     ps_attention_block *blocks;
@@ -151,6 +183,7 @@ static parcel parcel_new(const attention_case *c, int rows, int n_threads)
                 .out_stride = q + 2 * GAP,
                 .feature_stride = (size_t)c->list.n_features + GAP};
     p.q = floats_new_poisoned(n * p.q_stride);
+    p.q_kept = floats_new_poisoned(n * p.q_stride);
     p.out = floats_new_poisoned(n * p.out_stride);
     p.features = floats_new_poisoned(n * p.feature_stride);
     p.scratch_floats = ps_attention_scratch_floats(
@@ -164,6 +197,7 @@ static void parcel_release(parcel *p)
 {
     ck_assert_msg(floats_untouched(p->scratch + p->scratch_floats, 1), "written behind scratch");
     ps_mem_free(p->q);
+    ps_mem_free(p->q_kept);
     ps_mem_free(p->out);
     ps_mem_free(p->features);
     ps_mem_free(p->scratch);
@@ -180,6 +214,9 @@ static ps_attention_run add_run(const attention_case *c, parcel *p, sequence *s,
         const size_t at = (size_t)(row + i);
         memcpy(p->q + at * p->q_stride, c->q + (size_t)(key + i) * query_floats(c),
                query_floats(c) * sizeof(float));
+        if (c->q_kept)
+            memcpy(p->q_kept + at * p->q_stride, c->q_kept + (size_t)(key + i) * query_floats(c),
+                   query_floats(c) * sizeof(float));
         append(s, c, key + i, p->features + at * p->feature_stride);
     }
     return run;
@@ -192,6 +229,7 @@ static void forward(const attention_case *c, const ps_engine *engine, parcel *p,
                                   .runs = runs,
                                   .n_runs = n_runs,
                                   .q = p->q,
+                                  .q_kept = c->q_kept ? p->q_kept : NULL,
                                   .q_stride = p->q_stride,
                                   .out = p->out,
                                   .out_stride = p->out_stride,
@@ -220,19 +258,30 @@ static void collect(const attention_case *c, const parcel *p, int row, int n, in
     }
 }
 
-/* A page table as model/cache.c sizes it for a window, or one that never wraps. */
+static bool is_ring(const attention_case *c, const attention_way *way)
+{
+    return way->ring && ps_visible_reach(&c->shape.visible) > 0;
+}
+
+static int64_t fixed_pages(const attention_case *c, const attention_way *way)
+{
+    return is_ring(c, way) ? (c->shape.visible.n_kept + PS_KV_PAGE - 1) / PS_KV_PAGE : 0;
+}
+
+/* A page table as model/cache.c sizes it for what is visible, or one that never wraps. */
 static int64_t table_pages(const attention_case *c, const attention_way *way)
 {
-    const int64_t window = c->shape.visible.window;
-    if (way->ring && window > 0) return (window + way->chunk - 2) / PS_KV_PAGE + 2;
+    const int64_t reach = ps_visible_reach(&c->shape.visible);
+    if (is_ring(c, way)) return fixed_pages(c, way) + (reach + way->chunk - 2) / PS_KV_PAGE + 2;
     return c->n / PS_KV_PAGE + 2;
 }
 
+/* Spoils what the next query does not see. */
 static void forget_unseen(const attention_case *c, sequence *s)
 {
-    if (c->shape.visible.window == 0) return;
-    while (s->forgotten < s->end - c->shape.visible.window + 1) {
-        forget(s, s->forgotten++);
+    const int64_t first = ps_visible_first(&c->shape.visible, s->end);
+    for (; s->forgotten < first; s->forgotten++) {
+        if (s->forgotten >= c->shape.visible.n_kept) forget(s, s->forgotten);
     }
 }
 
@@ -264,8 +313,8 @@ void attention_case_run(const attention_case *c, const ps_engine *engine, const 
                         float *out)
 {
     sequence own, other;
-    sequence_open(&own, c, c->base, table_pages(c, way));
-    sequence_open(&other, c, 0, 1 + COMPANY_KEYS / PS_KV_PAGE);
+    sequence_open(&own, c, c->base, table_pages(c, way), fixed_pages(c, way));
+    sequence_open(&other, c, 0, 1 + COMPANY_KEYS / PS_KV_PAGE, 0);
     parcel p = parcel_new(c, way->chunk + COMPANY_ROWS + 1, ps_pool_threads(engine->pool));
     for (int key = 0; key < c->n;) {
         const int limit = key < c->first_query ? c->first_query : c->n;

@@ -18,6 +18,23 @@ static void pick_providers(attention_sizes *s, int number, dice *d)
     if (number == LISTS - 2 && dice_throw(d, 4) == 0) s->kinds[0] = PROVIDER_TABLE;
 }
 
+/* Chunks, kept tokens, and how keys and values are stored. */
+static void pick_caches(attention_sizes *s, int number, dice *d)
+{
+    static const ps_dtype types[5] = {PS_F32, PS_F16, PS_BF16, PS_Q8_0, PS_Q4_0};
+    static const int64_t chunks[6] = {1, 7, 16, 64, 100, 256};
+    s->types = (ps_kv_types){types[number % 5], types[number / 5 % 5]};
+    if (number % 6 == 5) {
+        s->chunk = chunks[dice_throw(d, 6)];
+        s->left_chunks = dice_throw(d, 4) - 1;
+        if (dice_throw(d, 3)) s->window = 0;
+    }
+    if (number % 4 == 2) {
+        s->n_kept = 1 + dice_throw(d, 5) * dice_throw(d, 70);
+        s->kept_at_cache = s->window > 0 && s->chunk == 0 && dice_throw(d, 2);
+    }
+}
+
 static double work(const attention_sizes *s)
 {
     double pairs = 0.0;
@@ -41,6 +58,7 @@ attention_sizes attention_picks_sizes(int number, dice *d, double work_max)
                          .softcap = number % 4 == 1 ? 2.5f : 0.0f,
                          .sinks = number % 3 == 2};
     pick_providers(&s, number % LISTS, d);
+    pick_caches(&s, number, d);
     if (s.window > 60 && s.n < s.window + 100) s.n += (int)s.window;
     const bool keep_length = s.window > 60 || dice_throw(d, 2);
     while (s.n - s.first_query > 1 && work(&s) > work_max) {

@@ -12,7 +12,10 @@ static double score(const attention_case *c, int head, int query, int key)
     const size_t q_row = (size_t)query * (size_t)c->shape.n_heads * k;
     const size_t k_row = (size_t)key * (size_t)c->shape.n_kv_heads * k;
     const int kv_head = head / (c->shape.n_heads / c->shape.n_kv_heads);
-    const float *q = c->q + q_row + (size_t)head * k;
+    const ps_visible *v = &c->shape.visible;
+    const int64_t position = c->base + query;
+    const bool kept = key < ps_visible_kept(v, position);
+    const float *q = (kept && c->q_kept ? c->q_kept : c->q) + q_row + (size_t)head * k;
     const float *kv = c->k + k_row + (size_t)kv_head * k;
     double sum = 0.0;
     for (size_t t = 0; t < k; t++) {
@@ -22,7 +25,8 @@ static double score(const attention_case *c, int head, int query, int key)
     const double cap = (double)c->shape.softcap;
     if (cap > 0.0) sum = cap * tanh(sum / cap);
     const provider_pair pair = {.head = head,
-                                .distance = query - key,
+                                .distance =
+                                    kept ? ps_visible_kept_query(v, position) - key : query - key,
                                 .query_x = c->x + (size_t)query * (size_t)c->width,
                                 .q = c->q + q_row,
                                 .key_x = c->x + (size_t)key * (size_t)c->width,
@@ -33,21 +37,32 @@ static double score(const attention_case *c, int head, int query, int key)
     return sum;
 }
 
+/* Whether the query sees the key: the definition once more, pair by pair. */
+static bool sees(const attention_case *c, int query, int key)
+{
+    const ps_visible *v = &c->shape.visible;
+    const int64_t i = c->base + query, j = c->base + key;
+    const int64_t own_chunk = v->chunk > 0 ? i / v->chunk : 0;
+    const int64_t key_chunk = v->chunk > 0 ? j / v->chunk : 0;
+    if (j < v->n_kept && j <= i) return true;
+    if (v->window > 0 && i - j >= v->window) return false;
+    if (v->left_chunks >= 0 && key_chunk < own_chunk - v->left_chunks) return false;
+    return v->look_ahead ? key_chunk <= own_chunk : j <= i;
+}
+
 /* out[K] of one query and head; weights[n] is scratch. */
 static void attend(const attention_case *c, int head, int query, double *weights, double *out)
 {
     const int k = c->shape.head_dim, kv_heads = c->shape.n_kv_heads;
     const int kv_head = head / (c->shape.n_heads / kv_heads);
-    const int64_t oldest = c->shape.visible.window > 0 ? query - c->shape.visible.window + 1 : 0;
-    const int first = oldest > 0 ? (int)oldest : 0;
     double maximum = c->sinks ? (double)c->sinks[head] : -HUGE_VAL;
-    for (int j = first; j <= query; j++) {
-        weights[j] = score(c, head, query, j);
+    for (int j = 0; j < c->n; j++) {
+        weights[j] = sees(c, query, j) ? score(c, head, query, j) : -HUGE_VAL;
         if (weights[j] > maximum) maximum = weights[j];
     }
     double total = c->sinks ? exp((double)c->sinks[head] - maximum) : 0.0;
     memset(out, 0, (size_t)k * sizeof *out);
-    for (int j = first; j <= query; j++) {
+    for (int j = 0; j < c->n; j++) {
         const double weight = exp(weights[j] - maximum);
         const float *v = c->v + (size_t)(j * kv_heads + kv_head) * (size_t)k;
         total += weight;

@@ -207,6 +207,63 @@ START_TEST(keys_at_minus_infinity_weigh_nothing)
 }
 END_TEST
 
+/* Everything in one parcel: a whole sequence, or whole chunks, each query seeing what comes later.
+ */
+START_TEST(queries_that_look_ahead_are_near_the_double_precision_sum)
+{
+    static const int64_t chunks[] = {0, 1, 16, 37, 300};
+    dice d = {.seed = 1500 + (uint64_t)_i};
+    ps_engine engine = engines_open(1 + _i % 2);
+    const attention_sizes sizes = {.n_kv_heads = 2,
+                                   .group = 1 + _i % 3,
+                                   .head_dim = 20,
+                                   .n = 300,
+                                   .chunk = chunks[_i % 5],
+                                   .left_chunks = _i % 4 - 1,
+                                   .look_ahead = true,
+                                   .sinks = _i % 2,
+                                   .n_providers = 1,
+                                   .kinds = {_i % 2 ? PROVIDER_DOT : PROVIDER_ALIBI}};
+    attention_case c = attention_case_roll(&sizes, &engine, &d);
+    const attention_way way = {.chunk = c.n};
+    float *out = floats_new(attention_case_floats(&c));
+    attention_case_run(&c, &engine, &way, out);
+    check_near(&c, out, 5e-6);
+    ps_mem_free(out);
+    attention_case_release(&c);
+    ps_engine_close(&engine);
+}
+END_TEST
+
+/* The first tokens stay in sight however far the sequence goes, whatever the size of the ring. */
+START_TEST(kept_tokens_stay_visible_far_beyond_the_window)
+{
+    static const int64_t kept[] = {1, 4, 16, 63, 64, 65, 300};
+    dice d = {.seed = 1700 + (uint64_t)_i};
+    ps_engine engine = engines_open(1);
+    const attention_sizes sizes = {.n_kv_heads = 1,
+                                   .group = 2,
+                                   .head_dim = 8,
+                                   .window = 1 + _i % 3 * 40,
+                                   .n = 900,
+                                   .first_query = _i % 4 == 3 ? 800 : 0,
+                                   .n_kept = kept[_i % 7],
+                                   .kept_at_cache = _i % 2,
+                                   .n_providers = 2,
+                                   .kinds = {PROVIDER_ALIBI, PROVIDER_REL_POS}};
+    attention_case c = attention_case_roll(&sizes, &engine, &d);
+    float *out = floats_new(attention_case_floats(&c));
+    for (int chunk = 1; chunk <= 128; chunk *= 4) {
+        const attention_way way = {.chunk = chunk, .ring = true, .company = chunk == 16};
+        attention_case_run(&c, &engine, &way, out);
+        check_near(&c, out, 5e-6);
+    }
+    ps_mem_free(out);
+    attention_case_release(&c);
+    ps_engine_close(&engine);
+}
+END_TEST
+
 /* A sink takes weight, and gives nothing back: it is one more key whose value is 0. */
 START_TEST(a_sink_is_a_key_without_a_value)
 {
@@ -349,6 +406,8 @@ int main(void)
     tcase_add_loop_test(tcase, a_window_of_one_gives_back_the_own_value, 0, 4);
     tcase_add_test(tcase, a_query_whose_keys_are_all_minus_infinity_gives_zeros);
     tcase_add_test(tcase, keys_at_minus_infinity_weigh_nothing);
+    tcase_add_loop_test(tcase, queries_that_look_ahead_are_near_the_double_precision_sum, 0, 20);
+    tcase_add_loop_test(tcase, kept_tokens_stay_visible_far_beyond_the_window, 0, 14);
     tcase_add_loop_test(tcase, a_sink_is_a_key_without_a_value, 0, 2);
     tcase_add_test(tcase, sinks_of_any_size_leave_numbers);
     tcase_add_test(tcase, with_a_sink_a_query_without_keys_gives_zeros);

@@ -235,6 +235,8 @@ START_TEST(bits_do_not_change_when_a_stream_is_far_out)
     dice d = {.seed = 7000 + (uint64_t)_i};
     attention_sizes sizes = attention_picks_sizes(_i, &d, 3e5);
     if (sizes.window == 0) sizes.window = 200;
+    sizes.chunk = sizes.n_kept = 0;
+    sizes.kept_at_cache = false;
     sizes.n_providers = _i % 4 ? 1 : 0;
     sizes.kinds[0] = kinds[_i % 3];
     attention_case c;
