@@ -16,6 +16,7 @@ enum { PS_REQUEST_LOGPROBS_MAX = 20, PS_REQUEST_SAMPLES_MAX = 1024, PS_REQUEST_E
 typedef struct ps_request {
     ps_tokens prompt;   // whole, with bos where it belongs; owned
     int64_t max_tokens; // new tokens; PS_REQUEST_ENDLESS never stops
+    bool streamed;      // tokens and text go to on_token alone; an endless request is
     int n_samples;
     int n_logprobs;  // -1: none; else that many alternatives beside the chosen token
     bool ignore_eos; // nor end_ids

@@ -3,7 +3,7 @@
  * same logits, and those that go on are forked. A request with more samples than slots runs in
  * waves.
  *
- * An endless request keeps no record of its output, so its memory stays bounded. */
+ * A streamed or endless request keeps no record of its output, so its memory stays bounded. */
 #include "serve/generate.h"
 
 #include <assert.h>
@@ -294,10 +294,15 @@ static void count_token(ps_generate *g, sequence *q)
     q->token_ns = now;
 }
 
+static bool keeps_output(const ps_request *request)
+{
+    return request->max_tokens != PS_REQUEST_ENDLESS && !request->streamed;
+}
+
 static ps_err show(ps_generate *g, sequence *q, int32_t token)
 {
-    const bool endless = q->job->request.max_tokens == PS_REQUEST_ENDLESS;
-    if (!endless) ps_text_append(&q->completion->text, g->shown.data, g->shown.len);
+    if (keeps_output(&q->job->request))
+        ps_text_append(&q->completion->text, g->shown.data, g->shown.len);
     if (!g->params.callbacks.on_token) return PS_OK;
     return g->params.callbacks.on_token(g->params.callbacks.arg, q->job->number, q->sample, token,
                                         ps_text_str(&g->shown), g->shown.len);
@@ -342,8 +347,7 @@ static ps_err draw(ps_generate *g, sequence *q, const float *logits, ps_finish *
     q->n_new++;
     count_token(g, q);
     *finish = finish_of(g, q, token);
-    if (q->job->request.max_tokens != PS_REQUEST_ENDLESS)
-        ps_tokens_append(&q->completion->tokens, token);
+    if (keeps_output(&q->job->request)) ps_tokens_append(&q->completion->tokens, token);
     ps_task_append(&q->task, token);
     ps_text_clear(&g->shown);
     ps_text_clear(&g->piece);

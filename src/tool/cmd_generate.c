@@ -10,11 +10,12 @@
 #include "tool/commands.h"
 #include "tool/input.h"
 #include "tool/job.h"
+#include "tool/milestones.h"
 #include "tool/result.h"
 
 typedef struct options {
     const char *prompt, *prompt_file, *tokens_file, *system, *chat_template;
-    int64_t n;
+    int64_t n, hash_every;
     bool ids, echo, json, chat;
 } options;
 
@@ -25,6 +26,7 @@ typedef struct state {
     ps_request request;
     ps_text echo;
     bool printed; // anything on the present line of --ids
+    ps_milestones *milestones;
 } state;
 
 #define AT(field) offsetof(options, field)
@@ -48,6 +50,9 @@ static const ps_opt rows[] = {
     {"echo", 0, PS_OPT_FLAG, AT(echo), 0, 0, NULL, NULL, NULL, "prints the prompt before it"},
     {"json", 0, PS_OPT_FLAG, AT(json), 0, 0, NULL, NULL, NULL,
      "prints one JSON object at the end instead of a stream"},
+    {"hash-every", 0, PS_OPT_I64, AT(hash_every), 0, 9e15, "0", NULL, "N",
+     "every N new tokens prints a hash of all so far, the time and the memory on standard error; "
+     "0: never"},
 };
 
 static const char notes[] =
@@ -77,7 +82,10 @@ static ps_err check(void *arg, ps_job *job)
         return PS_FAIL(PS_ERR_USAGE,
                        "-n -1 never ends: it goes with one sample and without --json");
     s->request.max_tokens = o->n;
+    if (o->hash_every > 0 && s->sampling.n_samples > 1)
+        return PS_FAIL(PS_ERR_USAGE, "--hash-every goes with one sample");
     PS_TRY(ps_sampling_to_request(&s->sampling, &job->parsed, &s->request));
+    s->request.streamed = !o->json && s->request.n_samples == 1;
     // Ranks that were not given a seed draw different ones; rank 0's counts.
     return ps_sample_params_check(&s->request.sampling, 0);
 }
@@ -166,6 +174,7 @@ static ps_err on_token(void *arg, uint64_t number, int sample, int32_t token, co
 {
     (void)number;
     state *s = arg;
+    if (token >= 0) ps_milestones_add(s->milestones, token);
     if (sample != 0 || s->options.json) return PS_OK;
     if (!s->options.ids) return print(s, text, n);
     if (token < 0) return PS_OK;
@@ -230,6 +239,7 @@ static ps_err work(void *arg, ps_job *job)
     if (s->request.sampling.temperature > 0.0)
         ps_log(PS_LOG_INFO, "seed %llu", (unsigned long long)s->request.sampling.seed);
     if (!s->options.json) PS_TRY(print(s, s->echo.data, s->echo.len));
+    s->milestones = ps_milestones_open(s->options.hash_every);
     ps_generate *g = ps_generate_new(&params);
     ps_err err = ps_generate_add(g, 0, &s->request);
     while (!err && ps_generate_busy(g)) {
@@ -237,6 +247,7 @@ static ps_err work(void *arg, ps_job *job)
     }
     ps_generate_count(g, &job->counts);
     ps_generate_free(g);
+    ps_milestones_close(s->milestones);
     return err;
 }
 

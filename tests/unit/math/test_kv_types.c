@@ -31,8 +31,8 @@ static book *book_new(int dim, ps_kv_types types, int n_fixed)
     for (int i = 0; i < PAGES; i++) {
         b->pages[i] = b->memory + (size_t)i * b->layout.page_bytes;
     }
-    b->view = (ps_kv_view){
-        .layout = &b->layout, .pages = b->pages, .n_pages = PAGES, .n_fixed = n_fixed};
+    b->view =
+        (ps_kv_view){.layout = &b->layout, .pages = b->pages, .n_pages = PAGES, .n_fixed = n_fixed};
     return b;
 }
 
@@ -190,9 +190,9 @@ START_TEST(what_does_not_fit_is_said)
         float value;
         bool fits;
     } cases[] = {
-        {PS_F32, 3e38f, true},    {PS_BF16, 1e38f, true},   {PS_F16, 65504.0f, true},
+        {PS_F32, 3e38f, true},    {PS_BF16, 1e38f, true},    {PS_F16, 65504.0f, true},
         {PS_F16, 65519.0f, true}, {PS_F16, 65520.0f, false}, {PS_F16, -1e9f, false},
-        {PS_Q8_0, 8.0e6f, true},  {PS_Q8_0, 9.0e6f, false}, {PS_Q4_0, 5e5f, true},
+        {PS_Q8_0, 8.0e6f, true},  {PS_Q8_0, 9.0e6f, false},  {PS_Q4_0, 5e5f, true},
         {PS_Q4_0, -6e5f, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
