@@ -64,6 +64,7 @@ static void measure(attention_work *w, const char *bias, int n_biases, int rows,
 int main(int argc, char **argv)
 {
     const int threads = argc > 1 ? atoi(argv[1]) : 1;
+    const int64_t only_depth = argc > 2 ? atoll(argv[2]) : 0; // one row at this depth, nothing else
     const ps_engine engine = bench_engine(threads, "auto");
     static ps_kv_layout layout;
     static char *pages[POSITIONS / PS_KV_PAGE];
@@ -71,7 +72,7 @@ int main(int argc, char **argv)
     float slopes[HEADS];
     layout = ps_kv_layout_make(KV_HEADS, HEAD_DIM, HEADS, (ps_kv_types){0});
     take_pages(&layout, pages, POSITIONS / PS_KV_PAGE);
-    ps_bias_alibi_slopes(HEADS, 8.0, slopes);
+    ps_bias_alibi_slopes(HEADS, 8.0, 1.0, slopes);
     const int64_t span = 1024;
     ps_bias bias = {.kind = PS_BIAS_ALIBI,
                     .n_heads = HEADS,
@@ -84,10 +85,10 @@ int main(int argc, char **argv)
                     .v = filled(HEADS * HEAD_DIM),
                     .table = filled(ps_bias_table_floats(HEADS, HEAD_DIM, span))};
     attention_work w = {.engine = &engine};
-    w.run.view = (ps_kv_view){&layout, pages, POSITIONS / PS_KV_PAGE};
+    w.run.view = (ps_kv_view){.layout = &layout, .pages = pages, .n_pages = POSITIONS / PS_KV_PAGE};
     const size_t width = HEADS * HEAD_DIM;
     w.job = (ps_attention_job){
-        .shape = {HEADS, KV_HEADS, HEAD_DIM, 0.125f, 0},
+        .shape = {.n_heads = HEADS, .n_kv_heads = KV_HEADS, .head_dim = HEAD_DIM, .scale = 0.125f},
         .runs = &w.run,
         .n_runs = 1,
         .q = filled(CHUNK * width),
@@ -105,6 +106,10 @@ int main(int argc, char **argv)
     printf("bias,rows,depth,window,runs,min_ms,median_ms,p90_ms,read_gb_s,rate_gflop_s\n");
     static const int64_t depths[] = {256, 1024, 8192, 32768};
     static const int rows[] = {1, CHUNK};
+    if (only_depth > 0 && only_depth <= POSITIONS) {
+        measure(&w, "none", 0, 1, only_depth, 0);
+        return 0;
+    }
     for (size_t d = 0; d < sizeof depths / sizeof depths[0]; d++) {
         for (size_t r = 0; r < 2; r++) {
             measure(&w, "none", 0, rows[r], depths[d], 0);

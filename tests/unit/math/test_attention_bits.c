@@ -227,6 +227,39 @@ START_TEST(bits_do_not_depend_on_threads_and_instruction_sets)
 }
 END_TEST
 
+/* Few key heads and a long past: the threads share the segments of one query. */
+START_TEST(bits_do_not_depend_on_threads_that_share_a_far_query)
+{
+    dice d = {.seed = 11000 + (uint64_t)_i};
+    ps_engine one = engines_open(1), several = engines_open(2 + _i % 4);
+    const attention_sizes sizes = {.n_kv_heads = 1 + _i % 2,
+                                   .group = 1 + _i % 5 * 7,
+                                   .head_dim = 24,
+                                   .window = _i % 3 ? 0 : 1100,
+                                   .n = 1027 + dice_throw(&d, 1500),
+                                   .n_kept = _i % 2 * 5,
+                                   .kept_at_cache = _i % 6 == 3,
+                                   .sinks = _i % 4 == 1,
+                                   .n_providers = _i % 3,
+                                   .kinds = {PROVIDER_ALIBI, PROVIDER_DOT},
+                                   .types = {_i % 5 == 4 ? PS_Q8_0 : PS_F32, PS_F32}};
+    attention_sizes last = sizes;
+    last.first_query = sizes.n - 1 - _i % 3;
+    attention_case c = attention_case_roll(&last, &one, &d);
+    float *wanted = floats_new(attention_case_floats(&c));
+    float *found = floats_new(attention_case_floats(&c));
+    const attention_way way = {.chunk = 1 + _i % 2, .ring = _i % 2};
+    attention_case_run(&c, &one, &way, wanted);
+    attention_case_run(&c, &several, &way, found);
+    check_same(&c, found, wanted, &way, "several threads");
+    ps_mem_free(wanted);
+    ps_mem_free(found);
+    attention_case_release(&c);
+    ps_engine_close(&one);
+    ps_engine_close(&several);
+}
+END_TEST
+
 /* Biases that know distances alone: moving a sequence by whole segments changes nothing, however
  * far, where only a ring can follow. */
 START_TEST(bits_do_not_change_when_a_stream_is_far_out)
@@ -293,6 +326,7 @@ int main(void)
     tcase_add_loop_test(tcase, bits_do_not_depend_on_chunks_page_tables_and_company, 0,
                         ATTENTION_PICKS / 3); // more than all pairs of sizes
     tcase_add_loop_test(tcase, bits_do_not_depend_on_threads_and_instruction_sets, 0, 50);
+    tcase_add_loop_test(tcase, bits_do_not_depend_on_threads_that_share_a_far_query, 0, 24);
     tcase_add_loop_test(tcase, bits_do_not_change_when_a_stream_is_far_out, 0, 40);
     tcase_add_loop_test(tcase, a_window_that_nobody_reaches_changes_no_bit, 0, 12);
     Suite *suite = suite_create("math/attention bits");
