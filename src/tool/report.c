@@ -86,6 +86,50 @@ static void find_ropes(const ps_job *job, ps_text *out)
     ps_text_release(&longest);
 }
 
+/* Bytes of keys, values and providers' numbers of one position in all layers. */
+static size_t cache_bytes_per_token(const ps_job *job)
+{
+    const ps_spec *spec = &job->ckpt.spec;
+    size_t bytes = 0;
+    for (int l = 0; l < spec->n_layers; l++) {
+        const ps_kv_layout layout = ps_kv_layout_make(
+            spec->n_kv_heads, spec->head_dim, ps_spec_layer_numbers(spec, l), job->limits.cache);
+        bytes += ps_kv_position_bytes(&layout);
+    }
+    return bytes;
+}
+
+/* Caches of another type than f32, and what the layers see where that is not as the model has it. */
+static void describe_caches(const ps_job *job, ps_text *out)
+{
+    const ps_kv_types *types = &job->limits.cache;
+    const ps_spec *spec = &job->ckpt.spec;
+    if (types->key != PS_F32 || types->value != PS_F32)
+        ps_text_appendf(out, "caches: %s keys, %s values, %zu bytes a token\n",
+                        ps_dtype_name(types->key), ps_dtype_name(types->value),
+                        cache_bytes_per_token(job));
+    if (job->run.windows)
+        ps_text_appendf(out, "windows: %s, in the place of the model's\n", job->run.windows);
+    if (spec->n_kept > 0)
+        ps_text_appendf(out, "kept: the first %lld tokens, at %s\n", (long long)spec->n_kept,
+                        spec->kept_at_cache ? "cache positions (an approximation)"
+                                            : "their true positions");
+}
+
+static void append_caches(const ps_job *job, ps_text *out)
+{
+    const ps_spec *spec = &job->ckpt.spec;
+    ps_text_appendf(out,
+                    ",\n \"cache\": {\"keys\": \"%s\", \"values\": \"%s\", "
+                    "\"bytes_per_token\": %zu, \"windows\": ",
+                    ps_dtype_name(job->limits.cache.key), ps_dtype_name(job->limits.cache.value),
+                    cache_bytes_per_token(job));
+    const char *windows = job->run.windows ? job->run.windows : "model";
+    ps_json_append_text(out, windows, strlen(windows));
+    ps_text_appendf(out, ", \"kept_tokens\": %lld, \"approximate\": %s}", (long long)spec->n_kept,
+                    spec->kept_at_cache ? "true" : "false");
+}
+
 void ps_report_describe(const ps_job *job, ps_text *out)
 {
     const ps_generate_counts *c = &job->counts;
@@ -103,6 +147,7 @@ void ps_report_describe(const ps_job *job, ps_text *out)
         ps_text_appendf(out, "; %.1f tokens/s", s.prompt_rate);
     ps_text_appendf(out, "; bubble %.1f %%, %.2f GB/s of weights and caches read\n",
                     100.0 * s.bubble, s.read_gb_s);
+    describe_caches(job, out);
     ps_text ropes = {0};
     find_ropes(job, &ropes);
     if (ropes.len > 0) ps_text_appendf(out, "rope: %s\n", ropes.data);
@@ -174,6 +219,7 @@ void ps_report_to_json(const ps_job *job, ps_text *out)
                     job->engine.gemm == PS_GEMM_BLAS ? "blas" : "panel",
                     ps_activations_name(job->engine.activations));
     ps_plan_to_json(&job->plan, out);
+    append_caches(job, out);
     ps_text ropes = {0};
     find_ropes(job, &ropes);
     if (ropes.len > 0) {

@@ -32,6 +32,7 @@ static bool read_chunk(const char *text, const char **end, ps_layer_spec *layer)
             return false;
         }
     }
+    if (left > INT32_MAX / chunk - 1) return false;
     layer->window = 0;
     layer->chunk = chunk;
     layer->left_chunks = left;
@@ -89,6 +90,10 @@ static ps_err check_kept(const ps_spec *spec)
         const ps_layer_spec *layer = &spec->layers[l];
         if (ps_spec_reach(spec, l) == 0) continue;
         any = true;
+        if (spec->kept_at_cache && layer->chunk > 0)
+            return PS_FAIL(PS_ERR_USAGE,
+                           "--keep-at cache: layer %d sees chunks of %lld, wanted a window", l,
+                           (long long)layer->chunk);
         for (int b = 0; b < layer->n_biases; b++) {
             if (layer->biases[b].kind == PS_BIAS_REL_POS && !spec->kept_at_cache)
                 return PS_FAIL(PS_ERR_UNSUPPORTED,
@@ -127,7 +132,7 @@ ps_err ps_windows_apply(const ps_run_options *run, ps_spec *spec)
         spec->kept_at_cache = run->keep_at == PS_KEEP_AT_CACHE;
         PS_TRY(check_kept(spec));
     }
-    return ps_spec_check(spec, "options");
+    return ps_spec_check(spec, "--window");
 }
 
 void ps_windows_describe(const ps_spec *spec, int layer, ps_text *out)
