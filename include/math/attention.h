@@ -2,8 +2,10 @@
  *
  *   z[h,i,j] = cap(scale <q[i,h], k[j,g]>) + bias(h,i,j)  g = h G / H, visible: math/visible.h
  *   out[i,h] = sum_j e^(z[h,i,j]) v[j,g] / (sum_j e^(z[h,i,j]) + e^(sink[h]))
+ *   quiet softmax: 1 in the place of e^(sink[h])
  *
- * cap(a) = softcap tanh(a / softcap), or a; the sink's term stands only where there are sinks.
+ * cap(a) = softcap tanh(a / softcap), or a; the sink's term stands only where there are sinks, or
+ * the softmax is quiet.
  *
  * The rows of a parcel come as runs: consecutive positions of one sequence, already appended to its
  * cache. A sum's order depends on i, j and the visible keys alone: first the kept tokens that lie
@@ -16,7 +18,7 @@
  * Kept tokens at cache positions take the queries q_kept, rotated at ps_visible_kept_query.
  *
  * A query whose keys are all hidden or -inf gives zeros. A sink is the state that the sums start
- * from: maximum sink[h], sum 1.
+ * from: maximum sink[h] (0 of a quiet softmax), sum 1.
  *
  * Cost: 4 R H T K flops; a key is read once for all query heads of its group and all queries of a
  * block.   Errors: none.   MPI: local.
@@ -24,6 +26,7 @@
 #ifndef PS_MATH_ATTENTION_H
 #define PS_MATH_ATTENTION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,6 +45,7 @@ typedef struct ps_attention_shape {
 /* Consecutive new rows of one sequence: rows first_row .. + n_rows at positions first_position ..
  */
 typedef struct ps_attention_run {
+    int sequence; // as bias providers see it: the slot of the cache
     int first_row, n_rows;
     int64_t first_position;
     ps_kv_view view;
@@ -62,6 +66,7 @@ typedef struct ps_attention_job {
     float *out; // [R, H*K], row stride out_stride
     size_t out_stride;
     const float *sinks;    // [H] or NULL: one more score of each head, without a value
+    bool quiet;            // that score is 0 for every head; sinks are NULL then
     const ps_bias *biases; // [n_biases]
     int n_biases;
     const float *features; // [R, all providers' features], row stride feature_stride

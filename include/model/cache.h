@@ -23,6 +23,7 @@
 
 typedef struct ps_cache_params {
     const ps_spec *spec; // borrowed for the call
+    ps_own_biases own;   // whose numbers the caches keep too
     int first_layer, end_layer;
     int n_slots;
     int64_t context; // positions of a slot in layers without a window

@@ -8,7 +8,7 @@
  *   start       x = embed_scale E[t] (+ P[position]) (normed if embed_norm)
  *   a layer     a = norm1(x), or x without pre_norm
  *               q, k, v = W a (+ b) (clipped) (normed: qk_norm) (q, k rotated)
- *               o = Wo attention(q, k, v) (+ b) (post norm)
+ *               o = Wo (attention(q, k, v) (* sigmoid(Wg a (+ b)): output_gate)) (+ b) (post norm)
  *   sequential  x += r o;  m = mlp(norm2(x));  x += r m (post norm of m)
  *   parallel    x += r o + r mlp(norm2(x)), or mlp(a) with shared_norm
  *   mlp(n)      Wdown act(Wup n), or Wdown (act(Wgate n) * (Wup n)) where gated; of a mixture
@@ -24,6 +24,7 @@
 #define PS_MODEL_SPEC_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -42,6 +43,8 @@ enum {
     PS_SPEC_EXPERTS_MAX = 512,
     PS_SPEC_EOS_MAX = 16,
     PS_SPEC_KEPT_MAX = 4096,
+    PS_SPEC_BUCKETS_MAX = 65536,   // of t5
+    PS_SPEC_FIRE_WIDTH_MAX = 4096, // hidden units of fire
     PS_SPEC_NAME_BYTES = 32
 };
 
@@ -50,8 +53,12 @@ typedef struct ps_bias_spec {
     ps_bias_kind kind;
     double max_exponent; // alibi
     double factor;       // alibi: of the slopes; 1 as published
-    int dim;             // rel_pos: width of the position encoding
+    int dim;             // rel_pos: width of the position encoding; sandwich: twice its cosines
     double theta;        // rel_pos: its base
+    int n_buckets;       // t5
+    int max_distance;    // t5: from it on all keys share a bucket
+    bool bidirectional;  // t5: half of the buckets are for keys ahead
+    int width;           // fire: hidden units
 } ps_bias_spec;
 
 typedef struct ps_layer_spec {
@@ -84,6 +91,14 @@ typedef enum ps_router {
     PS_ROUTER_COUNT
 } ps_router;
 
+/* A gate on what attention gives, before Wo: sigmoid of a product of the layer's input. */
+typedef enum ps_output_gate {
+    PS_OUTPUT_GATE_NONE,
+    PS_OUTPUT_GATE_HEADS,    // one for each head
+    PS_OUTPUT_GATE_ELEMENTS, // one for each number
+    PS_OUTPUT_GATE_COUNT
+} ps_output_gate;
+
 typedef struct ps_spec {
     char family[PS_SPEC_NAME_BYTES];
     int n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, vocab_size;
@@ -96,7 +111,9 @@ typedef struct ps_spec {
     double softcap;         // of scores; 0: none
     double qkv_clip;        // 0: none
     bool qkv_bias, o_bias, mlp_bias;
-    bool sinks; // one more score of each head in the softmax, without a value
+    bool sinks;         // one more score of each head in the softmax, without a value
+    bool quiet_softmax; // that score is 0 for every head
+    ps_output_gate output_gate;
     ps_qk_norm qk_norm;
     ps_activation_kind activation;
     double swiglu_alpha, swiglu_limit; // swiglu_oss
@@ -155,9 +172,38 @@ bool ps_spec_has_mixture(const ps_spec *spec);
  * (math/rope.h), "; " between them. Appends nothing where no layer has such a rope. */
 void ps_spec_describe_ropes(const ps_spec *spec, int64_t length, ps_text *out);
 
+/* Outputs of the output gate's matrix: n_heads, n_heads*head_dim, or 0. */
+int ps_spec_output_gates(const ps_spec *spec);
+
+/* Custom providers (math/bias.h) for layers of a model, beside those that its file has. Rows of the
+ * table are borrowed; sizes of heads, scale and span are filled in where the layers are opened. */
+typedef struct ps_own_bias {
+    int layer;
+    ps_bias bias;
+} ps_own_bias;
+
+typedef struct ps_own_biases {
+    const ps_own_bias *list; // [n]
+    int n;
+} ps_own_biases;
+
+/* Whether two providers of this kind may stand in one layer: those without tensors. */
+bool ps_spec_bias_repeats(ps_bias_kind kind);
+
 /* Providers' floats for each query and key of a layer. */
 int ps_spec_layer_features(const ps_spec *spec, int layer);
 int ps_spec_layer_numbers(const ps_spec *spec, int layer);
+
+int ps_own_biases_features(const ps_own_biases *own, int layer);
+int ps_own_biases_numbers(const ps_own_biases *own, int layer);
+size_t ps_own_biases_projected(const ps_own_biases *own, int layer);
+
+/* Every one is custom, of a layer that there is, with a fill, and no layer has more than
+ * PS_BIAS_MAX in all. Errors: PS_ERR_USAGE. */
+ps_err ps_own_biases_check(const ps_own_biases *own, const ps_spec *spec) PS_MUST_CHECK;
+
+/* Floats of all projections of a layer's providers, each rounded up to 16. */
+size_t ps_spec_layer_projected(const ps_spec *spec, int layer);
 
 bool ps_spec_is_eos(const ps_spec *spec, int32_t token);
 

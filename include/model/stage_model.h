@@ -48,6 +48,7 @@ typedef struct ps_stage_model_params {
     ps_limits limits;
     ps_verify verify;
     const ps_engine *engine; // borrowed while the model lives
+    ps_own_biases own;       // of any layers; those of other parts are left alone
 } ps_stage_model_params;
 
 ps_err ps_stage_model_open(const ps_stage_model_params *params, ps_stage_model **out) PS_MUST_CHECK;

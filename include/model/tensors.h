@@ -1,7 +1,8 @@
 /* The tensors that a spec calls for: one table for converter, loader, plan and synthetic models.
  *
  *   panel    matrix [n, k] in panel layout (math/panel.h), any dtype
- *   vector   [n] f32 (norm weights, biases, sinks, u and v of rel_pos)
+ *   vector   [n] f32 (norm weights, biases, sinks, parameters of bias providers; those with two
+ *            dimensions row by row: t5/table [n_buckets, heads], fire/w2 [heads, width])
  *
  * Those of experts are stacked: count panel matrices, or count vectors of n rounded up to 16.
  *
@@ -43,6 +44,20 @@ typedef enum ps_role {
     PS_ROLE_REL_POS_W,
     PS_ROLE_REL_POS_U,
     PS_ROLE_REL_POS_V,
+    PS_ROLE_T5_TABLE,
+    PS_ROLE_KERPLE_LOG_P,
+    PS_ROLE_KERPLE_LOG_A,
+    PS_ROLE_KERPLE_POWER_P,
+    PS_ROLE_KERPLE_POWER_EXPONENT,
+    PS_ROLE_FIRE_W1,
+    PS_ROLE_FIRE_B1,
+    PS_ROLE_FIRE_W2,
+    PS_ROLE_FIRE_B2,
+    PS_ROLE_FIRE_SCALARS,
+    PS_ROLE_FOX_WEIGHT,
+    PS_ROLE_FOX_BIAS,
+    PS_ROLE_OUTPUT_GATE,
+    PS_ROLE_OUTPUT_GATE_BIAS,
     PS_ROLE_MLP_NORM,
     PS_ROLE_MLP_NORM_BIAS,
     PS_ROLE_GATE,

@@ -67,6 +67,8 @@ typedef struct ps_layer_weights {
     const float *attention_post_norm, *mlp_post_norm; // [D] or NULL
     const float *q_norm, *k_norm;                     // by the spec's qk_norm, or NULL
     const float *sinks;                               // [H] or NULL
+    ps_linear output_gate;                            // panels NULL: none
+    ps_linear fox;                                    // of the fox provider, if there is one
     int n_biases;
     ps_bias biases[PS_BIAS_MAX];
 } ps_layer_weights;

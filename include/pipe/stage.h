@@ -24,7 +24,8 @@ typedef struct ps_stage_params {
     const ps_engine *engine;
     ps_verify verify;
     ps_wait wait;
-} ps_stage_params; // all borrowed while the stage lives
+    ps_own_biases own; // of any layers (model/spec.h); the same on all ranks
+} ps_stage_params;     // all borrowed while the stage lives
 
 typedef struct ps_stage {
     const ps_plan *plan;

@@ -226,6 +226,7 @@ static void biases(const block_state *b, int64_t start, key_range keys)
                (size_t)(keys.last - keys.first) * sizeof(float));
     }
     ps_bias_tile tile = {
+        .sequence = b->run->sequence,
         .first_head = b->kv_head * b->group,
         .n_heads = b->group,
         .n_queries = b->n_queries,
@@ -394,8 +395,8 @@ static void begin(const block_state *b)
     const ps_attention_job *job = b->job;
     for (int r = 0; r < b->rows; r++) {
         const size_t head = (size_t)b->kv_head * (size_t)b->group + (size_t)(r / b->n_queries);
-        b->so_far.maximum[r] = job->sinks ? job->sinks[head] : -INFINITY;
-        b->so_far.sum[r] = job->sinks ? 1.0f : 0.0f;
+        b->so_far.maximum[r] = job->sinks ? job->sinks[head] : job->quiet ? 0.0f : -INFINITY;
+        b->so_far.sum[r] = job->sinks || job->quiet ? 1.0f : 0.0f;
     }
     memset(b->so_far.acc, 0, (size_t)b->rows * b->head_stride * sizeof(float));
 }
@@ -612,6 +613,7 @@ static int heads_per_item(const ps_attention_job *job, int n_blocks, int n_queri
 void ps_attention_forward(const ps_engine *engine, const ps_attention_job *job)
 {
     assert(job->shape.n_heads % job->shape.n_kv_heads == 0);
+    assert(!(job->sinks && job->quiet));
     const int per_block = queries_per_block(job->shape.n_heads / job->shape.n_kv_heads);
     int n_blocks = 0, most = 1;
     for (int r = 0; r < job->n_runs; r++) {

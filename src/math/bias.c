@@ -50,6 +50,11 @@ static void custom_prepare(const ps_bias *bias, const ps_bias_row *row)
     if (bias->prepare) bias->prepare(bias, row);
 }
 
+static void custom_accumulate(const ps_bias *bias, const ps_bias_step *step)
+{
+    if (bias->accumulate) bias->accumulate(bias, step);
+}
+
 static void custom_fill(const ps_bias *bias, const struct ps_kernels *kernels,
                         const ps_bias_tile *tile)
 {
@@ -61,12 +66,23 @@ static const struct {
     int (*features)(const ps_bias *bias);
     int (*numbers)(const ps_bias *bias);
     ps_bias_prepare *prepare;
+    ps_bias_accumulate *accumulate; // NULL: nothing is summed
     ps_bias_fill *fill;
 } table[] = {
-    [PS_BIAS_ALIBI] = {"alibi", no_needs, no_needs, prepare_nothing, alibi_fill},
+    [PS_BIAS_ALIBI] = {"alibi", no_needs, no_needs, prepare_nothing, NULL, alibi_fill},
     [PS_BIAS_REL_POS] = {"rel_pos", ps_rel_pos_features, ps_rel_pos_numbers, ps_rel_pos_prepare,
-                         ps_rel_pos_fill},
-    [PS_BIAS_CUSTOM] = {"custom", custom_features, custom_numbers, custom_prepare, custom_fill},
+                         NULL, ps_rel_pos_fill},
+    [PS_BIAS_T5] = {"t5", no_needs, no_needs, prepare_nothing, NULL, ps_distance_fill},
+    [PS_BIAS_KERPLE_LOG] = {"kerple_log", no_needs, no_needs, prepare_nothing, NULL,
+                            ps_distance_fill},
+    [PS_BIAS_KERPLE_POWER] = {"kerple_power", no_needs, no_needs, prepare_nothing, NULL,
+                              ps_distance_fill},
+    [PS_BIAS_SANDWICH] = {"sandwich", no_needs, no_needs, prepare_nothing, NULL, ps_distance_fill},
+    [PS_BIAS_FIRE] = {"fire", no_needs, no_needs, prepare_nothing, NULL, ps_fire_fill},
+    [PS_BIAS_FOX] = {"fox", ps_fox_floats, ps_fox_floats, ps_fox_prepare, ps_fox_accumulate,
+                     ps_fox_fill},
+    [PS_BIAS_CUSTOM] = {"custom", custom_features, custom_numbers, custom_prepare,
+                        custom_accumulate, custom_fill},
 };
 
 _Static_assert(sizeof table / sizeof table[0] == PS_BIAS_KIND_COUNT, "one row for each provider");
@@ -91,6 +107,45 @@ void ps_bias_prepare_row(const ps_bias *bias, const ps_bias_row *row)
     table[bias->kind].prepare(bias, row);
 }
 
+int ps_bias_projected(const ps_bias *bias)
+{
+    return bias->projection ? bias->projection->n : 0;
+}
+
+bool ps_bias_accumulates(const ps_bias *bias)
+{
+    if (bias->kind == PS_BIAS_CUSTOM) return bias->accumulate != NULL;
+    return table[bias->kind].accumulate != NULL;
+}
+
+static void gather_numbers(const ps_bias_run *run, int64_t position, int n, float *out)
+{
+    for (int i = 0; i < n; i++) {
+        out[i] = *ps_kv_number(run->view, position, run->number_at + i);
+    }
+}
+
+void ps_bias_accumulate_run(const ps_bias *bias, const ps_bias_run *run)
+{
+    const int n = ps_bias_numbers(bias);
+    if (run->first > 0) gather_numbers(run, run->first - 1, n, run->before);
+    const float *before = run->first > 0 ? run->before : NULL;
+    for (int r = 0; r < run->n_rows; r++) {
+        const int64_t position = run->first + r;
+        float *numbers = run->numbers + (size_t)r * run->number_stride;
+        const ps_bias_step step = {.sequence = run->sequence,
+                                   .position = position,
+                                   .before = before,
+                                   .features = run->features + (size_t)r * run->feature_stride,
+                                   .numbers = numbers};
+        table[bias->kind].accumulate(bias, &step);
+        for (int i = 0; i < n; i++) {
+            *ps_kv_number(run->view, position, run->number_at + i) = numbers[i];
+        }
+        before = numbers;
+    }
+}
+
 void ps_bias_fill_tile(const ps_bias *bias, const struct ps_kernels *kernels,
                        const ps_bias_tile *tile)
 {
@@ -99,7 +154,8 @@ void ps_bias_fill_tile(const ps_bias *bias, const struct ps_kernels *kernels,
 
 size_t ps_bias_scratch_floats(int n_queries)
 {
-    return ps_rel_pos_scratch_floats(n_queries);
+    const size_t rel_pos = ps_rel_pos_scratch_floats(n_queries);
+    return rel_pos > PS_DOUBLES_SCRATCH_FLOATS ? rel_pos : PS_DOUBLES_SCRATCH_FLOATS;
 }
 
 void ps_bias_alibi_slopes(int n_heads, double max_exponent, double factor, float *slopes)

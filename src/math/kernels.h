@@ -96,8 +96,9 @@ typedef struct ps_kernels {
      * NULL. Sums as in rms_norm. */
     void (*layer_norm)(const float *x, const float *weight, const float *bias, int n, float eps,
                        float *out);
-    void (*softcap)(float *x, float cap, int n); // x = cap tanh(x / cap)
-    void (*clip)(float *x, float limit, int n);  // x = min(max(x, -limit), limit)
+    void (*gate)(const float *gate, float *x, int n); // x *= sigmoid(gate)
+    void (*softcap)(float *x, float cap, int n);      // x = cap tanh(x / cap)
+    void (*clip)(float *x, float limit, int n);       // x = min(max(x, -limit), limit)
     /* Rotates pairs (t, t + half) of x[0 .. 2 half) by the angles whose cosines and sines are
      * given. */
     void (*rope_half)(float *x, const float *cosine, const float *sine, int half);

@@ -78,6 +78,14 @@ double ps_real_log(double x)
     return fma(e, 0x1.62e42fefa39efp-1, 2.0 * s + tail);
 }
 
+/* The factor repairs what 1 + x lost: log(u) / (u - 1) hardly changes between u and 1 + x. */
+double ps_real_log1p(double x)
+{
+    const double u = 1.0 + x;
+    if (u == 1.0 || isinf(u)) return x;
+    return ps_real_log(u) * (x / (u - 1.0));
+}
+
 double ps_real_pow(double base, double exponent)
 {
     return ps_real_exp(exponent * ps_real_log(base));

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "math/kernels.h"
+#include "math/panel.h"
 
 enum { ROWS_PER_ITEM = 8 };
 
@@ -93,10 +94,12 @@ static void prepare_biases(const pass *p, int row)
 {
     const ps_block *b = p->block;
     const ps_workspace *w = b->work;
-    ps_bias_row r = {.position = p->rows->position[row],
+    ps_bias_row r = {.sequence = p->rows->slot[row],
+                     .position = p->rows->position[row],
                      .x = p->input + (size_t)row * w->d_stride,
                      .q = w->q + (size_t)row * w->q_stride,
                      .k = w->k + (size_t)row * w->k_stride,
+                     .projected = w->projected + (size_t)row * w->projected_stride,
                      .features = w->features + (size_t)row * w->feature_stride,
                      .numbers = w->numbers + (size_t)row * w->number_stride};
     for (int i = 0; i < b->weights->n_biases; i++) {
@@ -104,6 +107,34 @@ static void prepare_biases(const pass *p, int row)
         ps_bias_prepare_row(bias, &r);
         r.features += ps_bias_features(bias);
         r.numbers += ps_bias_numbers(bias);
+        r.projected += ps_mem_round_up((size_t)ps_bias_projected(bias), PS_PANEL_LANES);
+    }
+}
+
+/* Providers that sum over the sequence, run by run, after all rows are appended. */
+static void accumulate_biases(const ps_block *b)
+{
+    const ps_workspace *w = b->work;
+    size_t feature = 0, number = 0;
+    for (int i = 0; i < b->weights->n_biases; i++) {
+        const ps_bias *bias = &b->weights->biases[i];
+        for (int r = 0; r < w->n_runs && ps_bias_accumulates(bias); r++) {
+            const ps_attention_run *run = &w->runs[r];
+            const size_t row = (size_t)run->first_row;
+            const ps_bias_run rows = {.sequence = run->sequence,
+                                      .n_rows = run->n_rows,
+                                      .first = run->first_position,
+                                      .view = &run->view,
+                                      .number_at = (int)number,
+                                      .features = w->features + row * w->feature_stride + feature,
+                                      .numbers = w->numbers + row * w->number_stride + number,
+                                      .feature_stride = w->feature_stride,
+                                      .number_stride = w->number_stride,
+                                      .before = w->numbers_before};
+            ps_bias_accumulate_run(bias, &rows);
+        }
+        feature += (size_t)ps_bias_features(bias);
+        number += (size_t)ps_bias_numbers(bias);
     }
 }
 
@@ -214,12 +245,18 @@ static void activate_row(void *arg, int row)
     }
 }
 
-static void attend(const ps_block *b)
+/* The runs' places in this layer's cache. */
+static void find_views(const ps_block *b)
 {
     ps_workspace *w = b->work;
     for (int r = 0; r < w->n_runs; r++) {
-        w->runs[r].view = ps_cache_view(b->cache, b->local_layer, w->run_slot[r]);
+        w->runs[r].view = ps_cache_view(b->cache, b->local_layer, w->runs[r].sequence);
     }
+}
+
+static void attend(const ps_block *b)
+{
+    ps_workspace *w = b->work;
     const ps_attention_job job = {
         .shape = {.n_heads = b->spec->n_heads,
                   .n_kv_heads = b->spec->n_kv_heads,
@@ -235,6 +272,7 @@ static void attend(const ps_block *b)
         .out = w->attended,
         .out_stride = w->q_stride,
         .sinks = b->weights->sinks,
+        .quiet = b->spec->quiet_softmax,
         .biases = b->weights->biases,
         .n_biases = b->weights->n_biases,
         .features = w->features,
@@ -245,20 +283,64 @@ static void attend(const ps_block *b)
     ps_attention_forward(b->engine, &job);
 }
 
-/* added = Wo attention(q, k, v) */
-static void attention(pass *p)
+/* What attention gave, times the gates of the row. */
+static void gate_row(void *arg, int row)
+{
+    const ps_block *b = ((const pass *)arg)->block;
+    const ps_workspace *w = b->work;
+    const ps_kernels *kernels = b->engine->kernels;
+    const int k = b->spec->head_dim;
+    const float *gates = w->output_gate + (size_t)row * w->gate_stride;
+    float *attended = w->attended + (size_t)row * w->q_stride;
+    if (b->spec->output_gate == PS_OUTPUT_GATE_ELEMENTS) {
+        kernels->gate(gates, attended, b->spec->n_heads * k);
+        return;
+    }
+    for (int h = 0; h < b->spec->n_heads; h++) {
+        float open = 1.0f;
+        kernels->gate(&gates[h], &open, 1);
+        kernels->scale(attended + (size_t)h * (size_t)k, open, k);
+    }
+}
+
+/* All products with the layer's input: q, k, v, the output gate, and the providers' own. */
+static void project(const pass *p)
 {
     const ps_block *b = p->block;
     const ps_workspace *w = b->work;
     const ps_layer_weights *lw = b->weights;
     const int n = p->rows->n;
-    const ps_linear_call qkv[3] = {{&lw->q, p->input, w->d_stride, w->q, w->q_stride, n},
-                                   {&lw->k, p->input, w->d_stride, w->k, w->k_stride, n},
-                                   {&lw->v, p->input, w->d_stride, w->v, w->k_stride, n}};
-    ps_linear_forward(b->engine, qkv, 3, &w->linear);
+    ps_linear_call calls[4 + PS_BIAS_MAX] = {{&lw->q, p->input, w->d_stride, w->q, w->q_stride, n},
+                                             {&lw->k, p->input, w->d_stride, w->k, w->k_stride, n},
+                                             {&lw->v, p->input, w->d_stride, w->v, w->k_stride, n}};
+    int n_calls = 3;
+    if (b->spec->output_gate != PS_OUTPUT_GATE_NONE)
+        calls[n_calls++] = (ps_linear_call){&lw->output_gate, p->input,       w->d_stride,
+                                            w->output_gate,   w->gate_stride, n};
+    size_t at = 0;
+    for (int i = 0; i < lw->n_biases; i++) {
+        const ps_bias *bias = &lw->biases[i];
+        if (!bias->projection) continue;
+        calls[n_calls++] = (ps_linear_call){
+            bias->projection, p->input, w->d_stride, w->projected + at, w->projected_stride, n};
+        at += ps_mem_round_up((size_t)ps_bias_projected(bias), PS_PANEL_LANES);
+    }
+    ps_linear_forward(b->engine, calls, n_calls, &w->linear);
+}
+
+/* added = Wo attention(q, k, v) */
+static void attention(pass *p)
+{
+    const ps_block *b = p->block;
+    const ps_workspace *w = b->work;
+    const int n = p->rows->n;
+    project(p);
     ps_block_each_row(b->engine, n, qkv_row, p);
+    find_views(b);
+    accumulate_biases(b);
     attend(b);
-    const ps_linear_call out = {&lw->o, w->attended, w->q_stride, w->added, w->d_stride, n};
+    if (b->spec->output_gate != PS_OUTPUT_GATE_NONE) ps_block_each_row(b->engine, n, gate_row, p);
+    const ps_linear_call out = {&b->weights->o, w->attended, w->q_stride, w->added, w->d_stride, n};
     ps_linear_forward(b->engine, &out, 1, &w->linear);
 }
 

@@ -28,23 +28,26 @@ typedef struct ps_mixture_work {
 /* Scratch of a stage, shared by its layers. Rows are `*_stride` floats apart. */
 typedef struct ps_workspace {
     size_t d_stride, q_stride, k_stride, f_stride, feature_stride, number_stride;
+    size_t gate_stride, projected_stride;
     float *normed;       // [R, d_stride]
     float *q, *attended; // [R, q_stride]
     float *q_kept;       // [R, q_stride], or NULL: queries as kept tokens see them
     float *kept_cosine;  // [layers of the part, head_dim/2] where a full cache's query stands
     float *kept_sine;
     float *k, *v;               // [R, k_stride]
+    float *output_gate;         // [R, gate_stride]
+    float *projected;           // [R, projected_stride] of bias providers, each from a 16th on
     float *gate, *up;           // [R, f_stride]
     float *added;               // [R, d_stride]
     float *features;            // [R, feature_stride] of bias providers
     float *numbers;             // [R, number_stride]
+    float *numbers_before;      // [number_stride] of the key before a run
     float *cosine, *sine;       // [n_ropes, R, head_dim/2] of this parcel's positions
     double *frequencies;        // [n_ropes, n_slots, head_dim/2]
     float *attention;           // ps_attention_scratch_floats
     ps_linear_scratch linear;   // of the products
     ps_attention_block *blocks; // [R]
     ps_attention_run *runs;     // [R]
-    int *run_slot;              // [R]
     int n_runs, rows_max;
     atomic_bool overflow; // a key or value did not fit the cache's type
     ps_mixture_work mixture;

@@ -19,10 +19,15 @@ static int64_t table_pages(const ps_cache_params *params, int layer, int64_t *n_
     return is_ring ? ring : full;
 }
 
+static int numbers_of(const ps_cache_params *params, int layer)
+{
+    return ps_spec_layer_numbers(params->spec, layer) + ps_own_biases_numbers(&params->own, layer);
+}
+
 static ps_kv_layout layout_of(const ps_cache_params *params, int layer)
 {
     return ps_kv_layout_make(params->spec->n_kv_heads, params->spec->head_dim,
-                             ps_spec_layer_numbers(params->spec, layer), params->types);
+                             numbers_of(params, layer), params->types);
 }
 
 static void lay_out_layer(const ps_cache_params *params, int layer, ps_arena *arena,

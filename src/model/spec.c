@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "math/panel.h"
 
 ps_spec ps_spec_plain(void)
 {
@@ -111,6 +112,65 @@ static ps_err check_rope(const ps_spec *spec, const ps_rope *rope, const char *w
     return check_rope_kind(rope, where);
 }
 
+static ps_err check_bias(const ps_spec *spec, const ps_bias_spec *bias, const char *where)
+{
+    switch (bias->kind) {
+    case PS_BIAS_ALIBI:
+        PS_TRY(check_positive(where, "alibi max_exponent", bias->max_exponent));
+        return check_positive(where, "alibi factor", bias->factor);
+    case PS_BIAS_REL_POS:
+        PS_TRY(check_range(where, "rel_pos dim", bias->dim, 2, PS_SPEC_WIDTH_MAX));
+        return check_positive(where, "rel_pos theta", bias->theta);
+    case PS_BIAS_T5: {
+        const int least = bias->bidirectional ? 4 : 2;
+        PS_TRY(check_range(where, "t5 n_buckets", bias->n_buckets, least, PS_SPEC_BUCKETS_MAX));
+        if (bias->bidirectional && bias->n_buckets % 2 != 0)
+            return PS_FAIL(PS_ERR_FORMAT,
+                           "%s: t5 n_buckets is %d, wanted an even number for both directions",
+                           where, bias->n_buckets);
+        return check_range(where, "t5 max_distance", bias->max_distance,
+                           bias->n_buckets / least + 1, INT32_MAX);
+    }
+    case PS_BIAS_SANDWICH:
+        return check_range(where, "sandwich dim", bias->dim, 2, PS_SPEC_WIDTH_MAX);
+    case PS_BIAS_FIRE:
+        PS_TRY(check_range(where, "fire width", bias->width, 1, PS_SPEC_FIRE_WIDTH_MAX));
+        return check_range(where, "fire width times n_heads", (int64_t)bias->width * spec->n_heads,
+                           1, PS_SPEC_WIDTH_MAX);
+    case PS_BIAS_KERPLE_LOG:
+    case PS_BIAS_KERPLE_POWER:
+    case PS_BIAS_FOX:
+        return PS_OK;
+    default:
+        return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: bias %s cannot come from a file", where,
+                       ps_bias_kind_name(bias->kind));
+    }
+}
+
+bool ps_spec_bias_repeats(ps_bias_kind kind)
+{
+    return kind == PS_BIAS_ALIBI || kind == PS_BIAS_SANDWICH;
+}
+
+static ps_err check_biases(const ps_spec *spec, const ps_layer_spec *layer, const char *where)
+{
+    for (int b = 0; b < layer->n_biases; b++) {
+        const ps_bias_spec *bias = &layer->biases[b];
+        PS_TRY(check_bias(spec, bias, where));
+        if (bias->kind == PS_BIAS_FOX && layer->look_ahead)
+            return PS_FAIL(PS_ERR_UNSUPPORTED,
+                           "%s: fox biases sum over the past, found one in a layer with look_ahead",
+                           where);
+        for (int other = 0; other < b; other++) {
+            // A layer has one set of tensors for each kind.
+            if (layer->biases[other].kind == bias->kind && !ps_spec_bias_repeats(bias->kind))
+                return PS_FAIL(PS_ERR_FORMAT, "%s: a layer has two %s biases, wanted one at most",
+                               where, ps_bias_kind_name(bias->kind));
+        }
+    }
+    return PS_OK;
+}
+
 static ps_err check_visible(const ps_spec *spec, const ps_layer_spec *layer, const char *where)
 {
     PS_TRY(check_range(where, "window", layer->window, 0, INT32_MAX));
@@ -135,26 +195,7 @@ static ps_err check_layer(const ps_spec *spec, const ps_layer_spec *layer, const
     PS_TRY(check_range(where, "number of biases", layer->n_biases, 0, PS_BIAS_MAX));
     if (layer->mixture && spec->n_experts == 0)
         return PS_FAIL(PS_ERR_FORMAT, "%s: a layer has a mixture, but n_experts is 0", where);
-    int n_rel_pos = 0;
-    for (int b = 0; b < layer->n_biases; b++) {
-        const ps_bias_spec *bias = &layer->biases[b];
-        switch (bias->kind) {
-        case PS_BIAS_ALIBI:
-            PS_TRY(check_positive(where, "alibi max_exponent", bias->max_exponent));
-            PS_TRY(check_positive(where, "alibi factor", bias->factor));
-            break;
-        case PS_BIAS_REL_POS:
-            PS_TRY(check_range(where, "rel_pos dim", bias->dim, 2, PS_SPEC_WIDTH_MAX));
-            PS_TRY(check_positive(where, "rel_pos theta", bias->theta));
-            n_rel_pos++;
-            break;
-        default:
-            return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: bias %s cannot come from a file", where,
-                           ps_bias_kind_name(bias->kind));
-        }
-    }
-    // A layer has one set of tensors for it.
-    return check_range(where, "number of rel_pos biases", n_rel_pos, 0, 1);
+    return check_biases(spec, layer, where);
 }
 
 static ps_err check_tokens(const ps_spec *spec, const char *where)
@@ -200,6 +241,10 @@ static ps_err check_block(const ps_spec *spec, const char *where)
     if ((spec->parallel && !spec->pre_norm) || (spec->shared_norm && !spec->parallel))
         return PS_FAIL(PS_ERR_FORMAT, "%s: parallel needs pre_norm, shared_norm needs parallel",
                        where);
+    if (spec->sinks && spec->quiet_softmax)
+        return PS_FAIL(PS_ERR_FORMAT,
+                       "%s: sinks and quiet_softmax are both true, wanted one of them", where);
+    PS_TRY(check_range(where, "output_gate", spec->output_gate, 0, PS_OUTPUT_GATE_COUNT - 1));
     PS_TRY(check_range(where, "n_positions", spec->n_positions, 0, INT32_MAX / 2));
     return check_experts(spec, where);
 }
@@ -291,6 +336,13 @@ void ps_spec_describe_ropes(const ps_spec *spec, int64_t length, ps_text *out)
     }
 }
 
+int ps_spec_output_gates(const ps_spec *spec)
+{
+    if (spec->output_gate == PS_OUTPUT_GATE_NONE) return 0;
+    return spec->output_gate == PS_OUTPUT_GATE_HEADS ? spec->n_heads
+                                                     : spec->n_heads * spec->head_dim;
+}
+
 /* A provider of this layer as far as its needs go: no tensors. */
 static ps_bias shape_of(const ps_spec *spec, const ps_bias_spec *bias)
 {
@@ -318,6 +370,67 @@ int ps_spec_layer_numbers(const ps_spec *spec, int layer)
         n += ps_bias_numbers(&bias);
     }
     return n;
+}
+
+size_t ps_spec_layer_projected(const ps_spec *spec, int layer)
+{
+    size_t n = 0;
+    for (int b = 0; b < spec->layers[layer].n_biases; b++) {
+        if (spec->layers[layer].biases[b].kind == PS_BIAS_FOX)
+            n += ps_mem_round_up((size_t)spec->n_heads, PS_PANEL_LANES);
+    }
+    return n;
+}
+
+int ps_own_biases_features(const ps_own_biases *own, int layer)
+{
+    int n = 0;
+    for (int i = 0; i < own->n; i++) {
+        if (own->list[i].layer == layer) n += ps_bias_features(&own->list[i].bias);
+    }
+    return n;
+}
+
+int ps_own_biases_numbers(const ps_own_biases *own, int layer)
+{
+    int n = 0;
+    for (int i = 0; i < own->n; i++) {
+        if (own->list[i].layer == layer) n += ps_bias_numbers(&own->list[i].bias);
+    }
+    return n;
+}
+
+size_t ps_own_biases_projected(const ps_own_biases *own, int layer)
+{
+    size_t n = 0;
+    for (int i = 0; i < own->n; i++) {
+        if (own->list[i].layer == layer)
+            n += ps_mem_round_up((size_t)ps_bias_projected(&own->list[i].bias), PS_PANEL_LANES);
+    }
+    return n;
+}
+
+ps_err ps_own_biases_check(const ps_own_biases *own, const ps_spec *spec)
+{
+    for (int i = 0; i < own->n; i++) {
+        const ps_own_bias *b = &own->list[i];
+        if (b->layer < 0 || b->layer >= spec->n_layers)
+            return PS_FAIL(PS_ERR_USAGE, "own bias %d: layer %d of a model with %d", i, b->layer,
+                           spec->n_layers);
+        if (b->bias.kind != PS_BIAS_CUSTOM || !b->bias.fill)
+            return PS_FAIL(PS_ERR_USAGE, "own bias %d: wanted a custom provider with a fill", i);
+        if (b->bias.projection && b->bias.projection->k != spec->d_model)
+            return PS_FAIL(PS_ERR_USAGE, "own bias %d: projection of %d inputs, wanted %d", i,
+                           b->bias.projection->k, spec->d_model);
+        int n = spec->layers[b->layer].n_biases;
+        for (int other = 0; other < own->n; other++) {
+            n += own->list[other].layer == b->layer;
+        }
+        if (n > PS_BIAS_MAX)
+            return PS_FAIL(PS_ERR_USAGE, "own bias %d: layer %d has %d biases, wanted at most %d",
+                           i, b->layer, n, PS_BIAS_MAX);
+    }
+    return PS_OK;
 }
 
 bool ps_spec_is_eos(const ps_spec *spec, int32_t token)

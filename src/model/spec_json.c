@@ -34,21 +34,37 @@ static const char *router_name(int kind)
     return kind < PS_ROUTER_COUNT ? names[kind] : NULL;
 }
 
+static const char *output_gate_name(int kind)
+{
+    static const char *const names[PS_OUTPUT_GATE_COUNT] = {"none", "heads", "elements"};
+    return kind < PS_OUTPUT_GATE_COUNT ? names[kind] : NULL;
+}
+
 #define INT(key)                                                                                   \
     {                                                                                              \
-#key, FIELD_INT, offsetof(ps_spec, key), NULL                                              \
+#key, FIELD_INT, offsetof(ps_spec, key), NULL, false                                       \
     }
 #define REAL(key)                                                                                  \
     {                                                                                              \
-#key, FIELD_REAL, offsetof(ps_spec, key), NULL                                             \
+#key, FIELD_REAL, offsetof(ps_spec, key), NULL, false                                      \
     }
 #define BOOL(key)                                                                                  \
     {                                                                                              \
-#key, FIELD_BOOL, offsetof(ps_spec, key), NULL                                             \
+#key, FIELD_BOOL, offsetof(ps_spec, key), NULL, false                                      \
     }
 #define NAME(key, names)                                                                           \
     {                                                                                              \
-#key, FIELD_NAME, offsetof(ps_spec, key), names                                            \
+#key, FIELD_NAME, offsetof(ps_spec, key), names, false                                     \
+    }
+
+/* Written only where they are not 0, so that files without them keep their bytes. */
+#define OPTIONAL_BOOL(key)                                                                         \
+    {                                                                                              \
+#key, FIELD_BOOL, offsetof(ps_spec, key), NULL, true                                       \
+    }
+#define OPTIONAL_NAME(key, names)                                                                  \
+    {                                                                                              \
+#key, FIELD_NAME, offsetof(ps_spec, key), names, true                                      \
     }
 
 static const struct {
@@ -56,6 +72,7 @@ static const struct {
     field_type type;
     size_t offset;
     const char *(*name)(int kind); // FIELD_NAME: NULL behind the last
+    bool optional;                 // 0 where the key is absent
 } fields[] = {
     INT(n_layers),
     INT(d_model),
@@ -98,10 +115,13 @@ static const struct {
     BOOL(tied_head),
     BOOL(head_bias),
     BOOL(add_bos),
+    OPTIONAL_BOOL(quiet_softmax),
+    OPTIONAL_NAME(output_gate, output_gate_name),
 };
 
 _Static_assert(sizeof(ps_norm_kind) == sizeof(int) && sizeof(ps_qk_norm) == sizeof(int) &&
-                   sizeof(ps_activation_kind) == sizeof(int) && sizeof(ps_router) == sizeof(int),
+                   sizeof(ps_activation_kind) == sizeof(int) && sizeof(ps_router) == sizeof(int) &&
+                   sizeof(ps_output_gate) == sizeof(int),
                "a name is stored as an int");
 
 enum { N_FIELDS = sizeof fields / sizeof fields[0] };
@@ -109,9 +129,17 @@ enum { N_FIELDS = sizeof fields / sizeof fields[0] };
 static const char *const other_keys[] = {"family", "context",       "bos_id", "eos_ids",
                                          "n_kept", "kept_at_cache", "ropes",  "layers"};
 
+/* Optional fields are flags and names. */
+static bool is_zero(const ps_spec *spec, int i)
+{
+    const char *at = (const char *)spec + fields[i].offset;
+    return fields[i].type == FIELD_BOOL ? !*(const bool *)at : *(const int *)(const void *)at == 0;
+}
+
 static void append_field(const ps_spec *spec, int i, ps_text *out)
 {
     const char *at = (const char *)spec + fields[i].offset;
+    if (fields[i].optional && is_zero(spec, i)) return;
     ps_text_appendf(out, " \"%s\": ", fields[i].key);
     switch (fields[i].type) {
     case FIELD_INT:
@@ -198,16 +226,48 @@ static void append_rope(const ps_rope *rope, ps_text *out)
     ps_text_append_char(out, '}');
 }
 
+/* The numbers of a bias provider likewise. */
+typedef enum { BIAS_INT, BIAS_REAL, BIAS_BOOL } bias_field_type;
+
+#define BIAS(name) (1u << PS_BIAS_##name)
+
+static const struct {
+    const char *key;
+    bias_field_type type;
+    size_t offset;
+    unsigned kinds;
+} bias_fields[] = {
+    {"max_exponent", BIAS_REAL, offsetof(ps_bias_spec, max_exponent), BIAS(ALIBI)},
+    {"factor", BIAS_REAL, offsetof(ps_bias_spec, factor), BIAS(ALIBI)},
+    {"dim", BIAS_INT, offsetof(ps_bias_spec, dim), BIAS(REL_POS) | BIAS(SANDWICH)},
+    {"theta", BIAS_REAL, offsetof(ps_bias_spec, theta), BIAS(REL_POS)},
+    {"n_buckets", BIAS_INT, offsetof(ps_bias_spec, n_buckets), BIAS(T5)},
+    {"max_distance", BIAS_INT, offsetof(ps_bias_spec, max_distance), BIAS(T5)},
+    {"bidirectional", BIAS_BOOL, offsetof(ps_bias_spec, bidirectional), BIAS(T5)},
+    {"width", BIAS_INT, offsetof(ps_bias_spec, width), BIAS(FIRE)},
+};
+
+enum { N_BIAS_FIELDS = sizeof bias_fields / sizeof bias_fields[0] };
+
 static void append_bias(const ps_bias_spec *bias, ps_text *out)
 {
     ps_text_appendf(out, "{\"kind\": \"%s\"", ps_bias_kind_name(bias->kind));
-    if (bias->kind == PS_BIAS_ALIBI) {
-        append_real_key(out, "max_exponent", bias->max_exponent);
-        append_real_key(out, "factor", bias->factor);
-    }
-    if (bias->kind == PS_BIAS_REL_POS) {
-        ps_text_appendf(out, ", \"dim\": %d", bias->dim);
-        append_real_key(out, "theta", bias->theta);
+    for (int i = 0; i < N_BIAS_FIELDS; i++) {
+        const char *at = (const char *)bias + bias_fields[i].offset;
+        if (!(bias_fields[i].kinds & 1u << bias->kind)) continue;
+        switch (bias_fields[i].type) {
+        case BIAS_INT:
+            ps_text_appendf(out, ", \"%s\": %d", bias_fields[i].key,
+                            *(const int *)(const void *)at);
+            break;
+        case BIAS_REAL:
+            append_real_key(out, bias_fields[i].key, *(const double *)(const void *)at);
+            break;
+        case BIAS_BOOL:
+            ps_text_appendf(out, ", \"%s\": %s", bias_fields[i].key,
+                            *(const bool *)at ? "true" : "false");
+            break;
+        }
     }
     ps_text_append_char(out, '}');
 }
@@ -264,6 +324,7 @@ static ps_err read_field(const json_t *object, int i, const char *where, ps_spec
     char *at = (char *)spec + fields[i].offset;
     json_t *value;
     const char *name;
+    if (fields[i].optional && !json_object_get(object, fields[i].key)) return PS_OK;
     switch (fields[i].type) {
     case FIELD_NAME:
         PS_TRY(ps_json_get_text(object, fields[i].key, where, &name));
@@ -371,13 +432,27 @@ static ps_err read_rope(const json_t *object, const char *where, ps_rope *rope)
     return PS_OK;
 }
 
+static ps_err read_bias_field(const json_t *object, int i, const char *where, ps_bias_spec *bias)
+{
+    char *at = (char *)bias + bias_fields[i].offset;
+    json_t *value;
+    switch (bias_fields[i].type) {
+    case BIAS_INT:
+        return ps_json_opt_int(object, bias_fields[i].key, 0, INT32_MAX, where, (int *)(void *)at);
+    case BIAS_BOOL:
+        if (!json_object_get(object, bias_fields[i].key)) return PS_OK;
+        PS_TRY(ps_json_get(object, bias_fields[i].key, JSON_TRUE, where, &value));
+        *(bool *)at = json_is_true(value);
+        return PS_OK;
+    default:
+        return ps_json_opt_real(object, bias_fields[i].key, where, (double *)(void *)at);
+    }
+}
+
 static ps_err read_bias(const json_t *object, const char *where, ps_bias_spec *bias)
 {
-    static const char *const keys[PS_BIAS_KIND_COUNT][3] = {
-        [PS_BIAS_ALIBI] = {"kind", "max_exponent", "factor"},
-        [PS_BIAS_REL_POS] = {"kind", "dim", "theta"},
-        [PS_BIAS_CUSTOM] = {"kind", "kind", "kind"}};
-    const char *kind;
+    const char *kind, *keys[N_BIAS_FIELDS + 1] = {"kind"};
+    int n_keys = 1;
     PS_TRY(ps_json_get_text(object, "kind", where, &kind));
     bias->kind = PS_BIAS_KIND_COUNT;
     for (int k = 0; k < PS_BIAS_KIND_COUNT; k++) {
@@ -385,11 +460,15 @@ static ps_err read_bias(const json_t *object, const char *where, ps_bias_spec *b
     }
     if (bias->kind == PS_BIAS_KIND_COUNT)
         return PS_FAIL(PS_ERR_FORMAT, "%s: unknown bias kind %s", where, kind);
-    PS_TRY(check_keys(object, keys[bias->kind], 3, "bias", where));
-    PS_TRY(ps_json_opt_real(object, "max_exponent", where, &bias->max_exponent));
-    PS_TRY(ps_json_opt_real(object, "factor", where, &bias->factor));
-    PS_TRY(ps_json_opt_int(object, "dim", 0, PS_SPEC_WIDTH_MAX, where, &bias->dim));
-    return ps_json_opt_real(object, "theta", where, &bias->theta);
+    for (int i = 0; i < N_BIAS_FIELDS; i++) {
+        if (bias_fields[i].kinds & 1u << bias->kind) keys[n_keys++] = bias_fields[i].key;
+    }
+    PS_TRY(check_keys(object, keys, n_keys, "bias", where));
+    for (int i = 0; i < N_BIAS_FIELDS; i++) {
+        if (bias_fields[i].kinds & 1u << bias->kind)
+            PS_TRY(read_bias_field(object, i, where, bias));
+    }
+    return PS_OK;
 }
 
 static ps_err read_visible(const json_t *object, const char *where, ps_layer_spec *layer)

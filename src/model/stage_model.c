@@ -44,13 +44,21 @@ static int larger(int a, int b)
     return a > b ? a : b;
 }
 
-static void most_bias_needs(const ps_spec *spec, const ps_part *part, ps_workspace *w)
+static size_t larger_size(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static void most_bias_needs(const ps_spec *spec, const ps_part *part, const ps_own_biases *own,
+                            ps_workspace *w)
 {
     for (int l = part->first_layer; l < part->end_layer; l++) {
-        const size_t features = round16((size_t)ps_spec_layer_features(spec, l));
-        const size_t numbers = round16((size_t)ps_spec_layer_numbers(spec, l));
-        if (features > w->feature_stride) w->feature_stride = features;
-        if (numbers > w->number_stride) w->number_stride = numbers;
+        const int features = ps_spec_layer_features(spec, l) + ps_own_biases_features(own, l);
+        const int numbers = ps_spec_layer_numbers(spec, l) + ps_own_biases_numbers(own, l);
+        w->feature_stride = larger_size(w->feature_stride, round16((size_t)features));
+        w->number_stride = larger_size(w->number_stride, round16((size_t)numbers));
+        w->projected_stride = larger_size(w->projected_stride, ps_spec_layer_projected(spec, l) +
+                                                                   ps_own_biases_projected(own, l));
     }
 }
 
@@ -113,7 +121,7 @@ static void lay_out_linear(const ps_ckpt *ckpt, const ps_part *part, const ps_li
 }
 
 static void lay_out(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits,
-                    const arithmetic *a, ps_arena *arena, ps_workspace *w)
+                    const ps_own_biases *own, const arithmetic *a, ps_arena *arena, ps_workspace *w)
 {
     const ps_spec *spec = &ckpt->spec;
     const size_t rows = (size_t)limits->rows_max, k = (size_t)spec->head_dim;
@@ -121,8 +129,9 @@ static void lay_out(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *l
                         .d_stride = ps_stage_stride(spec),
                         .q_stride = round16((size_t)spec->n_heads * k),
                         .k_stride = round16((size_t)spec->n_kv_heads * k),
-                        .f_stride = round16((size_t)spec->d_ff)};
-    most_bias_needs(spec, part, w);
+                        .f_stride = round16((size_t)spec->d_ff),
+                        .gate_stride = round16((size_t)ps_spec_output_gates(spec))};
+    most_bias_needs(spec, part, own, w);
     w->normed = ps_arena_take(arena, rows * w->d_stride, sizeof(float));
     w->added = ps_arena_take(arena, rows * w->d_stride, sizeof(float));
     w->q = ps_arena_take(arena, rows * w->q_stride, sizeof(float));
@@ -139,6 +148,9 @@ static void lay_out(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *l
     w->up = ps_arena_take(arena, rows * w->f_stride, sizeof(float));
     w->features = ps_arena_take(arena, rows * w->feature_stride, sizeof(float));
     w->numbers = ps_arena_take(arena, rows * w->number_stride, sizeof(float));
+    w->numbers_before = ps_arena_take(arena, w->number_stride, sizeof(float));
+    w->projected = ps_arena_take(arena, rows * w->projected_stride, sizeof(float));
+    w->output_gate = ps_arena_take(arena, rows * w->gate_stride, sizeof(float));
     const size_t angles = (size_t)spec->n_ropes * (k / 2);
     const size_t slots = (size_t)limits->n_slots;
     w->cosine = ps_arena_take(arena, rows * angles, sizeof(float));
@@ -150,7 +162,6 @@ static void lay_out(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *l
     lay_out_linear(ckpt, part, limits, a, arena, w);
     w->blocks = ps_arena_take(arena, rows, sizeof *w->blocks);
     w->runs = ps_arena_take(arena, rows, sizeof *w->runs);
-    w->run_slot = ps_arena_take(arena, rows, sizeof *w->run_slot);
     lay_out_mixture(spec, part, rows, w->d_stride, arena, &w->mixture);
 }
 
@@ -166,9 +177,10 @@ static void lay_out_head(const ps_spec *spec, const ps_part *part, ps_arena *are
 }
 
 static ps_cache_params cache_params(const ps_spec *spec, const ps_part *part,
-                                    const ps_limits *limits)
+                                    const ps_limits *limits, const ps_own_biases *own)
 {
     return (ps_cache_params){.spec = spec,
+                             .own = *own,
                              .first_layer = part->first_layer,
                              .end_layer = part->end_layer,
                              .n_slots = limits->n_slots,
@@ -177,11 +189,11 @@ static ps_cache_params cache_params(const ps_spec *spec, const ps_part *part,
                              .types = limits->cache};
 }
 
-ps_err ps_stage_measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits,
-                        ps_gemm gemm, ps_activations activations, int n_threads, ps_stage_size *out)
+static ps_err measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits,
+                      const ps_own_biases *own, const arithmetic *a, ps_stage_size *out)
 {
     *out = (ps_stage_size){0};
-    const ps_cache_params cache = cache_params(&ckpt->spec, part, limits);
+    const ps_cache_params cache = cache_params(&ckpt->spec, part, limits, own);
     if (!ps_cache_measure(&cache, &out->cache_bytes))
         return PS_FAIL(PS_ERR_LIMIT, "caches for %d slots of %lld positions overflow",
                        limits->n_slots, (long long)limits->context);
@@ -190,11 +202,36 @@ ps_err ps_stage_measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limit
     out->weights_bytes = weights.taken_bytes;
     ps_arena arena = ps_arena_counting();
     ps_workspace work;
-    const arithmetic a = {gemm, activations, n_threads};
-    lay_out(ckpt, part, limits, &a, &arena, &work);
+    lay_out(ckpt, part, limits, own, a, &arena, &work);
     lay_out_head(&ckpt->spec, part, &arena, NULL);
     out->buffer_bytes = arena.used;
     return PS_OK;
+}
+
+ps_err ps_stage_measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits,
+                        ps_gemm gemm, ps_activations activations, int n_threads, ps_stage_size *out)
+{
+    const arithmetic a = {gemm, activations, n_threads};
+    return measure(ckpt, part, limits, &(ps_own_biases){0}, &a, out);
+}
+
+/* Hangs the caller's providers behind those of the file. */
+static void add_own_biases(const ps_stage_model_params *params, ps_weights *weights)
+{
+    const ps_spec *spec = &params->ckpt->spec;
+    for (int i = 0; i < params->own.n; i++) {
+        const ps_own_bias *own = &params->own.list[i];
+        if (own->layer < params->part.first_layer || own->layer >= params->part.end_layer) continue;
+        ps_layer_weights *layer = &weights->layers[own->layer - params->part.first_layer];
+        ps_bias *bias = &layer->biases[layer->n_biases++];
+        *bias = own->bias;
+        bias->n_heads = spec->n_heads;
+        bias->n_kv_heads = spec->n_kv_heads;
+        bias->head_dim = spec->head_dim;
+        bias->scale = (float)spec->attention_scale;
+        const int64_t reach = ps_spec_reach(spec, own->layer), context = params->limits.context;
+        bias->span = reach > 0 && reach < context ? reach : context;
+    }
 }
 
 /* [head_dim/2] of one rope for one slot's sequence. */
@@ -227,16 +264,17 @@ static ps_err open_parts(const ps_stage_model_params *params, ps_stage_model *m)
     const arithmetic a = {params->engine->gemm, params->engine->activations,
                           ps_pool_threads(params->engine->pool)};
     ps_stage_size size;
-    PS_TRY(ps_stage_measure(params->ckpt, &params->part, &params->limits, a.gemm, a.activations,
-                            a.n_threads, &size));
+    PS_TRY(ps_own_biases_check(&params->own, spec));
+    PS_TRY(measure(params->ckpt, &params->part, &params->limits, &params->own, &a, &size));
     PS_TRY(ps_weights_open(params->ckpt, &params->part, params->limits.context, params->engine,
                            &m->weights));
     PS_TRY(ps_weights_verify(&m->weights, params->verify, params->engine));
-    const ps_cache_params cache = cache_params(spec, &params->part, &params->limits);
+    add_own_biases(params, &m->weights);
+    const ps_cache_params cache = cache_params(spec, &params->part, &params->limits, &params->own);
     PS_TRY(ps_cache_open(&cache, &m->cache));
     PS_TRY(ps_region_take(size.buffer_bytes, "buffers", &m->region));
     ps_arena arena = ps_arena_over(&m->region);
-    lay_out(params->ckpt, &params->part, &params->limits, &a, &arena, &m->work);
+    lay_out(params->ckpt, &params->part, &params->limits, &params->own, &a, &arena, &m->work);
     lay_out_head(spec, &params->part, &arena, m);
     for (int slot = 0; slot < params->limits.n_slots; slot++) {
         for (int r = 0; r < spec->n_ropes; r++) {
@@ -333,17 +371,19 @@ static void find_runs(ps_stage_model *m, const ps_rows *rows)
     w->n_runs = 0;
     for (int r = 0; r < rows->n; r++) {
         ps_attention_run *run = w->n_runs > 0 ? &w->runs[w->n_runs - 1] : NULL;
-        if (run && w->run_slot[w->n_runs - 1] == rows->slot[r] &&
+        if (run && run->sequence == rows->slot[r] &&
             run->first_position + run->n_rows == rows->position[r]) {
             run->n_rows++;
             continue;
         }
-        w->run_slot[w->n_runs] = rows->slot[r];
-        w->runs[w->n_runs++] =
-            (ps_attention_run){.first_row = r, .n_rows = 1, .first_position = rows->position[r]};
+        w->runs[w->n_runs++] = (ps_attention_run){.sequence = rows->slot[r],
+                                                  .first_row = r,
+                                                  .n_rows = 1,
+                                                  .first_position = rows->position[r]};
     }
     for (int i = 0; i < w->n_runs; i++) {
-        ps_cache_reserve(&m->cache, w->run_slot[i], w->runs[i].first_position, w->runs[i].n_rows);
+        ps_cache_reserve(&m->cache, w->runs[i].sequence, w->runs[i].first_position,
+                         w->runs[i].n_rows);
     }
 }
 

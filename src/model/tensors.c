@@ -20,6 +20,13 @@ typedef enum {
     QK_NORM,
     SINKS,
     REL_POS,
+    T5,
+    KERPLE_LOG,
+    KERPLE_POWER,
+    FIRE,
+    FOX,
+    OUTPUT_GATE,
+    OUTPUT_GATE_BIAS,
     GATED,
     DENSE,
     GATE_BIAS,
@@ -32,8 +39,9 @@ typedef enum {
 } condition;
 
 /* Names as in the formulas. P: rel_pos dim, QN and KN: norms of q and k, E: experts, FE: their ffn
- * width, N: learned positions, H: heads. */
-typedef enum { ONE, D, H, HK, GK, QN, KN, F, V, P, E, FE, N } dimension;
+ * width, N: learned positions, H: heads, BH: t5 buckets times heads, FW: width of fire, OG: outputs
+ * of the output gate. */
+typedef enum { ONE, THREE, D, H, HK, GK, QN, KN, F, V, P, E, FE, N, BH, FW, FWH, OG } dimension;
 
 static const struct {
     const char *part;
@@ -67,6 +75,20 @@ static const struct {
     [PS_ROLE_REL_POS_W] = {"rel_pos", "w_pos", REL_POS, true, HK, P},
     [PS_ROLE_REL_POS_U] = {"rel_pos", "u", REL_POS, false, HK, ONE},
     [PS_ROLE_REL_POS_V] = {"rel_pos", "v", REL_POS, false, HK, ONE},
+    [PS_ROLE_T5_TABLE] = {"t5", "table", T5, false, BH, ONE},
+    [PS_ROLE_KERPLE_LOG_P] = {"kerple_log", "p", KERPLE_LOG, false, H, ONE},
+    [PS_ROLE_KERPLE_LOG_A] = {"kerple_log", "a", KERPLE_LOG, false, H, ONE},
+    [PS_ROLE_KERPLE_POWER_P] = {"kerple_power", "p", KERPLE_POWER, false, H, ONE},
+    [PS_ROLE_KERPLE_POWER_EXPONENT] = {"kerple_power", "exponent", KERPLE_POWER, false, H, ONE},
+    [PS_ROLE_FIRE_W1] = {"fire", "w1", FIRE, false, FW, ONE},
+    [PS_ROLE_FIRE_B1] = {"fire", "b1", FIRE, false, FW, ONE},
+    [PS_ROLE_FIRE_W2] = {"fire", "w2", FIRE, false, FWH, ONE},
+    [PS_ROLE_FIRE_B2] = {"fire", "b2", FIRE, false, H, ONE},
+    [PS_ROLE_FIRE_SCALARS] = {"fire", "scalars", FIRE, false, THREE, ONE},
+    [PS_ROLE_FOX_WEIGHT] = {"fox", "weight", FOX, true, H, D},
+    [PS_ROLE_FOX_BIAS] = {"fox", "bias", FOX, false, H, ONE},
+    [PS_ROLE_OUTPUT_GATE] = {"attention", "gate", OUTPUT_GATE, true, OG, D},
+    [PS_ROLE_OUTPUT_GATE_BIAS] = {"attention", "gate_bias", OUTPUT_GATE_BIAS, false, OG, ONE},
     [PS_ROLE_MLP_NORM] = {"mlp", "norm", MLP_PRE_NORM, false, D, ONE},
     [PS_ROLE_MLP_NORM_BIAS] = {"mlp", "norm_bias", MLP_PRE_NORM_BIAS, false, D, ONE},
     [PS_ROLE_GATE] = {"mlp", "gate", GATED, true, F, D},
@@ -86,14 +108,26 @@ static const struct {
     [PS_ROLE_MLP_POST_NORM] = {"mlp", "post_norm", POST_NORM, false, D, ONE},
 };
 
-static const ps_bias_spec *rel_pos_of(const ps_spec *spec, int layer)
+/* The layer's provider of a kind that has tensors, of which there is one at most. */
+static const ps_bias_spec *bias_of(const ps_spec *spec, int layer, ps_bias_kind kind)
 {
     if (layer < 0) return NULL;
     const ps_layer_spec *l = &spec->layers[layer];
     for (int b = 0; b < l->n_biases; b++) {
-        if (l->biases[b].kind == PS_BIAS_REL_POS) return &l->biases[b];
+        if (l->biases[b].kind == kind) return &l->biases[b];
     }
     return NULL;
+}
+
+static bool holds_for_bias(const ps_spec *s, condition when, int layer)
+{
+    static const ps_bias_kind kinds[] = {[REL_POS - REL_POS] = PS_BIAS_REL_POS,
+                                         [T5 - REL_POS] = PS_BIAS_T5,
+                                         [KERPLE_LOG - REL_POS] = PS_BIAS_KERPLE_LOG,
+                                         [KERPLE_POWER - REL_POS] = PS_BIAS_KERPLE_POWER,
+                                         [FIRE - REL_POS] = PS_BIAS_FIRE,
+                                         [FOX - REL_POS] = PS_BIAS_FOX};
+    return bias_of(s, layer, kinds[when - REL_POS]) != NULL;
 }
 
 static bool holds_for_mlp(const ps_spec *s, condition when, bool mixture)
@@ -156,7 +190,16 @@ static bool holds(const ps_spec *s, condition when, int layer)
     case SINKS:
         return s->sinks;
     case REL_POS:
-        return rel_pos_of(s, layer) != NULL;
+    case T5:
+    case KERPLE_LOG:
+    case KERPLE_POWER:
+    case FIRE:
+    case FOX:
+        return holds_for_bias(s, when, layer);
+    case OUTPUT_GATE:
+        return s->output_gate != PS_OUTPUT_GATE_NONE;
+    case OUTPUT_GATE_BIAS:
+        return s->output_gate != PS_OUTPUT_GATE_NONE && s->qkv_bias;
     default:
         return holds_for_mlp(s, when, layer >= 0 && s->layers[layer].mixture);
     }
@@ -194,7 +237,17 @@ static int length(const ps_spec *spec, dimension d, int layer)
     case V:
         return spec->vocab_size;
     case P:
-        return rel_pos_of(spec, layer)->dim;
+        return bias_of(spec, layer, PS_BIAS_REL_POS)->dim;
+    case BH:
+        return bias_of(spec, layer, PS_BIAS_T5)->n_buckets * spec->n_heads;
+    case FW:
+        return bias_of(spec, layer, PS_BIAS_FIRE)->width;
+    case FWH:
+        return bias_of(spec, layer, PS_BIAS_FIRE)->width * spec->n_heads;
+    case OG:
+        return ps_spec_output_gates(spec);
+    case THREE:
+        return 3;
     default:
         return 1;
     }

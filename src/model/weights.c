@@ -128,28 +128,80 @@ static int64_t span_of(const ps_spec *spec, int layer, int64_t context)
     return reach > 0 && span < context ? span : context;
 }
 
+static void place_alibi(layout *l, const ps_bias_spec *spec, ps_bias *bias)
+{
+    float *slopes = ps_arena_take(&l->arena, (size_t)bias->n_heads, sizeof *slopes);
+    bias->slopes = slopes;
+    if (slopes) ps_bias_alibi_slopes(bias->n_heads, spec->max_exponent, spec->factor, slopes);
+}
+
+/* A function of the distance: its parameters, and the table that is made of them. */
+static ps_err place_distances(layout *l, int layer, ps_bias *bias)
+{
+    const bool log = bias->kind == PS_BIAS_KERPLE_LOG, power = bias->kind == PS_BIAS_KERPLE_POWER;
+    if (bias->kind == PS_BIAS_T5) PS_TRY(place_vector(l, PS_ROLE_T5_TABLE, layer, &bias->buckets));
+    if (log) PS_TRY(place_vector(l, PS_ROLE_KERPLE_LOG_P, layer, &bias->p));
+    if (log) PS_TRY(place_vector(l, PS_ROLE_KERPLE_LOG_A, layer, &bias->a));
+    if (power) PS_TRY(place_vector(l, PS_ROLE_KERPLE_POWER_P, layer, &bias->p));
+    if (power) PS_TRY(place_vector(l, PS_ROLE_KERPLE_POWER_EXPONENT, layer, &bias->a));
+    float *table = ps_arena_take(&l->arena, ps_bias_distance_floats(bias), sizeof *table);
+    bias->table = table;
+    if (l->weights) ps_bias_make_distances(bias, table);
+    return PS_OK;
+}
+
+static ps_err place_fire(layout *l, int width, int layer, ps_bias *bias)
+{
+    ps_bias_fire_weights w = {.width = width};
+    PS_TRY(place_vector(l, PS_ROLE_FIRE_W1, layer, &w.w1));
+    PS_TRY(place_vector(l, PS_ROLE_FIRE_B1, layer, &w.b1));
+    PS_TRY(place_vector(l, PS_ROLE_FIRE_W2, layer, &w.w2));
+    PS_TRY(place_vector(l, PS_ROLE_FIRE_B2, layer, &w.b2));
+    PS_TRY(place_vector(l, PS_ROLE_FIRE_SCALARS, layer, &w.scalars));
+    double *memory = ps_arena_take(&l->arena, ps_bias_fire_doubles(bias, width), sizeof *memory);
+    if (l->weights) ps_bias_make_fire(&w, memory, bias);
+    return PS_OK;
+}
+
+static ps_err place_bias(layout *l, const ps_bias_spec *spec, int layer, ps_layer_weights *out,
+                         ps_bias *bias, const ps_engine *engine)
+{
+    switch (bias->kind) {
+    case PS_BIAS_ALIBI:
+        place_alibi(l, spec, bias);
+        return PS_OK;
+    case PS_BIAS_REL_POS:
+        return place_rel_pos(l, spec, layer, bias, engine);
+    case PS_BIAS_FIRE:
+        return place_fire(l, spec->width, layer, bias);
+    case PS_BIAS_FOX:
+        bias->projection = &out->fox;
+        return place_linear(l, PS_ROLE_FOX_WEIGHT, PS_ROLE_FOX_BIAS, layer, &out->fox);
+    default:
+        assert(ps_bias_is_of_distance(bias->kind));
+        return place_distances(l, layer, bias);
+    }
+}
+
 static ps_err place_biases(layout *l, int layer, ps_layer_weights *out, const ps_engine *engine)
 {
     const ps_spec *spec = &l->ckpt->spec;
     const ps_layer_spec *ls = &spec->layers[layer];
     out->n_biases = ls->n_biases;
     for (int b = 0; b < ls->n_biases; b++) {
+        const ps_bias_spec *own = &ls->biases[b];
         ps_bias *bias = &out->biases[b];
-        *bias = (ps_bias){.kind = ls->biases[b].kind,
+        *bias = (ps_bias){.kind = own->kind,
                           .n_heads = spec->n_heads,
                           .n_kv_heads = spec->n_kv_heads,
                           .head_dim = spec->head_dim,
                           .scale = (float)spec->attention_scale,
-                          .span = span_of(spec, layer, l->span)};
-        if (bias->kind == PS_BIAS_ALIBI) {
-            float *slopes = ps_arena_take(&l->arena, (size_t)spec->n_heads, sizeof *slopes);
-            bias->slopes = slopes;
-            if (slopes)
-                ps_bias_alibi_slopes(spec->n_heads, ls->biases[b].max_exponent,
-                                     ls->biases[b].factor, slopes);
-        }
-        if (bias->kind == PS_BIAS_REL_POS)
-            PS_TRY(place_rel_pos(l, &ls->biases[b], layer, bias, engine));
+                          .span = span_of(spec, layer, l->span),
+                          .n_buckets = own->n_buckets,
+                          .max_distance = own->max_distance,
+                          .bidirectional = own->bidirectional,
+                          .dim = own->dim};
+        PS_TRY(place_bias(l, own, layer, out, bias, engine));
     }
     return PS_OK;
 }
@@ -186,6 +238,8 @@ static ps_err place_layer(layout *l, int layer, ps_layer_weights *out, const ps_
     PS_TRY(place_vector(l, PS_ROLE_Q_NORM, layer, &out->q_norm));
     PS_TRY(place_vector(l, PS_ROLE_K_NORM, layer, &out->k_norm));
     PS_TRY(place_vector(l, PS_ROLE_SINKS, layer, &out->sinks));
+    PS_TRY(
+        place_linear(l, PS_ROLE_OUTPUT_GATE, PS_ROLE_OUTPUT_GATE_BIAS, layer, &out->output_gate));
     PS_TRY(place_biases(l, layer, out, engine));
     PS_TRY(place_vector(l, PS_ROLE_ATTENTION_POST_NORM, layer, &out->attention_post_norm));
     return place_mlp(l, layer, out);

@@ -43,7 +43,8 @@ static ps_err open_model(const ps_stage_params *params, const ps_part *part, ps_
                                          .part = *part,
                                          .limits = params->plan->limits,
                                          .verify = params->verify,
-                                         .engine = params->engine};
+                                         .engine = params->engine,
+                                         .own = params->own};
     PS_TRY(ps_stage_model_open(&model, &stage->model));
     const size_t rows = (size_t)params->plan->limits.rows_max;
     PS_TRY(ps_region_take(rows * (sizeof(int) + sizeof(int64_t)), "rows", &stage->region));

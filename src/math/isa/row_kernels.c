@@ -127,6 +127,14 @@ static void activate(const ps_activation *activation, const float *gate, const f
     }
 }
 
+static void gate(const float *gates, float *x, int n)
+{
+    for (int i = 0; i < n; i += 16) {
+        const v16 open = v_sigmoid(v_load_first(gates + i, n - i));
+        v_store_first(x + i, n - i, v_mul(v_load_first(x + i, n - i), open));
+    }
+}
+
 static void softcap(float *x, float cap, int n)
 {
     const v16 c = v_set(cap);
@@ -301,6 +309,7 @@ const ps_kernels PS_ISA(ps_kernels) = {
     .add = add,
     .activate = activate,
     .layer_norm = layer_norm,
+    .gate = gate,
     .softcap = softcap,
     .clip = clip,
     .rope_half = rope_half,
