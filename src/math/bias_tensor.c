@@ -26,5 +26,6 @@ static void tensor_fill(const ps_bias *bias, const struct ps_kernels *kernels,
 
 ps_bias ps_bias_from_tensor(const ps_bias_tensor *tensor)
 {
-    return (ps_bias){.kind = PS_BIAS_CUSTOM, .fill = tensor_fill, .user = (void *)(uintptr_t)tensor};
+    return (ps_bias){
+        .kind = PS_BIAS_CUSTOM, .fill = tensor_fill, .user = (void *)(uintptr_t)tensor};
 }

@@ -68,6 +68,7 @@ attention_case attention_case_roll(const attention_sizes *s, const ps_engine *en
     hold(s->types.key, (size_t)(s->n * s->n_kv_heads), (size_t)s->head_dim, c.k);
     hold(s->types.value, (size_t)(s->n * s->n_kv_heads), (size_t)s->head_dim, c.v);
     if (s->kept_at_cache) c.q_kept = floats_new_rolled(d, n * k * (size_t)s->group, -2.0, 2.0);
+    c.quiet = s->quiet;
     if (s->sinks) c.sinks = floats_new_rolled(d, (size_t)c.shape.n_heads, -4.0, 6.0);
     return c;
 }
@@ -129,6 +130,10 @@ static void sequence_open(sequence *s, const attention_case *c, int64_t base, in
     memset(s->spoiled, 0xFF, ps_kv_position_bytes(&s->layout));
     s->view = (ps_kv_view){
         .layout = &s->layout, .pages = s->pages, .n_pages = (int)n_pages, .n_fixed = (int)n_fixed};
+    // Sums over the sequence go on from 0.
+    for (int i = 0; i < c->list.n_numbers && base > 0; i++) {
+        *ps_kv_number(&s->view, base - 1, i) = 0.0f;
+    }
 }
 
 static void sequence_close(sequence *s)
@@ -146,11 +151,11 @@ static void forget(sequence *s, int64_t position)
     ps_kv_write_position(&s->view, position, s->spoiled);
 }
 
-/* Appends key `key` of the case at the sequence's end. features: [list.n_features], out. */
-static void append(sequence *s, const attention_case *c, int key, float *features)
+/* Appends key `key` of the case at the sequence's end. features: [list.n_features], numbers:
+ * [list.n_numbers], out. */
+static void append(sequence *s, const attention_case *c, int key, float *features, float *numbers)
 {
     const size_t k = (size_t)(c->shape.n_kv_heads * c->shape.head_dim), i = (size_t)key;
-    float *numbers = floats_new_poisoned((size_t)c->list.n_numbers + 1);
     const ps_bias_row row = {.position = s->end,
                              .x = c->x + i * (size_t)c->width,
                              .q = c->q + i * query_floats(c),
@@ -159,8 +164,7 @@ static void append(sequence *s, const attention_case *c, int key, float *feature
                              .numbers = numbers};
     providers_prepare(&c->list, &row);
     ck_assert(ps_kv_append(&s->view, s->end, c->k + i * k, c->v + i * k, numbers));
-    ck_assert(floats_untouched(numbers + c->list.n_numbers, 1));
-    ps_mem_free(numbers);
+    ck_assert(floats_untouched(numbers + c->list.n_numbers, GAP));
     s->end++;
 }
 
@@ -168,8 +172,9 @@ static void append(sequence *s, const attention_case *c, int key, float *feature
 
 typedef struct parcel {
     int rows;
-    size_t q_stride, out_stride, feature_stride;
-    float *q, *q_kept, *out, *features; // [rows, their strides]
+    size_t q_stride, out_stride, feature_stride, number_stride;
+    float *q, *q_kept, *out, *features, *numbers; // [rows, their strides]
+    float *before;                                // [number_stride]
     float *scratch;
     size_t scratch_floats;
     ps_attention_block *blocks;
@@ -181,11 +186,14 @@ static parcel parcel_new(const attention_case *c, int rows, int n_threads)
     parcel p = {.rows = rows,
                 .q_stride = q + GAP,
                 .out_stride = q + 2 * GAP,
-                .feature_stride = (size_t)c->list.n_features + GAP};
+                .feature_stride = (size_t)c->list.n_features + GAP,
+                .number_stride = (size_t)c->list.n_numbers + GAP};
     p.q = floats_new_poisoned(n * p.q_stride);
     p.q_kept = floats_new_poisoned(n * p.q_stride);
     p.out = floats_new_poisoned(n * p.out_stride);
     p.features = floats_new_poisoned(n * p.feature_stride);
+    p.numbers = floats_new_poisoned(n * p.number_stride);
+    p.before = floats_new_poisoned(p.number_stride);
     p.scratch_floats = ps_attention_scratch_floats(
         n_threads, c->shape.n_heads / c->shape.n_kv_heads, c->shape.head_dim);
     p.scratch = floats_new_poisoned(p.scratch_floats + 1);
@@ -200,6 +208,8 @@ static void parcel_release(parcel *p)
     ps_mem_free(p->q_kept);
     ps_mem_free(p->out);
     ps_mem_free(p->features);
+    ps_mem_free(p->numbers);
+    ps_mem_free(p->before);
     ps_mem_free(p->scratch);
     ps_mem_free(p->blocks);
 }
@@ -217,8 +227,19 @@ static ps_attention_run add_run(const attention_case *c, parcel *p, sequence *s,
         if (c->q_kept)
             memcpy(p->q_kept + at * p->q_stride, c->q_kept + (size_t)(key + i) * query_floats(c),
                    query_floats(c) * sizeof(float));
-        append(s, c, key + i, p->features + at * p->feature_stride);
+        float *numbers = p->numbers + at * p->number_stride;
+        floats_poison(numbers, p->number_stride);
+        append(s, c, key + i, p->features + at * p->feature_stride, numbers);
     }
+    const ps_bias_run rows = {.n_rows = n,
+                              .first = run.first_position,
+                              .view = &run.view,
+                              .features = p->features + (size_t)row * p->feature_stride,
+                              .numbers = p->numbers + (size_t)row * p->number_stride,
+                              .feature_stride = p->feature_stride,
+                              .number_stride = p->number_stride,
+                              .before = p->before};
+    providers_accumulate(&c->list, &rows);
     return run;
 }
 
@@ -234,6 +255,7 @@ static void forward(const attention_case *c, const ps_engine *engine, parcel *p,
                                   .out = p->out,
                                   .out_stride = p->out_stride,
                                   .sinks = c->sinks,
+                                  .quiet = c->quiet,
                                   .biases = c->list.bias,
                                   .n_biases = c->list.n,
                                   .features = p->features,
@@ -276,11 +298,11 @@ static int64_t table_pages(const attention_case *c, const attention_way *way)
     return c->n / PS_KV_PAGE + 2;
 }
 
-/* Spoils what the next query does not see. */
+/* Spoils what the next query does not see, but for the last position, whose sums go on. */
 static void forget_unseen(const attention_case *c, sequence *s)
 {
     const int64_t first = ps_visible_first(&c->shape.visible, s->end);
-    for (; s->forgotten < first; s->forgotten++) {
+    for (; s->forgotten < first && s->forgotten < s->end - 1; s->forgotten++) {
         if (s->forgotten >= c->shape.visible.n_kept) forget(s, s->forgotten);
     }
 }

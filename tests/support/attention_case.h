@@ -15,7 +15,8 @@ typedef struct attention_case {
     float *x, *q, *k, *v; // [n, width], [n, H*K], [n, G*K], [n, G*K]
     float *q_kept;        // [n, H*K]: queries as kept tokens at cache positions see them, or NULL
     float *sinks;         // [H] or NULL
-    ps_kv_types types;    // k and v are values that these can hold
+    bool quiet;
+    ps_kv_types types; // k and v are values that these can hold
 } attention_case;
 
 /* What a case is made of. window 0: all keys. With kept tokens the base is 0. */
@@ -25,8 +26,8 @@ typedef struct attention_sizes {
     int n, first_query;
     int n_providers;
     provider_kind kinds[PS_BIAS_MAX];
-    float softcap; // 0: none
-    bool sinks;
+    float softcap;              // 0: none
+    bool sinks, quiet;          // not both
     int64_t chunk, left_chunks; // of what is visible
     bool look_ahead;
     int64_t n_kept;

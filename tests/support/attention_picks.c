@@ -4,18 +4,19 @@ static const int64_t windows[11] = {0, 1, 3, 15, 16, 17, 64, 255, 256, 257, 300}
 static const int groups[7] = {1, 2, 3, 5, 8, 24, 30};
 static const int head_dims[9] = {1, 8, 12, 16, 24, 40, 64, 128, 200};
 
-enum { KEYS_MAX = 700, LISTS = 5 };
+enum { KEYS_MAX = 700, LISTS = PROVIDER_KIND_COUNT + 3 };
+
+_Static_assert(LISTS == 13, "no divisor in common with the lengths of the other lists");
 
 /* None, each provider alone, or two to four of them in any order. */
 static void pick_providers(attention_sizes *s, int number, dice *d)
 {
     if (number == 0) return;
-    s->n_providers = number < LISTS - 1 ? 1 : 2 + dice_throw(d, PS_BIAS_MAX - 1);
+    s->n_providers = number <= PROVIDER_KIND_COUNT ? 1 : 2 + dice_throw(d, PS_BIAS_MAX - 1);
     for (int i = 0; i < s->n_providers; i++) {
         s->kinds[i] = (provider_kind)dice_throw(d, PROVIDER_KIND_COUNT);
     }
-    if (number < LISTS - 1) s->kinds[0] = (provider_kind)(number - 1);
-    if (number == LISTS - 2 && dice_throw(d, 4) == 0) s->kinds[0] = PROVIDER_TABLE;
+    if (number <= PROVIDER_KIND_COUNT) s->kinds[0] = (provider_kind)(number - 1);
 }
 
 /* Chunks, kept tokens, and how keys and values are stored. */
@@ -56,7 +57,8 @@ attention_sizes attention_picks_sizes(int number, dice *d, double work_max)
                          .n_kv_heads = 1 + dice_throw(d, 3),
                          .n = 1 + dice_throw(d, KEYS_MAX),
                          .softcap = number % 4 == 1 ? 2.5f : 0.0f,
-                         .sinks = number % 3 == 2};
+                         .sinks = number % 3 == 2,
+                         .quiet = number % 6 == 3};
     pick_providers(&s, number % LISTS, d);
     pick_caches(&s, number, d);
     if (s.window > 60 && s.n < s.window + 100) s.n += (int)s.window;

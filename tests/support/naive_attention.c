@@ -27,6 +27,9 @@ static double score(const attention_case *c, int head, int query, int key)
     const provider_pair pair = {.head = head,
                                 .distance =
                                     kept ? ps_visible_kept_query(v, position) - key : query - key,
+                                .position = kept ? ps_visible_kept_query(v, position) : position,
+                                .rows = query - key,
+                                .x_stride = c->width,
                                 .query_x = c->x + (size_t)query * (size_t)c->width,
                                 .q = c->q + q_row,
                                 .key_x = c->x + (size_t)key * (size_t)c->width,
@@ -55,12 +58,14 @@ static void attend(const attention_case *c, int head, int query, double *weights
 {
     const int k = c->shape.head_dim, kv_heads = c->shape.n_kv_heads;
     const int kv_head = head / (c->shape.n_heads / kv_heads);
-    double maximum = c->sinks ? (double)c->sinks[head] : -HUGE_VAL;
+    double maximum = c->sinks ? (double)c->sinks[head] : c->quiet ? 0.0 : -HUGE_VAL;
     for (int j = 0; j < c->n; j++) {
         weights[j] = sees(c, query, j) ? score(c, head, query, j) : -HUGE_VAL;
         if (weights[j] > maximum) maximum = weights[j];
     }
-    double total = c->sinks ? exp((double)c->sinks[head] - maximum) : 0.0;
+    double total = c->sinks   ? exp((double)c->sinks[head] - maximum)
+                   : c->quiet ? exp(-maximum)
+                              : 0.0;
     memset(out, 0, (size_t)k * sizeof *out);
     for (int j = 0; j < c->n; j++) {
         const double weight = exp(weights[j] - maximum);

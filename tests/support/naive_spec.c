@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "support/provider_formulas.h"
 
 typedef struct pass {
     const spec_model *m;
@@ -185,7 +186,72 @@ typedef struct attention {
     double *q, *k, *v, *q_rotated, *k_rotated; // [n, heads or key heads, K]
     double *table;                             // [n, heads, K] by distance, or NULL
     float *u, *bias_v, *sinks;                 // or NULL
+    provider formulas[PS_BIAS_MAX];            // of the layer's list, where they are formulas
+    double *forgotten;                         // fox: [n, heads] sums of log f, or NULL
 } attention;
+
+/* Parameters of the providers that support/provider_formulas.h writes down. */
+static void open_formulas(const pass *p, attention *a)
+{
+    const ps_layer_spec *layer = &p->s->layers[p->layer];
+    static const struct {
+        ps_bias_kind kind;
+        provider_kind formula;
+        ps_role roles[5];
+        int n;
+    } rows[] = {
+        {PS_BIAS_T5, PROVIDER_T5, {PS_ROLE_T5_TABLE}, 1},
+        {PS_BIAS_KERPLE_LOG, PROVIDER_KERPLE_LOG, {PS_ROLE_KERPLE_LOG_P, PS_ROLE_KERPLE_LOG_A}, 2},
+        {PS_BIAS_KERPLE_POWER,
+         PROVIDER_KERPLE_POWER,
+         {PS_ROLE_KERPLE_POWER_P, PS_ROLE_KERPLE_POWER_EXPONENT},
+         2},
+        {PS_BIAS_SANDWICH, PROVIDER_SANDWICH, {PS_ROLE_COUNT}, 0},
+        {PS_BIAS_FIRE,
+         PROVIDER_FIRE,
+         {PS_ROLE_FIRE_W1, PS_ROLE_FIRE_B1, PS_ROLE_FIRE_W2, PS_ROLE_FIRE_B2, PS_ROLE_FIRE_SCALARS},
+         5},
+    };
+    for (int b = 0; b < layer->n_biases; b++) {
+        const ps_bias_spec *spec = &layer->biases[b];
+        for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++) {
+            if (rows[r].kind != spec->kind) continue;
+            a->formulas[b] = (provider){.kind = rows[r].formula,
+                                        .width = spec->width,
+                                        .bias = {.n_heads = p->s->n_heads,
+                                                 .n_buckets = spec->n_buckets,
+                                                 .max_distance = spec->max_distance,
+                                                 .bidirectional = spec->bidirectional,
+                                                 .dim = spec->dim}};
+            for (int i = 0; i < rows[r].n; i++) {
+                a->formulas[b].own[i] = weights(p, rows[r].roles[i]);
+            }
+        }
+    }
+}
+
+static void close_formulas(attention *a)
+{
+    for (int b = 0; b < PS_BIAS_MAX; b++) {
+        for (int i = 0; i < 5; i++) {
+            ps_mem_free(a->formulas[b].own[i]);
+        }
+    }
+}
+
+/* Sums of log sigmoid of the gate's products, or NULL. */
+static double *forgotten(const pass *p, const double *x)
+{
+    float *w = weights(p, PS_ROLE_FOX_WEIGHT);
+    if (!w) return NULL;
+    const int heads = p->s->n_heads;
+    double *sums = linear(p, x, p->s->d_model, heads, PS_ROLE_FOX_WEIGHT, PS_ROLE_FOX_BIAS);
+    for (int i = 0; i < p->n * heads; i++) {
+        sums[i] = -log1p(exp(-sums[i])) + (i >= heads ? sums[i - heads] : 0.0);
+    }
+    ps_mem_free(w);
+    return sums;
+}
 
 /* P[r] = W_pos PE(r) for every distance; NULL for layers without the bias. */
 static double *position_table(const pass *p)
@@ -193,7 +259,10 @@ static double *position_table(const pass *p)
     float *w = weights(p, PS_ROLE_REL_POS_W);
     if (!w) return NULL;
     const ps_layer_spec *layer = &p->s->layers[p->layer];
-    const ps_bias_spec *bias = &layer->biases[layer->n_biases - 1];
+    const ps_bias_spec *bias = layer->biases;
+    while (bias->kind != PS_BIAS_REL_POS) {
+        bias++;
+    }
     const int d = bias->dim, rows = p->s->n_heads * p->s->head_dim;
     double *encoding = new_rows(1, d), *table = new_rows(p->n, rows);
     for (int r = 0; r < p->n; r++) {
@@ -219,6 +288,15 @@ static double bias_of(const pass *p, const attention *a, int head, int i, int j)
             sum += slope_of(head, s->n_heads, &layer->biases[b]) * (j - i);
             continue;
         }
+        if (layer->biases[b].kind == PS_BIAS_FOX) {
+            sum += a->forgotten[i * s->n_heads + head] - a->forgotten[j * s->n_heads + head];
+            continue;
+        }
+        if (layer->biases[b].kind != PS_BIAS_REL_POS) {
+            const provider_pair pair = {.head = head, .distance = i - j, .position = i};
+            sum += provider_formula(&a->formulas[b], &pair);
+            continue;
+        }
         for (int t = 0; t < k; t++) {
             const double key = a->k[(j * s->n_kv_heads + kv_head) * k + t];
             const double query = a->q[(i * s->n_heads + head) * k + t];
@@ -237,7 +315,7 @@ static void attend(const pass *p, const attention *a, int head, int i, double *z
     const int k = s->head_dim, kv_head = head / (s->n_heads / s->n_kv_heads);
     const int64_t window = s->layers[p->layer].window;
     const int first = window > 0 && i - window + 1 > 0 ? (int)(i - window + 1) : 0;
-    double largest = a->sinks ? (double)a->sinks[head] : -INFINITY;
+    double largest = a->sinks ? (double)a->sinks[head] : s->quiet_softmax ? 0.0 : -INFINITY;
     for (int j = first; j <= i; j++) {
         z[j] = s->attention_scale * dot(a->q_rotated + (i * s->n_heads + head) * k,
                                         a->k_rotated + (j * s->n_kv_heads + kv_head) * k, k);
@@ -245,7 +323,9 @@ static void attend(const pass *p, const attention *a, int head, int i, double *z
         z[j] += bias_of(p, a, head, i, j);
         largest = fmax(largest, z[j]);
     }
-    double sum = a->sinks ? exp((double)a->sinks[head] - largest) : 0.0;
+    double sum = a->sinks           ? exp((double)a->sinks[head] - largest)
+                 : s->quiet_softmax ? exp(-largest)
+                                    : 0.0;
     for (int j = first; j <= i; j++) {
         z[j] = exp(z[j] - largest);
         sum += z[j];
@@ -277,6 +357,22 @@ static void norm_heads(const pass *p, double *x, int heads, ps_role role)
     ps_mem_free(weight);
 }
 
+/* The output gate, in place. */
+static void gate(const pass *p, const double *x, double *mixed)
+{
+    const ps_spec *s = p->s;
+    const int hk = s->n_heads * s->head_dim;
+    if (s->output_gate == PS_OUTPUT_GATE_NONE) return;
+    const bool heads = s->output_gate == PS_OUTPUT_GATE_HEADS;
+    const int n = heads ? s->n_heads : hk;
+    double *gates = linear(p, x, s->d_model, n, PS_ROLE_OUTPUT_GATE, PS_ROLE_OUTPUT_GATE_BIAS);
+    for (int i = 0; i < p->n * hk; i++) {
+        const int at = heads ? i / s->head_dim : i;
+        mixed[i] /= 1.0 + exp(-gates[at]);
+    }
+    ps_mem_free(gates);
+}
+
 static double *attention_of(const pass *p, const double *x)
 {
     const ps_spec *s = p->s;
@@ -288,6 +384,8 @@ static double *attention_of(const pass *p, const double *x)
                    .u = weights(p, PS_ROLE_REL_POS_U),
                    .bias_v = weights(p, PS_ROLE_REL_POS_V),
                    .sinks = weights(p, PS_ROLE_SINKS)};
+    open_formulas(p, &a);
+    a.forgotten = forgotten(p, x);
     clip(p, a.q, s->n_heads);
     clip(p, a.k, s->n_kv_heads);
     clip(p, a.v, s->n_kv_heads);
@@ -301,9 +399,11 @@ static double *attention_of(const pass *p, const double *x)
             attend(p, &a, h, i, z, mixed + i * hk + h * s->head_dim);
         }
     }
+    gate(p, x, mixed);
     double *out = linear(p, mixed, hk, d, PS_ROLE_O, PS_ROLE_O_BIAS);
-    void *all[] = {a.q,     a.k,   a.v, a.q_rotated, a.k_rotated, a.table, a.u, a.bias_v,
-                   a.sinks, mixed, z};
+    void *all[] = {a.q, a.k,      a.v,     a.q_rotated, a.k_rotated, a.table,
+                   a.u, a.bias_v, a.sinks, a.forgotten, mixed,       z};
+    close_formulas(&a);
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         ps_mem_free(all[i]);
     }

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "support/floats.h"
+#include "support/provider_formulas.h"
 
 enum { TABLE_DISTANCES = 32 };
 
@@ -150,11 +151,17 @@ void providers_add(providers *list, provider_kind kind, const provider_shape *sh
     case PROVIDER_REL_POS:
         make_rel_pos(&p, shape, engine, d);
         break;
-    default:
+    case PROVIDER_DOT:
+    case PROVIDER_TABLE:
         make_custom(&p, shape, d);
+        break;
+    default:
+        provider_roll_formula(&p, shape->width, d);
     }
     list->bias[list->n] = p.bias;
-    list->item[list->n++] = p;
+    list->item[list->n] = p;
+    if (kind == PROVIDER_FOX) list->bias[list->n].projection = &list->item[list->n].gate.linear;
+    list->n++;
     list->n_features += ps_bias_features(&p.bias);
     list->n_numbers += ps_bias_numbers(&p.bias);
 }
@@ -169,6 +176,11 @@ void providers_release(providers *list)
         ps_mem_free(p->table);
         ps_mem_free(p->positions);
         matrix_release(&p->w_pos);
+        matrix_release(&p->gate);
+        ps_mem_free(p->doubles);
+        for (int own = 0; own < 5; own++) {
+            ps_mem_free(p->own[own]);
+        }
         if (!p->custom) continue;
         ps_mem_free(p->custom->gain);
         ps_mem_free(p->custom->table);
@@ -181,9 +193,27 @@ void providers_prepare(const providers *list, const ps_bias_row *row)
 {
     ps_bias_row r = *row;
     for (int i = 0; i < list->n; i++) {
+        const matrix *gate = &list->item[i].gate;
+        float *projected = floats_new((size_t)gate->linear.n + 1);
+        for (int o = 0; o < gate->linear.n; o++) {
+            projected[o] = matrix_row_times(gate, o, row->x);
+        }
+        r.projected = projected;
         ps_bias_prepare_row(&list->bias[i], &r);
         r.features += ps_bias_features(&list->bias[i]);
         r.numbers += ps_bias_numbers(&list->bias[i]);
+        ps_mem_free(projected);
+    }
+}
+
+void providers_accumulate(const providers *list, const ps_bias_run *run)
+{
+    ps_bias_run r = *run;
+    for (int i = 0; i < list->n; i++) {
+        if (ps_bias_accumulates(&list->bias[i])) ps_bias_accumulate_run(&list->bias[i], &r);
+        r.features += ps_bias_features(&list->bias[i]);
+        r.numbers += ps_bias_numbers(&list->bias[i]);
+        r.number_at += ps_bias_numbers(&list->bias[i]);
     }
 }
 
@@ -212,10 +242,12 @@ double provider_reference(const provider *p, const provider_pair *pair)
         return rel_pos_reference(p, pair);
     case PROVIDER_TABLE:
         return (double)p->custom->table[pair->head * TABLE_DISTANCES + bucket(pair->distance)];
-    default:
+    case PROVIDER_DOT:
         return (double)p->custom->gain[pair->head] *
                    ((double)pair->q[0] * (double)pair->k[0] +
                     (double)pair->query_x[0] * (double)pair->key_x[2]) +
                (double)pair->query_x[1] * (double)pair->distance / 64.0;
+    default:
+        return provider_formula(p, pair);
     }
 }

@@ -12,6 +12,12 @@ typedef enum provider_kind {
     PROVIDER_REL_POS,
     PROVIDER_DOT,   // custom, 3 features and 2 numbers: a scaled dot product of them
     PROVIDER_TABLE, // custom, without prepare: a number for each head and distance, as in T5
+    PROVIDER_T5,
+    PROVIDER_KERPLE_LOG,
+    PROVIDER_KERPLE_POWER,
+    PROVIDER_SANDWICH,
+    PROVIDER_FIRE,
+    PROVIDER_FOX, // the last: needs the rows between key and query
     PROVIDER_KIND_COUNT
 } provider_kind;
 
@@ -29,6 +35,10 @@ typedef struct provider {
     float *slopes, *u, *v, *table;
     matrix w_pos;
     double *positions; // rel_pos: P[r], [span, n_heads*K]
+    float *own[5];     // parameters of the other kinds
+    int width;         // fire: hidden units
+    double *doubles;   // fire: what was made of them
+    matrix gate;       // fox
     struct custom_numbers *custom;
 } provider;
 
@@ -44,6 +54,10 @@ typedef struct providers {
 typedef struct provider_pair {
     int head;
     int64_t distance; // i - j
+    int64_t position; // i
+    // What was between them, also where distance and position are those of a cache.
+    int64_t rows; // from the key's to the query's
+    int x_stride; // of query_x, before which those rows lie
     const float *query_x, *q;
     const float *key_x, *k;
 } provider_pair;
@@ -54,6 +68,7 @@ void providers_release(providers *list);
 
 /* The hooks of the list for one row, as a layer calls them. */
 void providers_prepare(const providers *list, const ps_bias_row *row);
+void providers_accumulate(const providers *list, const ps_bias_run *run);
 
 double provider_reference(const provider *p, const provider_pair *pair);
 

@@ -43,6 +43,8 @@ static void roll_block(dice *d, uint64_t number, ps_spec *s)
     s->head_bias = one_in(d, 3);
     s->tied_head = one_in(d, 2);
     s->sinks = one_in(d, 3);
+    s->quiet_softmax = !s->sinks && one_in(d, 3);
+    s->output_gate = (ps_output_gate)(number / 3 % PS_OUTPUT_GATE_COUNT);
     s->qk_norm = (ps_qk_norm)(number / 2 % PS_QK_NORM_COUNT);
     s->activation = (ps_activation_kind)(number % PS_ACTIVATION_KIND_COUNT);
     s->gated = s->activation == PS_ACTIVATION_SWIGLU_OSS || dice_throw(d, 2);
@@ -98,17 +100,31 @@ static void roll_positions(dice *d, uint64_t number, ps_spec *s)
     }
 }
 
+/* Providers in any order, of each kind that a file may name one at most. */
+static void roll_biases(dice *d, ps_layer_spec *layer)
+{
+    const int first = dice_throw(d, PS_BIAS_CUSTOM);
+    for (int i = 0; i < PS_BIAS_CUSTOM && layer->n_biases < PS_BIAS_MAX; i++) {
+        const ps_bias_kind kind = (ps_bias_kind)((first + i) % PS_BIAS_CUSTOM);
+        if (!one_in(d, 6)) continue;
+        layer->biases[layer->n_biases++] = (ps_bias_spec){.kind = kind,
+                                                          .max_exponent = 8.0,
+                                                          .factor = dice_real(d, 0.3, 1.0),
+                                                          .dim = 2 + dice_throw(d, 30),
+                                                          .theta = 100.0,
+                                                          .n_buckets = 4 + 2 * dice_throw(d, 10),
+                                                          .max_distance = 24 + dice_throw(d, 50),
+                                                          .bidirectional = dice_throw(d, 2),
+                                                          .width = 1 + dice_throw(d, 20)};
+    }
+}
+
 static void roll_layer(dice *d, const ps_spec *s, ps_layer_spec *layer)
 {
     layer->window = one_in(d, 3) ? 0 : 1 + dice_throw(d, 120);
     layer->rope = one_in(d, 4) ? -1 : dice_throw(d, s->n_ropes);
     layer->mixture = s->n_experts > 0 && !one_in(d, 3);
-    if (one_in(d, 3))
-        layer->biases[layer->n_biases++] = (ps_bias_spec){
-            .kind = PS_BIAS_ALIBI, .max_exponent = 8.0, .factor = dice_real(d, 0.3, 1.0)};
-    if (one_in(d, 4))
-        layer->biases[layer->n_biases++] =
-            (ps_bias_spec){.kind = PS_BIAS_REL_POS, .dim = 2 + dice_throw(d, 30), .theta = 100.0};
+    roll_biases(d, layer);
 }
 
 spec_model spec_model_roll(uint64_t number)
@@ -159,7 +175,18 @@ static double half_width_of(const ps_tensor_need *need, double *center)
     case PS_ROLE_REL_POS_V:
         return 0.5;
     case PS_ROLE_SINKS:
+    case PS_ROLE_T5_TABLE:
+    case PS_ROLE_FIRE_W1:
         return 2.0;
+    case PS_ROLE_FIRE_SCALARS: // c, L, L0: the reach is within test sequences
+        *center = 2.0;
+        return 1.0;
+    case PS_ROLE_KERPLE_LOG_P:
+    case PS_ROLE_KERPLE_LOG_A:
+    case PS_ROLE_KERPLE_POWER_P:
+    case PS_ROLE_KERPLE_POWER_EXPONENT:
+        *center = 0.3;
+        return 0.4; // some below what they are held to
     case PS_ROLE_ROUTER:
         return 2.0 * sqrt(3.0 / need->k);
     default:

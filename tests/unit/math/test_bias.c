@@ -291,6 +291,7 @@ static double reference(const tile_case *c, int head, int query, int key)
     const size_t k = (size_t)(c->shape.n_kv_heads * c->shape.head_dim);
     const provider_pair pair = {.head = c->tile.first_head + head,
                                 .distance = c->tile.first_position + query - c->tile.start - key,
+                                .position = c->tile.first_position + query,
                                 .query_x = c->query_x + (size_t)query * width,
                                 .q = c->q + (size_t)query * q,
                                 .key_x = c->key_x + (size_t)key * width,
@@ -302,7 +303,7 @@ START_TEST(a_tile_gets_the_bias_of_every_pair_added)
 {
     dice d = {.seed = (uint64_t)_i};
     ps_engine engine = engines_open(1);
-    tile_case c = tile_case_roll(&d, (provider_kind)(_i % PROVIDER_KIND_COUNT), &engine);
+    tile_case c = tile_case_roll(&d, (provider_kind)(_i % PROVIDER_FOX), &engine);
     ps_bias_fill_tile(&c.list.bias[0], engine.kernels, &c.tile);
     for (int r = 0; r < c.tile.n_heads * c.tile.n_queries; r++) {
         const int head = r / c.tile.n_queries, query = r % c.tile.n_queries;
@@ -352,7 +353,7 @@ START_TEST(bits_of_a_bias_do_not_depend_on_the_rest_of_the_tile_nor_on_the_set)
 {
     dice d = {.seed = 70 + (uint64_t)_i};
     engines_all all = engines_open_all();
-    tile_case c = tile_case_roll(&d, (provider_kind)(_i % PROVIDER_KIND_COUNT), &all.engine[0]);
+    tile_case c = tile_case_roll(&d, (provider_kind)(_i % PROVIDER_FOX), &all.engine[0]);
     memset(c.tile.bias, 0, c.bias_floats * sizeof *c.tile.bias);
     ps_bias_fill_tile(&c.list.bias[0], all.engine[0].kernels, &c.tile);
     float *alone = floats_new((size_t)c.tile.n_heads * PS_SEGMENT);

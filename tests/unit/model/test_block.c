@@ -100,43 +100,50 @@ END_TEST
 /* A set of bits for each flag or kind: those of its values that were met. */
 START_TEST(the_models_meet_every_flag_and_kind)
 {
-    unsigned flags[20] = {0}, kinds[8] = {0};
+    unsigned flags[21] = {0}, kinds[10] = {0};
     for (int number = 0; number < MODELS; number++) {
         spec_model m = spec_model_roll((uint64_t)number);
         const ps_spec *s = &m.spec;
-        const bool values[20] = {
-            s->norm_bias,   s->pre_norm,        s->post_norm,      s->parallel,
-            s->shared_norm, s->embed_norm,      s->qkv_bias,       s->o_bias,
-            s->mlp_bias,    s->sinks,           s->gated,          s->router_bias,
-            s->expert_bias, s->n_positions > 0, s->tied_head,      s->head_bias,
-            s->softcap > 0, s->qkv_clip > 0,    s->n_experts == 0, s->final_softcap > 0};
-        for (int i = 0; i < 20; i++) {
+        const bool values[21] = {
+            s->norm_bias,    s->pre_norm,        s->post_norm,      s->parallel,
+            s->shared_norm,  s->embed_norm,      s->qkv_bias,       s->o_bias,
+            s->mlp_bias,     s->sinks,           s->gated,          s->router_bias,
+            s->expert_bias,  s->n_positions > 0, s->tied_head,      s->head_bias,
+            s->softcap > 0,  s->qkv_clip > 0,    s->n_experts == 0, s->final_softcap > 0,
+            s->quiet_softmax};
+        for (int i = 0; i < 21; i++) {
             flags[i] |= 1u << values[i];
         }
         kinds[0] |= 1u << s->norm;
         kinds[1] |= 1u << s->qk_norm;
         kinds[2] |= 1u << s->activation;
+        kinds[8] |= 1u << s->output_gate;
         if (s->n_experts > 0) kinds[3] |= 1u << s->router;
         for (int l = 0; l < s->n_layers; l++) {
             if (s->layers[l].rope >= 0) kinds[4] |= 1u << s->ropes[s->layers[l].rope].kind;
             kinds[5] |= 1u << s->layers[l].n_biases;
             kinds[6] |= 1u << s->layers[l].mixture;
             kinds[7] |= 1u << (s->layers[l].window > 0);
+            for (int b = 0; b < s->layers[l].n_biases; b++) {
+                kinds[9] |= 1u << s->layers[l].biases[b].kind;
+            }
         }
         spec_model_release(&m);
     }
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 21; i++) {
         ck_assert_msg(flags[i] == 3, "flag %d: only one of its values was met", i);
     }
-    const int counts[8] = {PS_NORM_KIND_COUNT,
-                           PS_QK_NORM_COUNT,
-                           PS_ACTIVATION_KIND_COUNT,
-                           PS_ROUTER_COUNT,
-                           PS_ROPE_KIND_COUNT,
-                           3,
-                           2,
-                           2};
-    for (int i = 0; i < 8; i++) {
+    const int counts[10] = {PS_NORM_KIND_COUNT,
+                            PS_QK_NORM_COUNT,
+                            PS_ACTIVATION_KIND_COUNT,
+                            PS_ROUTER_COUNT,
+                            PS_ROPE_KIND_COUNT,
+                            PS_BIAS_MAX + 1,
+                            2,
+                            2,
+                            PS_OUTPUT_GATE_COUNT,
+                            PS_BIAS_CUSTOM};
+    for (int i = 0; i < 10; i++) {
         const unsigned none = i == 4 ? 1u << PS_ROPE_NONE : 0;
         ck_assert_msg((kinds[i] | none) == (1u << counts[i]) - 1, "kind %d: 0x%X", i, kinds[i]);
     }

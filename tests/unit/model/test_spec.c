@@ -116,18 +116,58 @@ static double any_positive(dice *d)
     return ldexp(dice_real(d, 1.0, 2.0), dice_throw(d, 600) - 300);
 }
 
-static void random_layer(dice *d, const ps_spec *s, ps_layer_spec *layer)
+/* Any kind that a file may name, with the numbers of that kind. */
+static ps_bias_spec random_bias(dice *d)
+{
+    ps_bias_spec b = {.kind = (ps_bias_kind)dice_throw(d, PS_BIAS_CUSTOM)};
+    switch (b.kind) {
+    case PS_BIAS_ALIBI:
+        b.max_exponent = any_positive(d);
+        b.factor = any_positive(d);
+        break;
+    case PS_BIAS_REL_POS:
+        b.dim = 2 + dice_throw(d, 1000);
+        b.theta = any_positive(d);
+        break;
+    case PS_BIAS_T5:
+        b.bidirectional = dice_throw(d, 2);
+        b.n_buckets = 4 + 2 * dice_throw(d, 1000);
+        b.max_distance = b.n_buckets + dice_throw(d, 1000);
+        break;
+    case PS_BIAS_SANDWICH:
+        b.dim = 2 + dice_throw(d, 1000);
+        break;
+    case PS_BIAS_FIRE:
+        b.width = 1 + dice_throw(d, 100);
+        break;
+    default:
+        break;
+    }
+    return b;
+}
+
+static void random_visible(dice *d, ps_layer_spec *layer)
 {
     layer->window = dice_throw(d, 2) ? dice_throw(d, INT32_MAX) : 0;
+    if (dice_throw(d, 2)) return;
+    layer->chunk = 1 + dice_throw(d, 1000);
+    layer->left_chunks = dice_throw(d, 10) - 1;
+    layer->look_ahead = layer->window == 0 && dice_throw(d, 2);
+}
+
+static void random_layer(dice *d, const ps_spec *s, ps_layer_spec *layer)
+{
+    random_visible(d, layer);
     layer->rope = dice_throw(d, s->n_ropes + 1) - 1;
     layer->mixture = s->n_experts > 0 && dice_throw(d, 2);
-    layer->n_biases = dice_throw(d, PS_BIAS_MAX + 1);
-    for (int b = 0; b < layer->n_biases; b++) {
-        const ps_bias_spec alibi = {
-            .kind = PS_BIAS_ALIBI, .max_exponent = any_positive(d), .factor = any_positive(d)};
-        const ps_bias_spec rel_pos = {
-            .kind = PS_BIAS_REL_POS, .dim = 2 + dice_throw(d, 1000), .theta = any_positive(d)};
-        layer->biases[b] = b == 0 && dice_throw(d, 2) ? rel_pos : alibi;
+    for (int b = dice_throw(d, PS_BIAS_MAX + 1); b > 0; b--) {
+        const ps_bias_spec bias = random_bias(d);
+        bool fits = bias.kind != PS_BIAS_FOX || !layer->look_ahead;
+        for (int other = 0; other < layer->n_biases; other++) {
+            fits =
+                fits && (layer->biases[other].kind != bias.kind || ps_spec_bias_repeats(bias.kind));
+        }
+        if (fits) layer->biases[layer->n_biases++] = bias;
     }
 }
 
@@ -169,6 +209,8 @@ static void random_flags(dice *d, ps_spec *s)
     s->o_bias = dice_throw(d, 2);
     s->mlp_bias = dice_throw(d, 2);
     s->sinks = dice_throw(d, 2);
+    s->quiet_softmax = !s->sinks && dice_throw(d, 2);
+    s->output_gate = (ps_output_gate)dice_throw(d, PS_OUTPUT_GATE_COUNT);
     s->qk_norm = (ps_qk_norm)dice_throw(d, PS_QK_NORM_COUNT);
     s->activation = (ps_activation_kind)dice_throw(d, PS_ACTIVATION_KIND_COUNT);
     s->gated = s->activation == PS_ACTIVATION_SWIGLU_OSS || dice_throw(d, 2);
@@ -210,6 +252,8 @@ static void random_spec(dice *d, int filler, ps_spec *s)
     s->n_positions = dice_throw(d, 2) ? dice_throw(d, INT32_MAX / 2) : 0;
     random_flags(d, s);
     random_reals(d, s);
+    s->n_kept = dice_throw(d, 2) ? 1 + dice_throw(d, PS_SPEC_KEPT_MAX) : 0;
+    s->kept_at_cache = false;
     s->context = (int64_t)(dice_bits(d) % ((UINT64_C(1) << 48) + 1));
     s->bos_id = dice_throw(d, s->vocab_size + 1) - 1;
     s->add_bos = s->bos_id >= 0 && dice_throw(d, 2);
@@ -337,6 +381,8 @@ START_TEST(a_missing_key_is_named)
     ps_text_release(&json);
 }
 END_TEST
+
+#define ALIBI "{\"kind\": \"alibi\", \"max_exponent\": 8, \"factor\": 0.5}"
 
 static const struct {
     const char *from, *to;
@@ -489,7 +535,32 @@ static const struct {
     // One set of tensors cannot serve two of them: the smaller dim would size the scratch memory.
     {"{\"kind\": \"alibi\", \"max_exponent\": 8, \"factor\": 0.5}",
      "{\"kind\": \"rel_pos\", \"dim\": 2, \"theta\": 10000}", PS_ERR_FORMAT,
-     "m.h5: number of rel_pos biases is 2, wanted 0..1"},
+     "m.h5: a layer has two rel_pos biases, wanted one at most"},
+    {ALIBI, "{\"kind\": \"kerple_log\"}, {\"kind\": \"kerple_log\"}", PS_ERR_FORMAT,
+     "m.h5: a layer has two kerple_log biases, wanted one at most"},
+    {ALIBI, "{\"kind\": \"t5\", \"n_buckets\": 1, \"max_distance\": 128}", PS_ERR_FORMAT,
+     "m.h5: t5 n_buckets is 1, wanted 2..65536"},
+    {ALIBI, "{\"kind\": \"t5\", \"n_buckets\": 32, \"max_distance\": 16}", PS_ERR_FORMAT,
+     "m.h5: t5 max_distance is 16, wanted 17..2147483647"},
+    {ALIBI, "{\"kind\": \"t5\", \"n_buckets\": 7, \"max_distance\": 16, \"bidirectional\": true}",
+     PS_ERR_FORMAT, "m.h5: t5 n_buckets is 7, wanted an even number for both directions"},
+    {ALIBI, "{\"kind\": \"t5\", \"n_buckets\": 8, \"max_distance\": 16, \"bidirectional\": 1}",
+     PS_ERR_FORMAT, "m.h5: bidirectional is an integer, wanted a boolean"},
+    {ALIBI, "{\"kind\": \"sandwich\"}", PS_ERR_FORMAT,
+     "m.h5: sandwich dim is 0, wanted 2..1048576"},
+    {ALIBI, "{\"kind\": \"fire\", \"width\": 0}", PS_ERR_FORMAT,
+     "m.h5: fire width is 0, wanted 1..4096"},
+    {ALIBI, "{\"kind\": \"custom\"}", PS_ERR_UNSUPPORTED,
+     "m.h5: bias custom cannot come from a file"},
+    {"\"window\": 64, \"rope\": 2, \"mixture\": false, \"biases\": [",
+     "\"window\": 0, \"chunk\": 8, \"look_ahead\": true, \"rope\": 2, \"mixture\": false, "
+     "\"biases\": [{\"kind\": \"fox\"}, ",
+     PS_ERR_UNSUPPORTED,
+     "m.h5: fox biases sum over the past, found one in a layer with look_ahead"},
+    {"\"add_bos\": true", "\"add_bos\": true, \"quiet_softmax\": true", PS_ERR_FORMAT,
+     "m.h5: sinks and quiet_softmax are both true, wanted one of them"},
+    {"\"add_bos\": true", "\"add_bos\": true, \"output_gate\": \"rows\"", PS_ERR_FORMAT,
+     "m.h5: unknown output_gate rows"},
 };
 
 START_TEST(what_is_out_of_range_is_refused_with_what_was_wanted)
