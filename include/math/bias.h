@@ -152,6 +152,8 @@ int ps_bias_projected(const ps_bias *bias);
 /* Whether rows must pass ps_bias_accumulate_run. */
 bool ps_bias_accumulates(const ps_bias *bias);
 
+void ps_bias_accumulate_step(const ps_bias *bias, const ps_bias_step *step);
+
 /* The new rows of one sequence, n_rows positions from `first` on, whose numbers are appended:
  * accumulate in ascending order, of the provider whose features and numbers begin at the given
  * places of the rows and whose numbers begin at number_at in the cache. What comes out goes into

@@ -118,6 +118,11 @@ bool ps_bias_accumulates(const ps_bias *bias)
     return table[bias->kind].accumulate != NULL;
 }
 
+void ps_bias_accumulate_step(const ps_bias *bias, const ps_bias_step *step)
+{
+    table[bias->kind].accumulate(bias, step);
+}
+
 static void gather_numbers(const ps_bias_run *run, int64_t position, int n, float *out)
 {
     for (int i = 0; i < n; i++) {
@@ -138,7 +143,7 @@ void ps_bias_accumulate_run(const ps_bias *bias, const ps_bias_run *run)
                                    .before = before,
                                    .features = run->features + (size_t)r * run->feature_stride,
                                    .numbers = numbers};
-        table[bias->kind].accumulate(bias, &step);
+        ps_bias_accumulate_step(bias, &step);
         for (int i = 0; i < n; i++) {
             *ps_kv_number(run->view, position, run->number_at + i) = numbers[i];
         }

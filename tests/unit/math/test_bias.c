@@ -375,15 +375,32 @@ END_TEST
 
 START_TEST(providers_say_what_they_need)
 {
-    const ps_bias alibi = {.kind = PS_BIAS_ALIBI, .n_heads = 8, .head_dim = 4};
-    const ps_bias custom = {.kind = PS_BIAS_CUSTOM, .n_features = 3, .n_numbers = 2};
-    ck_assert_int_eq(ps_bias_features(&alibi), 0);
-    ck_assert_int_eq(ps_bias_numbers(&alibi), 0);
-    ck_assert_int_eq(ps_bias_features(&custom), 3);
-    ck_assert_int_eq(ps_bias_numbers(&custom), 2);
-    ck_assert_str_eq(ps_bias_kind_name(PS_BIAS_ALIBI), "alibi");
-    ck_assert_str_eq(ps_bias_kind_name(PS_BIAS_REL_POS), "rel_pos");
-    ck_assert_str_eq(ps_bias_kind_name(PS_BIAS_CUSTOM), "custom");
+    static const struct {
+        const char *name;
+        int features, numbers;
+        bool accumulates;
+    } wanted[] = {
+        [PS_BIAS_ALIBI] = {"alibi", 0, 0, false},
+        [PS_BIAS_REL_POS] = {"rel_pos", 32, 8, false},
+        [PS_BIAS_T5] = {"t5", 0, 0, false},
+        [PS_BIAS_KERPLE_LOG] = {"kerple_log", 0, 0, false},
+        [PS_BIAS_KERPLE_POWER] = {"kerple_power", 0, 0, false},
+        [PS_BIAS_SANDWICH] = {"sandwich", 0, 0, false},
+        [PS_BIAS_FIRE] = {"fire", 0, 0, false},
+        [PS_BIAS_FOX] = {"fox", 16, 16, true},
+        [PS_BIAS_CUSTOM] = {"custom", 3, 2, false},
+    };
+    for (int kind = 0; kind < PS_BIAS_KIND_COUNT; kind++) {
+        const ps_bias bias = {.kind = (ps_bias_kind)kind,
+                              .n_heads = 8,
+                              .head_dim = 4,
+                              .n_features = 3,
+                              .n_numbers = 2};
+        ck_assert_str_eq(ps_bias_kind_name(bias.kind), wanted[kind].name);
+        ck_assert_int_eq(ps_bias_features(&bias), wanted[kind].features);
+        ck_assert_int_eq(ps_bias_numbers(&bias), wanted[kind].numbers);
+        ck_assert_int_eq(ps_bias_accumulates(&bias), wanted[kind].accumulates);
+    }
 }
 END_TEST
 

@@ -81,6 +81,19 @@ START_TEST(sine_and_cosine_hold_near_multiples_of_a_right_angle)
 }
 END_TEST
 
+/* From where 1 + x is 1 to where it is x. */
+START_TEST(log1p_is_within_four_ulp)
+{
+    dice d = {.seed = 11};
+    for (int i = 0; i < 200000; i++) {
+        const double x = ldexp(dice_real(&d, 1.0, 2.0), dice_throw(&d, 160) - 80);
+        ck_assert_double_le(ulps(ps_real_log1p(x), log1pl((long double)x)), 4.0);
+    }
+    ck_assert(ps_real_log1p(0.0) == 0.0 && isinf(ps_real_log1p((double)INFINITY)));
+    ck_assert(isnan(ps_real_log1p((double)NAN)));
+}
+END_TEST
+
 START_TEST(exp_is_exact_at_its_ends)
 {
     ck_assert(ps_real_exp(0.0) == 1.0 && ps_real_exp(-0.0) == 1.0);
@@ -163,6 +176,7 @@ int main(void)
     tcase_add_loop_test(tcase, log_is_within_two_ulp, 0, 5);
     tcase_add_loop_test(tcase, sine_and_cosine_are_within_2_to_the_minus_52, 0, 16);
     tcase_add_test(tcase, sine_and_cosine_hold_near_multiples_of_a_right_angle);
+    tcase_add_test(tcase, log1p_is_within_four_ulp);
     tcase_add_test(tcase, exp_is_exact_at_its_ends);
     tcase_add_test(tcase, log_is_exact_at_its_ends);
     tcase_add_test(tcase, sine_and_cosine_are_exact_at_zero_and_odd_and_even);
