@@ -152,6 +152,11 @@ ps_err ps_spec_check(const ps_spec *spec, const char *where) PS_MUST_CHECK;
 void ps_spec_to_json(const ps_spec *spec, ps_text *out);
 ps_err ps_spec_from_json(const char *json, size_t n, const char *where, ps_spec *out) PS_MUST_CHECK;
 
+/* A provider as it stands in the spec's JSON: {"kind": name, ...}. Numbers that the JSON leaves out
+ * stay as they are in *bias. */
+ps_err ps_spec_bias_from_json(const char *json, size_t n, const char *where,
+                              ps_bias_spec *bias) PS_MUST_CHECK;
+
 /* Which keys a query of the layer sees. */
 ps_visible ps_spec_visible(const ps_spec *spec, int layer);
 

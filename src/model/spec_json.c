@@ -582,3 +582,12 @@ ps_err ps_spec_from_json(const char *json, size_t n, const char *where, ps_spec 
     if (err) ps_spec_release(out);
     return err;
 }
+
+ps_err ps_spec_bias_from_json(const char *json, size_t n, const char *where, ps_bias_spec *bias)
+{
+    json_t *root;
+    PS_TRY(ps_json_parse(json, n, where, &root));
+    const ps_err err = read_bias(root, where, bias);
+    json_decref(root);
+    return err;
+}

@@ -42,6 +42,8 @@ static const char *const harmless[] = {
     "init_config",
     "init_device",
     "init_std",
+    "fuse_cross_entropy",
+    "fuse_norm",
     "initializer_factor",
     "initializer_range",
     "is_decoder",

@@ -216,7 +216,8 @@ static void scale_to_unit(float *rows, int n, size_t k)
 
 static bool keeps_format(ps_role role)
 {
-    return role == PS_ROLE_ROUTER || role == PS_ROLE_POSITIONS || role == PS_ROLE_REL_POS_W;
+    return role == PS_ROLE_ROUTER || role == PS_ROLE_POSITIONS || role == PS_ROLE_REL_POS_W ||
+           role == PS_ROLE_FOX_WEIGHT;
 }
 
 /* The format that a matrix has in the model file. */

@@ -5,7 +5,7 @@
 
 #include "tool/import/families_parts.h"
 
-static const ps_family *const tables[] = {ps_families_llama, ps_families_gpt};
+static const ps_family *const tables[] = {ps_families_llama, ps_families_gpt, ps_families_score};
 
 enum { N_TABLES = sizeof tables / sizeof tables[0] };
 

@@ -28,6 +28,20 @@ const ps_tensor_from ps_from_llama[PS_ROLE_COUNT] = {
     [PS_ROLE_REL_POS_W] = {.name = LAYER "self_attn.linear_pos.weight"},
     [PS_ROLE_REL_POS_U] = {.name = LAYER "self_attn.pos_bias_u"},
     [PS_ROLE_REL_POS_V] = {.name = LAYER "self_attn.pos_bias_v"},
+    [PS_ROLE_T5_TABLE] = {.name = LAYER "self_attn.relative_attention_bias.weight"},
+    [PS_ROLE_KERPLE_LOG_P] = {.name = LAYER "self_attn.kerple_log.p"},
+    [PS_ROLE_KERPLE_LOG_A] = {.name = LAYER "self_attn.kerple_log.a"},
+    [PS_ROLE_KERPLE_POWER_P] = {.name = LAYER "self_attn.kerple_power.p"},
+    [PS_ROLE_KERPLE_POWER_EXPONENT] = {.name = LAYER "self_attn.kerple_power.exponent"},
+    [PS_ROLE_FIRE_W1] = {.name = LAYER "self_attn.fire.w1"},
+    [PS_ROLE_FIRE_B1] = {.name = LAYER "self_attn.fire.b1"},
+    [PS_ROLE_FIRE_W2] = {.name = LAYER "self_attn.fire.w2"},
+    [PS_ROLE_FIRE_B2] = {.name = LAYER "self_attn.fire.b2"},
+    [PS_ROLE_FIRE_SCALARS] = {.name = LAYER "self_attn.fire.scalars"},
+    [PS_ROLE_FOX_WEIGHT] = {.name = LAYER "self_attn.fgate_proj.weight"},
+    [PS_ROLE_FOX_BIAS] = {.name = LAYER "self_attn.fgate_proj.bias"},
+    [PS_ROLE_OUTPUT_GATE] = {.name = LAYER "self_attn.output_gate.weight"},
+    [PS_ROLE_OUTPUT_GATE_BIAS] = {.name = LAYER "self_attn.output_gate.bias"},
     [PS_ROLE_MLP_NORM] = {.name = LAYER "post_attention_layernorm.weight"},
     [PS_ROLE_MLP_NORM_BIAS] = {.name = LAYER "post_attention_layernorm.bias"},
     [PS_ROLE_GATE] = {.name = LAYER "mlp.gate_proj.weight"},
@@ -557,38 +571,6 @@ static ps_err read_baichuan(ps_config *c, ps_import *m)
     return PS_OK;
 }
 
-/* The tune model: Llama with a window for each layer and the relative-position bias. */
-static ps_err read_relpos_llama(ps_config *c, ps_import *m)
-{
-    ps_spec *s = &m->spec;
-    const char *score_bias = "none";
-    PS_TRY(ps_config_text(c, "attention_score_bias", &score_bias));
-    if (strcmp(score_bias, "rel_pos") != 0)
-        return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: attention_score_bias %s is not computed here",
-                       c->path, score_bias);
-    PS_TRY(read_llama(c, m));
-    ps_bias_spec bias = {
-        .kind = PS_BIAS_REL_POS, .dim = s->n_heads * s->head_dim, .theta = 10000.0};
-    PS_TRY(ps_config_int(c, "rel_pos_dim", 2, PS_SPEC_WIDTH_MAX, &bias.dim));
-    PS_TRY(ps_config_real(c, "rel_pos_theta", &bias.theta));
-    const json_t *windows = ps_config_take(c, "layer_windows");
-    if (windows && (!json_is_array(windows) || json_array_size(windows) != (size_t)s->n_layers))
-        return PS_FAIL(PS_ERR_FORMAT, "%s: layer_windows does not name %d layers", c->path,
-                       s->n_layers);
-    for (int l = 0; l < s->n_layers; l++) {
-        s->layers[l].n_biases = 1;
-        s->layers[l].biases[0] = bias;
-        const json_t *window = windows ? json_array_get(windows, (size_t)l) : NULL;
-        if (!window || json_is_null(window)) continue;
-        if (!json_is_integer(window) || json_integer_value(window) < 1 ||
-            json_integer_value(window) > INT32_MAX)
-            return PS_FAIL(PS_ERR_FORMAT, "%s: layer_windows[%d] is not a number of positions",
-                           c->path, l);
-        s->layers[l].window = json_integer_value(window);
-    }
-    return PS_OK;
-}
-
 const ps_family ps_families_llama[] = {
     {"llama", read_llama, ps_from_llama, false},
     {"mistral", read_mistral, ps_from_llama, false},
@@ -610,6 +592,5 @@ const ps_family ps_families_llama[] = {
     {"stablelm", read_stablelm, ps_from_llama, false},
     {"starcoder2", read_starcoder2, ps_from_llama, true},
     {"baichuan", read_baichuan, ps_from_llama, false},
-    {"relpos_llama", read_relpos_llama, ps_from_llama, false},
     {0},
 };

@@ -12,7 +12,8 @@ typedef struct ps_family {
     bool tied;                  // whether the head is tied where the config does not say
 } ps_family;
 
-extern const ps_family ps_families_llama[], ps_families_gpt[]; // ended by model_type NULL
+extern const ps_family ps_families_llama[], ps_families_gpt[],
+    ps_families_score[]; // ended by model_type NULL
 extern const ps_tensor_from ps_from_llama[PS_ROLE_COUNT];
 
 /* Keys of the sizes, each in all its spellings. NULL: the family has no such key. */

@@ -170,8 +170,8 @@ START_TEST(fire_depends_on_the_position_beyond_its_length_only)
         found[i] = row[key];
         const double reach = fmax((double)positions[i], 100.0);
         const double c = (double)scalars[0];
-        ck_assert_double_eq_tol((double)found[i], log(1.0 + 10.0 * c) / (log(1.0 + c * reach) + 1e-6),
-                                1e-7);
+        ck_assert_double_eq_tol((double)found[i],
+                                log(1.0 + 10.0 * c) / (log(1.0 + c * reach) + 1e-6), 1e-7);
     }
     ck_assert(found[0] == found[1] && found[1] > found[2] && found[2] > found[3]);
     ps_mem_free(row);

@@ -58,6 +58,14 @@ static const char *const configs[] = {
     SMALL("starcoder2", ""),
     SMALL("baichuan", ""),
     SMALL("relpos_llama", ", 'attention_score_bias': 'rel_pos'"),
+    SMALL("relpos_llama", ", 'attention_score_bias': ['t5', 'kerple_log', 'kerple_power', "
+                          "{'kind': 'fire', 'width': 3}], 'attention_bias': true, "
+                          "'output_gate': 'elements', 'quiet_softmax': true"),
+    SMALL("relpos_llama", ", 'layer_score_biases': [['sandwich', 'fox', 'alibi'], 'none'], "
+                          "'output_gate': 'heads', 'attention_sinks': true"),
+    "{'model_type': 'forgetting_transformer-project_fox', 'hidden_size': 24, "
+    "'intermediate_size': 20, 'num_hidden_layers': 2, 'num_heads': 2, 'vocab_size': 30, "
+    "'use_output_gate': true}",
     GPT2(""),
     "{'model_type': 'gptj', 'n_embd': 24, 'n_layer': 2, 'n_head': 2, 'vocab_size': 30}",
     SMALL("gpt_neox", ", 'rotary_pct': 0.5"),
