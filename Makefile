@@ -131,6 +131,7 @@ install: all
 UNIT_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/unit/*/test_*.c))
 MPI_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/mpi/test_*.c))
 TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
+EXAMPLES := $(patsubst tests/examples/%.c,$(B)/tests/examples/%,$(wildcard tests/examples/*.c))
 SUPPORT := $(patsubst tests/support/%.c,$(B)/tests/obj/%.o,$(wildcard tests/support/*.c))
 CHECK_LIBS = $(shell $(PKG_CONFIG) --libs check)
 TEST_FLAGS = $(filter-out -Wpedantic -Wundef,$(BASE_FLAGS)) -Itests $(shell $(PKG_CONFIG) --cflags check)
@@ -190,7 +191,7 @@ test:
 	@tests/run.sh $(B) unit mpi cli golden
 
 .PHONY: test-programs
-test-programs: all $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS) $(FUZZ_TARGETS)
+test-programs: all $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS) $(EXAMPLES) $(FUZZ_TARGETS)
 
 ## unit: unit tests alone (T=pattern selects)
 unit: $(UNIT_TESTS)
@@ -201,7 +202,7 @@ mpi: $(MPI_TESTS)
 	@NP="$(NP)" tests/run.sh $(B) mpi
 
 ## cli: the program as its users type it
-cli: all $(TOOLS) $(FUZZ_TARGETS)
+cli: all $(TOOLS) $(EXAMPLES) $(FUZZ_TARGETS)
 	@tests/run.sh $(B) cli
 
 ## golden: every reference under PS_GOLDEN (default tests/golden), a row a case; GOLDEN_NP ranks

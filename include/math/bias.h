@@ -86,7 +86,9 @@ typedef struct ps_bias_step {
 
 /* A block of queries against the keys [first, last) of the segment that starts at `start`: the
  * n_queries positions from first_position on, in each of the heads first_head .. + n_heads. Row
- * (h, i) of the block is row h*n_queries + i of `bias`; bias[row, j] belongs to key start + j. */
+ * (h, i) of the block is row h*n_queries + i of `bias`; bias[row, j] belongs to key start + j. The
+ * keys are those that any query of the block sees: what is added for one that its own query does
+ * not see is never used. */
 typedef struct ps_bias_tile {
     int sequence;
     int first_head, n_heads, n_queries;

@@ -28,7 +28,8 @@ static ps_err open_parts(stage_runner *r)
                                               .part = part_of(r, i),
                                               .limits = p->limits,
                                               .verify = p->verify,
-                                              .engine = &r->engine};
+                                              .engine = &r->engine,
+                                              .own = p->own};
         PS_TRY(ps_stage_model_open(&params, &r->parts[i]));
     }
     r->x = ps_mem_new((size_t)p->limits.rows_max * ps_stage_stride(&r->ckpt.spec), sizeof *r->x);

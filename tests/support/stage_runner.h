@@ -18,6 +18,7 @@ typedef struct stage_runner_params {
     ps_gemm gemm;
     ps_activations activations;
     ps_verify verify;
+    ps_own_biases own; // borrowed
 } stage_runner_params;
 
 typedef struct stage_runner {

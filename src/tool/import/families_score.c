@@ -101,8 +101,8 @@ static ps_err read_score_biases(ps_config *c, ps_spec *s)
                        c->path);
     for (int l = 0; l < s->n_layers; l++) {
         const json_t *own = layers ? json_array_get(layers, (size_t)l) : all;
-        PS_TRY(read_biases(c, layers ? "layer_score_biases" : "attention_score_bias", own,
-                           &rel_pos, &s->layers[l]));
+        PS_TRY(read_biases(c, layers ? "layer_score_biases" : "attention_score_bias", own, &rel_pos,
+                           &s->layers[l]));
     }
     return PS_OK;
 }
@@ -234,9 +234,10 @@ static ps_err read_fox_width(ps_config *c, ps_spec *s)
 /* The variant without shifted keys and values and without norms of q, k and the output. */
 static ps_err refuse_pro(ps_config *c)
 {
-    static const char *const flags[] = {"qk_norm", "qk_norm_share_param_across_head",
-                                        "use_k_shift", "use_v_shift", "use_output_norm",
-                                        "attention_bias", "fgate_bias_init"};
+    static const char *const flags[] = {"qk_norm",         "qk_norm_share_param_across_head",
+                                        "use_k_shift",     "use_v_shift",
+                                        "use_output_norm", "attention_bias",
+                                        "fgate_bias_init"};
     static const char *const absent[] = {"window_size", "decay_time_min", "decay_time_max"};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         PS_TRY(ps_want_flag(c, flags[i], false));
@@ -273,8 +274,8 @@ static ps_err read_fox(ps_config *c, ps_import *m)
     if (use_gate) s->output_gate = PS_OUTPUT_GATE_ELEMENTS;
     if (use_rope) {
         s->n_ropes = 1;
-        s->ropes[0] = (ps_rope){
-            .kind = PS_ROPE_DEFAULT, .dims = s->head_dim, .base = base, .magnitude = 1.0};
+        s->ropes[0] =
+            (ps_rope){.kind = PS_ROPE_DEFAULT, .dims = s->head_dim, .base = base, .magnitude = 1.0};
     }
     for (int l = 0; l < s->n_layers; l++) {
         s->layers[l].rope = use_rope ? 0 : -1;
