@@ -197,7 +197,8 @@ bool ps_bias_is_of_distance(ps_bias_kind kind);
 double ps_bias_distance_value(const ps_bias *bias, int head, int64_t distance);
 
 /* Their values, rounded to f32, of the distances that are worth a table: [n_heads][lanes], lane n
- * being distance lanes - 1 - n. Others are computed when they are met, and have the same bits. */
+ * being one distance less than the lane before it. Others are computed when they are met, and have
+ * the same bits. */
 size_t ps_bias_distance_floats(const ps_bias *bias);
 void ps_bias_make_distances(const ps_bias *bias, float *table);
 

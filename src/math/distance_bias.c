@@ -12,8 +12,9 @@
 #include "math/panel.h"
 #include "math/real.h"
 
-/* Half a megabyte a head; farther keys, if they are seen at all, cost a function call. */
-enum { TABLE_DISTANCES_MAX = 131072 };
+/* Half a megabyte a head; farther keys, if they are seen at all, cost a function call. A tile holds
+ * the keys of all its queries: up to a block of queries more than one sees, on either side. */
+enum { TABLE_DISTANCES_MAX = 131072, MARGIN = 2 * PS_PANEL_LANES };
 
 static const double LEAST_PARAMETER = 0.01, LARGEST_EXPONENT = 2.0;
 
@@ -91,11 +92,11 @@ bool ps_bias_is_of_distance(ps_bias_kind kind)
            kind == PS_BIAS_SANDWICH;
 }
 
+/* The last lane is distance -MARGIN. */
 static int64_t table_lanes(const ps_bias *bias)
 {
-    int64_t n = bias->span < TABLE_DISTANCES_MAX ? bias->span : TABLE_DISTANCES_MAX;
-    if (n < 1) n = 1;
-    return (int64_t)ps_mem_round_up((size_t)n, PS_PANEL_LANES);
+    const int64_t n = bias->span < TABLE_DISTANCES_MAX ? bias->span : TABLE_DISTANCES_MAX;
+    return (int64_t)ps_mem_round_up((size_t)n + 2 * MARGIN, PS_PANEL_LANES);
 }
 
 size_t ps_bias_distance_floats(const ps_bias *bias)
@@ -108,7 +109,7 @@ void ps_bias_make_distances(const ps_bias *bias, float *table)
     const int64_t lanes = table_lanes(bias);
     for (int h = 0; h < bias->n_heads; h++) {
         for (int64_t n = 0; n < lanes; n++) {
-            table[h * lanes + n] = (float)ps_bias_distance_value(bias, h, lanes - 1 - n);
+            table[h * lanes + n] = (float)ps_bias_distance_value(bias, h, lanes - 1 - MARGIN - n);
         }
     }
 }
@@ -130,17 +131,17 @@ static int held_to(int64_t value, int low, int high)
 void ps_distance_fill(const ps_bias *bias, const struct ps_kernels *kernels,
                       const ps_bias_tile *tile)
 {
-    const int64_t lanes = table_lanes(bias);
+    const int64_t lanes = table_lanes(bias), top = lanes - 1 - MARGIN;
     for (int r = 0; r < tile->n_heads * tile->n_queries; r++) {
         const int head = tile->first_head + r / tile->n_queries;
         const int64_t position = tile->first_position + r % tile->n_queries;
         float *row = tile->bias + (size_t)r * PS_SEGMENT;
-        const int near = held_to(position - lanes + 1 - tile->start, tile->first, tile->last);
-        const int ahead = held_to(position + 1 - tile->start, near, tile->last);
+        const int near = held_to(position - top - tile->start, tile->first, tile->last);
+        const int ahead = held_to(position + MARGIN + 1 - tile->start, near, tile->last);
         add_values(bias, head, position, tile->start, tile->first, near, row);
         if (near < ahead) {
-            const float *values = bias->table + head * lanes + lanes - 1;
-            kernels->add(values - (position - tile->start - near), row + near, ahead - near);
+            const int64_t lane = top - (position - tile->start - near);
+            kernels->add(bias->table + head * lanes + lane, row + near, ahead - near);
         }
         add_values(bias, head, position, tile->start, ahead, tile->last, row);
     }

@@ -12,14 +12,15 @@
 #include "math/panel.h"
 #include "math/real.h"
 
-enum { LOGS_MAX = 131072 };
+/* A tile's queries see up to a block of keys more than one of them does. */
+enum { LOGS_MAX = 131072, MARGIN = 32 };
 
 static const double NORMALIZER_EPS = 1e-6; // as published: the divisor of x is never 0
 
 static size_t logs_of(const ps_bias *bias)
 {
     const int64_t n = bias->span < LOGS_MAX ? bias->span : LOGS_MAX;
-    return n < 1 ? 1 : (size_t)n;
+    return (size_t)n + MARGIN;
 }
 
 size_t ps_bias_fire_doubles(const ps_bias *bias, int width)

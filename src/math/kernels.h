@@ -102,6 +102,8 @@ typedef struct ps_kernels {
     /* Rotates pairs (t, t + half) of x[0 .. 2 half) by the angles whose cosines and sines are
      * given. */
     void (*rope_half)(float *x, const float *cosine, const float *sine, int half);
+    /* out[i] += a[i] + b[i] * scale, three roundings. */
+    void (*add_scaled)(const float *a, const float *b, float scale, float *out, int n);
     float (*softmax)(const ps_softmax_job *job, float *sum);
     /* A tile of quantised keys as out[k][16], a quantised row of values as out[k rounded up to 16]
      * (math/kv.h). */

@@ -53,8 +53,8 @@ size_t ps_rel_pos_scratch_floats(int n_queries)
 
 /* bias[j] += key part + position part for the keys of one query that lie inside the span.
  * product[j + shift] is (q + v) P[i - j]. */
-static void add_row(const ps_bias *bias, const ps_bias_tile *tile, int head, int64_t position,
-                    const float *product, int64_t shift, float *out)
+static void add_row(const ps_bias *bias, const struct ps_kernels *kernels, const ps_bias_tile *tile,
+                    int head, int64_t position, const float *product, int64_t shift, float *out)
 {
     const int64_t oldest = position - bias->span + 1 - tile->start;
     const int64_t newest = position + 1 - tile->start;
@@ -64,9 +64,9 @@ static void add_row(const ps_bias *bias, const ps_bias_tile *tile, int head, int
         const int page = j / PS_KV_PAGE;
         const int end = (page + 1) * PS_KV_PAGE < last ? (page + 1) * PS_KV_PAGE : last;
         const float *key_part = tile->numbers[page] + (size_t)head * PS_KV_PAGE;
-        for (; j < end; j++) {
-            out[j] += key_part[j % PS_KV_PAGE] + product[shift + j] * bias->scale;
-        }
+        kernels->add_scaled(key_part + j % PS_KV_PAGE, product + shift + j, bias->scale, out + j,
+                            end - j);
+        j = end;
     }
 }
 
@@ -97,7 +97,7 @@ static void fill_head(const ps_bias *bias, const struct ps_kernels *kernels,
     kernels->panel_product(&job);
     for (int i = 0; i < n; i++) {
         const int64_t position = oldest + i;
-        add_row(bias, tile, head, position, tile->scratch + (size_t)i * stride,
+        add_row(bias, kernels, tile, head, position, tile->scratch + (size_t)i * stride,
                 lanes - 1 - position + tile->start - from,
                 tile->bias + (size_t)(head_in_block * n + i) * PS_SEGMENT);
     }

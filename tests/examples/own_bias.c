@@ -36,9 +36,9 @@
 enum { UNITS = 4, OUTPUTS = 2 * UNITS + 1, TOKENS_MAX = 4096 };
 
 typedef struct policy {
-    ps_linear projection;  // [OUTPUTS, D]: rows A, rows B, row c
-    void *panels;          // its weights as the kernels read them
-    float *head_weights;   // [n_heads, UNITS]
+    ps_linear projection; // [OUTPUTS, D]: rows A, rows B, row c
+    void *panels;         // its weights as the kernels read them
+    float *head_weights;  // [n_heads, UNITS]
     float gain;
     int64_t last_position; // of the text: its biases are kept for printing
     int64_t first_key;     // that it sees
@@ -207,15 +207,14 @@ static ps_err run_model(const run *r, const ps_ckpt *ckpt, const ps_engine *engi
         p.first_key = ps_visible_first(&visible, p.last_position);
     }
     const ps_own_bias own = {.layer = r->layer, .bias = policy_bias(&p)};
-    const ps_stage_model_params params = {
-        .ckpt = ckpt,
-        .part = {.end_layer = ckpt->spec.n_layers, .ends = true},
-        .limits = {.rows_max = r->chunk,
-                   .chunk_rows = r->chunk,
-                   .n_slots = 1,
-                   .context = r->n_tokens},
-        .engine = engine,
-        .own = {&own, r->gain != 0.0f}};
+    const ps_stage_model_params params = {.ckpt = ckpt,
+                                          .part = {.end_layer = ckpt->spec.n_layers, .ends = true},
+                                          .limits = {.rows_max = r->chunk,
+                                                     .chunk_rows = r->chunk,
+                                                     .n_slots = 1,
+                                                     .context = r->n_tokens},
+                                          .engine = engine,
+                                          .own = {&own, r->gain != 0.0f}};
     ps_stage_model *model = NULL;
     float *x = ps_mem_new((size_t)r->chunk * ps_stage_stride(&ckpt->spec), sizeof *x);
     const float *logits;

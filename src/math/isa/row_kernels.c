@@ -127,6 +127,16 @@ static void activate(const ps_activation *activation, const float *gate, const f
     }
 }
 
+static void add_scaled(const float *a, const float *b, float factor, float *out, int n)
+{
+    const v16 f = v_set(factor);
+    for (int i = 0; i < n; i += 16) {
+        const v16 scaled = v_mul(v_load_first(b + i, n - i), f);
+        const v16 sum = v_add(v_load_first(a + i, n - i), scaled);
+        v_store_first(out + i, n - i, v_add(v_load_first(out + i, n - i), sum));
+    }
+}
+
 static void gate(const float *gates, float *x, int n)
 {
     for (int i = 0; i < n; i += 16) {
@@ -309,6 +319,7 @@ const ps_kernels PS_ISA(ps_kernels) = {
     .add = add,
     .activate = activate,
     .layer_norm = layer_norm,
+    .add_scaled = add_scaled,
     .gate = gate,
     .softcap = softcap,
     .clip = clip,

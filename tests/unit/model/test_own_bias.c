@@ -38,8 +38,7 @@ static float *run(const spec_model *m, const char *path, const ps_own_biases *ow
                   int n_parts, int n_threads)
 {
     const size_t vocabulary = (size_t)m->spec.vocab_size;
-    stage_runner_params p = {
-        .path = path, .n_parts = n_parts, .cuts = {1}, .n_threads = n_threads};
+    stage_runner_params p = {.path = path, .n_parts = n_parts, .cuts = {1}, .n_threads = n_threads};
     if (own) p.own = *own;
     p.limits = (ps_limits){.rows_max = chunk, .chunk_rows = chunk, .n_slots = 1, .context = 128};
     stage_runner runner;
@@ -219,10 +218,10 @@ START_TEST(what_does_not_fit_the_model_is_refused)
     } rows[] = {
         {{{2, good}}, 1, "own bias 0: layer 2 of a model with 2"},
         {{{-1, good}}, 1, "own bias 0: layer -1 of a model with 2"},
-        {{{0, {.kind = PS_BIAS_CUSTOM}}}, 1,
-         "own bias 0: wanted a custom provider with a fill"},
+        {{{0, {.kind = PS_BIAS_CUSTOM}}}, 1, "own bias 0: wanted a custom provider with a fill"},
         {{{0, {.kind = PS_BIAS_ALIBI}}}, 1, "own bias 0: wanted a custom provider with a fill"},
-        {{{1, good}, {1, good}, {1, good}, {1, good}}, 4,
+        {{{1, good}, {1, good}, {1, good}, {1, good}},
+         4,
          "own bias 0: layer 1 has 5 biases, wanted at most 4"},
         {{{0, bent}}, 1, projection},
     };
