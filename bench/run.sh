@@ -19,5 +19,6 @@ step "machine-1" build/pipestep bench -t 1
 step "linear-1" "$build/bench/math/bench_linear" 1
 [ "$cores" -lt 2 ] || step "linear-$cores" "$build/bench/math/bench_linear" "$cores"
 step "attention" "$build/bench/math/bench_attention" 1
+step "bias" "$build/bench/math/bench_bias" 1
 [ "$cores" -lt 2 ] || step "hop" launch 2 300 "$build/bench/pipe/bench_hop"
 step "decode" env BENCH_DIR="$out" RUNS="${RUNS:-3}" bench/decode.sh "${PRESET:-llama-1.1b}" "${TYPES:-f16}"

@@ -70,8 +70,8 @@ static ps_bias make_bias(ps_bias_kind kind)
                                         filled(FIRE_WIDTH * HEADS, -0.5f, 0.5f),
                                         filled(HEADS, -0.5f, 0.5f),
                                         scalars};
-        ps_bias_make_fire(
-            &w, bench_memory(ps_bias_fire_doubles(&b, FIRE_WIDTH) * sizeof(double)), &b);
+        ps_bias_make_fire(&w, bench_memory(ps_bias_fire_doubles(&b, FIRE_WIDTH) * sizeof(double)),
+                          &b);
     }
     return b;
 }
@@ -106,17 +106,15 @@ int main(int argc, char **argv)
     const ps_engine engine = bench_engine(threads, "auto");
     static char *pages[DEPTH / PS_KV_PAGE];
     static ps_attention_block blocks[CHUNK];
-    const ps_kv_layout layout =
-        ps_kv_layout_make(KV_HEADS, HEAD_DIM, 2 * HEADS, (ps_kv_types){0});
-    char *memory = (char *)filled(DEPTH / PS_KV_PAGE * layout.page_bytes / sizeof(float), -0.1f,
-                                  0.1f);
+    const ps_kv_layout layout = ps_kv_layout_make(KV_HEADS, HEAD_DIM, 2 * HEADS, (ps_kv_types){0});
+    char *memory =
+        (char *)filled(DEPTH / PS_KV_PAGE * layout.page_bytes / sizeof(float), -0.1f, 0.1f);
     for (int p = 0; p < DEPTH / PS_KV_PAGE; p++) {
         pages[p] = memory + (size_t)p * layout.page_bytes;
     }
     const size_t width = HEADS * HEAD_DIM;
     attention_work w = {.engine = &engine};
-    w.run.view =
-        (ps_kv_view){.layout = &layout, .pages = pages, .n_pages = DEPTH / PS_KV_PAGE};
+    w.run.view = (ps_kv_view){.layout = &layout, .pages = pages, .n_pages = DEPTH / PS_KV_PAGE};
     w.job = (ps_attention_job){
         .shape = {.n_heads = HEADS, .n_kv_heads = KV_HEADS, .head_dim = HEAD_DIM, .scale = 0.125f},
         .runs = &w.run,

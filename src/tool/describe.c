@@ -144,6 +144,9 @@ static void describe_attention(const ps_spec *s, ps_text *out)
     if (s->qkv_bias) add_text(&f, s->o_bias ? "biases" : "biases of q, k, v");
     if (s->o_bias && !s->qkv_bias) add_text(&f, "bias of o");
     if (s->sinks) add_text(&f, "sinks");
+    if (s->quiet_softmax) add_text(&f, "quiet softmax");
+    if (s->output_gate == PS_OUTPUT_GATE_HEADS) add_text(&f, "gate on the output of each head");
+    if (s->output_gate == PS_OUTPUT_GATE_ELEMENTS) add_text(&f, "gate on each output");
     add_number(&f, "softcap", s->softcap, 0.0);
     add_number(&f, "q, k, v clipped at", s->qkv_clip, 0.0);
     end_facts(&f, "attention", out);

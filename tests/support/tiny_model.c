@@ -78,6 +78,34 @@ int tiny_model_window(const tiny_model *m, int layer)
     }
 }
 
+/* The layer's part of the list, "a+b". */
+static const char *biases_of(const tiny_model *m, int layer, size_t *n)
+{
+    const char *all = m->score_biases ? m->score_biases : "rel_pos";
+    int parts = 1, skip;
+    for (const char *at = all; *at; at++) {
+        parts += *at == '/';
+    }
+    for (skip = layer % parts; skip > 0; skip--) {
+        all = strchr(all, '/') + 1;
+    }
+    *n = strcspn(all, "/");
+    return all;
+}
+
+bool tiny_model_has_bias(const tiny_model *m, int layer, const char *kind)
+{
+    size_t n, length = strlen(kind);
+    if (m->family != TINY_RELPOS_LLAMA) return false;
+    const char *at = biases_of(m, layer, &n), *end = at + n;
+    while (at < end) {
+        size_t own = strcspn(at, "+/");
+        if (own == length && memcmp(at, kind, own) == 0) return true;
+        at += own + 1;
+    }
+    return false;
+}
+
 /* ---- tensors ---- */
 
 typedef struct tensor_list {
@@ -111,6 +139,40 @@ static const char *in_layer(int layer, const char *rest, char name[64])
     return name;
 }
 
+/* Parameters of the other score biases, and of the output gate. */
+static void add_scores(const tiny_model *m, int layer, tensor_list *list)
+{
+    char name[64];
+    const struct {
+        const char *kind, *tensor;
+        int rows, columns;
+        double center, half_width;
+    } rows[] = {
+        {"t5", "self_attn.relative_attention_bias.weight", TINY_T5_BUCKETS, m->heads, 0.0, 2.0},
+        {"kerple_log", "self_attn.kerple_log.p", m->heads, 0, 0.5, 0.25},
+        {"kerple_log", "self_attn.kerple_log.a", m->heads, 0, 0.5, 0.25},
+        {"kerple_power", "self_attn.kerple_power.p", m->heads, 0, 0.25, 0.125},
+        {"kerple_power", "self_attn.kerple_power.exponent", m->heads, 0, 0.5, 0.25},
+        {"fire", "self_attn.fire.w1", TINY_FIRE_WIDTH, 0, 0.0, 2.0},
+        {"fire", "self_attn.fire.b1", TINY_FIRE_WIDTH, 0, 0.0, 1.0},
+        {"fire", "self_attn.fire.w2", m->heads, TINY_FIRE_WIDTH, 0.0, 1.0},
+        {"fire", "self_attn.fire.b2", m->heads, 0, 0.0, 0.5},
+        {"fire", "self_attn.fire.scalars", 3, 0, 4.0, 2.0},
+        {"fox", "self_attn.fgate_proj.weight", m->heads, m->width, 0.0, 0.25},
+        {"fox", "self_attn.fgate_proj.bias", m->heads, 0, 2.0, 1.0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (tiny_model_has_bias(m, layer, rows[i].kind))
+            add_tensor(list, in_layer(layer, rows[i].tensor, name), rows[i].rows, rows[i].columns,
+                       rows[i].center, rows[i].half_width);
+    }
+    if (m->output_gate == 0) return;
+    const int gates = m->heads * (m->output_gate == 2 ? m->head_dim : 1);
+    add_matrix(list, in_layer(layer, "self_attn.output_gate.weight", name), gates, m->width, 1.0);
+    if (m->attention_bias)
+        add_tensor(list, in_layer(layer, "self_attn.output_gate.bias", name), gates, 0, 0.0, 0.25);
+}
+
 static void add_attention(const tiny_model *m, int layer, tensor_list *list)
 {
     char name[64];
@@ -138,7 +200,8 @@ static void add_attention(const tiny_model *m, int layer, tensor_list *list)
         add_tensor(list, in_layer(layer, "self_attn.k_norm.weight", name), m->head_dim, 0, 1.0,
                    0.25);
     }
-    if (m->family == TINY_RELPOS_LLAMA) {
+    if (m->family == TINY_RELPOS_LLAMA) add_scores(m, layer, list);
+    if (tiny_model_has_bias(m, layer, "rel_pos")) {
         add_matrix(list, in_layer(layer, "self_attn.linear_pos.weight", name), q, m->rel_pos_dim,
                    1.0);
         add_tensor(list, in_layer(layer, "self_attn.pos_bias_u", name), m->heads, m->head_dim, 0.0,

@@ -42,12 +42,18 @@ enum {
 #define TINY_ROPE_LENGTH   32.0
 #define TINY_REL_POS_THETA 100.0
 #define TINY_NORM_EPS      1e-5
+#define TINY_T5_BUCKETS    8
+#define TINY_T5_DISTANCE   40
+#define TINY_FIRE_WIDTH    6
 
 typedef struct tiny_model {
     tiny_family family;
     int layers, width, heads, kv_heads, head_dim, ffn, vocabulary;
     int windows[TINY_WINDOWS]; // 0: all keys
     int rel_pos_dim;           // relpos_llama
+    const char *score_biases;  // relpos_llama: of the layers in turn, "a+b/c"; NULL: "rel_pos"
+    int output_gate;           // relpos_llama: as ps_output_gate
+    bool quiet_softmax;        // relpos_llama
     ps_rope_kind rope;
     bool half_rotary;    // half of a head is rotated; head_dim is a multiple of 4
     bool tied_head;      // no lm_head
@@ -71,6 +77,9 @@ const char *tiny_model_family_name(tiny_family family);
 
 /* Window of a layer; 0: all keys. */
 int tiny_model_window(const tiny_model *m, int layer);
+
+/* Whether a layer has a score bias of this kind. */
+bool tiny_model_has_bias(const tiny_model *m, int layer, const char *kind);
 
 /* One tensor of the source: name, shape, and where its weights lie. */
 typedef struct tiny_tensor {

@@ -47,6 +47,46 @@ static void append_rope(const tiny_model *m, ps_text *out)
     ps_text_append_str(out, "},\n");
 }
 
+/* What is not as published stands in an object. */
+static void append_bias(const char *kind, ps_text *out)
+{
+    if (strcmp(kind, "t5") == 0) {
+        ps_text_appendf(out, "{\"kind\": \"t5\", \"n_buckets\": %d, \"max_distance\": %d}",
+                        TINY_T5_BUCKETS, TINY_T5_DISTANCE);
+    } else if (strcmp(kind, "fire") == 0) {
+        ps_text_appendf(out, "{\"kind\": \"fire\", \"width\": %d}", TINY_FIRE_WIDTH);
+    } else {
+        ps_text_appendf(out, "\"%s\"", kind);
+    }
+}
+
+static void append_scores(const tiny_model *m, ps_text *out)
+{
+    static const char *const kinds[] = {"alibi",        "rel_pos",  "t5",   "kerple_log",
+                                        "kerple_power", "sandwich", "fire", "fox"};
+    static const char *const gates[] = {"none", "heads", "elements"};
+    if (m->output_gate > 0)
+        ps_text_appendf(out, " \"output_gate\": \"%s\",\n", gates[m->output_gate]);
+    if (m->quiet_softmax) ps_text_append_str(out, " \"quiet_softmax\": true,\n");
+    if (!m->score_biases) {
+        ps_text_append_str(out, " \"attention_score_bias\": \"rel_pos\",\n");
+        return;
+    }
+    ps_text_append_str(out, " \"layer_score_biases\": [");
+    for (int l = 0; l < m->layers; l++) {
+        const char *between = "";
+        ps_text_append_str(out, l > 0 ? ", [" : "[");
+        for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+            if (!tiny_model_has_bias(m, l, kinds[k])) continue;
+            ps_text_append_str(out, between);
+            append_bias(kinds[k], out);
+            between = ", ";
+        }
+        ps_text_append_char(out, ']');
+    }
+    ps_text_append_str(out, "],\n");
+}
+
 static void append_windows(const tiny_model *m, ps_text *out)
 {
     if (m->family == TINY_MISTRAL) {
@@ -66,10 +106,9 @@ static void append_windows(const tiny_model *m, ps_text *out)
         ps_text_append_str(out, l > 0 ? ", " : "");
         ps_text_appendf(out, window > 0 ? "%d" : "null", window);
     }
-    ps_text_appendf(out,
-                    "],\n \"attention_score_bias\": \"rel_pos\",\n \"rel_pos_dim\": %d,\n"
-                    " \"rel_pos_theta\": %g,\n",
-                    m->rel_pos_dim, TINY_REL_POS_THETA);
+    ps_text_appendf(out, "],\n \"rel_pos_dim\": %d,\n \"rel_pos_theta\": %g,\n", m->rel_pos_dim,
+                    TINY_REL_POS_THETA);
+    append_scores(m, out);
 }
 
 char *tiny_model_config(const tiny_model *m)

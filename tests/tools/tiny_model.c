@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/opt.h"
+#include "model/spec.h"
 
 typedef struct options {
     tiny_model model;
@@ -25,6 +26,10 @@ static const ps_opt_choice families[] = {{"llama", TINY_LLAMA},
 static const ps_opt_choice ropes[] = {{"default", PS_ROPE_DEFAULT},
                                       {"linear", PS_ROPE_LINEAR},
                                       {"llama3", PS_ROPE_LLAMA3},
+                                      {NULL, 0}};
+static const ps_opt_choice gates[] = {{"none", PS_OUTPUT_GATE_NONE},
+                                      {"heads", PS_OUTPUT_GATE_HEADS},
+                                      {"elements", PS_OUTPUT_GATE_ELEMENTS},
                                       {NULL, 0}};
 static const ps_opt_choice dtypes[] = {
     {"f32", PS_F32}, {"f16", PS_F16}, {"bf16", PS_BF16}, {NULL, 0}};
@@ -53,6 +58,11 @@ static const ps_opt rows[] = {
     NUMBER("context", context, "512", "trained positions; 0: not bounded"),
     {"windows", 0, PS_OPT_TEXT, offsetof(options, windows), 0, 0, "7,70,0,19", NULL, "A,B,C,D",
      "windows in turn, 0: all keys"},
+    {"score-biases", 0, PS_OPT_TEXT, AT(score_biases), 0, 0, NULL, NULL, "A+B/C",
+     "relpos_llama: kinds of the layers in turn"},
+    {"output-gate", 0, PS_OPT_CHOICE, AT(output_gate), 0, 0, "none", gates, NULL,
+     "relpos_llama: gate on what attention gives"},
+    FLAG("quiet-softmax", quiet_softmax, "relpos_llama: softmax with one more score, 0"),
     {"rope", 0, PS_OPT_CHOICE, AT(rope), 0, 0, "default", ropes, NULL, "kind of RoPE"},
     {"dtype", 0, PS_OPT_CHOICE, AT(dtype), 0, 0, "f32", dtypes, NULL, "number format"},
     {"seed", 0, PS_OPT_U64, AT(seed), 0, 0, "1", NULL, "N", "of the weights"},
