@@ -85,6 +85,7 @@ bool ps_file_is_same(const char *a, const char *b);
 /* The two halves for writers that do their own output (HDF5): a fresh temporary name beside `path`
  * (owned by the caller), and the fsync + rename + fsync of the directory that makes it final. */
 char *ps_file_temporary_name(const char *path);
+ps_err ps_file_sync(const char *path) PS_MUST_CHECK; // what was written to it is on the disk
 ps_err ps_file_publish(const char *temporary, const char *path) PS_MUST_CHECK;
 
 /* All n bytes to a descriptor. PS_ERR_CLOSED when the reader of a pipe went away. `what` names the

@@ -62,6 +62,10 @@ ps_err ps_h5_find(ps_h5_file *file, const char *name, ps_h5_info *out) PS_MUST_C
 ps_err ps_h5_read(ps_h5_file *file, const char *name, const ps_h5_info *info,
                   void *out) PS_MUST_CHECK;
 
+/* Rows first_row .. + n_rows of a dataset, counted on its first axis. */
+ps_err ps_h5_read_rows(ps_h5_file *file, const char *name, const ps_h5_info *info,
+                       uint64_t first_row, uint64_t n_rows, void *out) PS_MUST_CHECK;
+
 /* A dataset of bytes (u8, rank 1) of at most `limit`, appended to *out. */
 ps_err ps_h5_read_bytes(ps_h5_file *file, const char *name, size_t limit,
                         ps_text *out) PS_MUST_CHECK;
@@ -105,6 +109,14 @@ ps_err ps_h5_put_attribute_int(ps_h5_writer *w, const char *object, const char *
                                int64_t value) PS_MUST_CHECK;
 ps_err ps_h5_put_attribute_real(ps_h5_writer *w, const char *object, const char *name,
                                 double value) PS_MUST_CHECK;
+
+/* One file by several writers in turn: the first creates it and hands it over, which closes it under
+ * its temporary name; each of the others appends to that file and commits (close, fsync) or
+ * abandons (close) its part; the first commits or abandons the whole. Only one has it open at a
+ * time. */
+ps_err ps_h5_hand_over(ps_h5_writer *w) PS_MUST_CHECK;
+const char *ps_h5_temporary(const ps_h5_writer *w); // borrowed
+ps_err ps_h5_append(const char *temporary, ps_h5_writer **out) PS_MUST_CHECK;
 
 /* Close, fsync, rename. Releases the writer in every case; on error nothing is left behind. */
 ps_err ps_h5_commit(ps_h5_writer *w) PS_MUST_CHECK;

@@ -309,12 +309,18 @@ static ps_err sync_directory_of(const char *path)
     return err;
 }
 
+ps_err ps_file_sync(const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return fail_errno(path, "open");
+    ps_err err = fsync(fd) == 0 ? PS_OK : fail_errno(path, "fsync");
+    if (close(fd) != 0 && !err) err = fail_errno(path, "close");
+    return err;
+}
+
 ps_err ps_file_publish(const char *temporary, const char *path)
 {
-    const int fd = open(temporary, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return fail_errno(temporary, "open");
-    ps_err err = fsync(fd) == 0 ? PS_OK : fail_errno(temporary, "fsync");
-    if (close(fd) != 0 && !err) err = fail_errno(temporary, "close");
+    ps_err err = ps_file_sync(temporary);
     if (!err && rename(temporary, path) != 0) err = fail_errno(path, "rename into place");
     if (!err) err = sync_directory_of(path);
     return err;

@@ -205,6 +205,29 @@ ps_err ps_h5_read(ps_h5_file *file, const char *name, const ps_h5_info *info, vo
     return err;
 }
 
+ps_err ps_h5_read_rows(ps_h5_file *file, const char *name, const ps_h5_info *info,
+                       uint64_t first_row, uint64_t n_rows, void *out)
+{
+    if (n_rows == 0 || info->bytes == 0) return PS_OK;
+    hid_t dataset;
+    PS_TRY(open_dataset(file, name, &dataset));
+    hsize_t start[PS_H5_RANK_MAX] = {first_row}, count[PS_H5_RANK_MAX] = {n_rows};
+    for (int d = 1; d < info->rank; d++) {
+        count[d] = info->dims[d];
+    }
+    const hid_t type = ps_h5_make_type(info->type), space = H5Dget_space(dataset);
+    const hid_t memory = H5Screate_simple(info->rank, count, NULL);
+    ps_err err = PS_OK;
+    if (H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) < 0 ||
+        H5Dread(dataset, type, memory, space, H5P_DEFAULT, out) < 0)
+        err = ps_h5_fail(PS_ERR_IO, file->path, name);
+    H5Sclose(memory);
+    H5Sclose(space);
+    H5Tclose(type);
+    H5Dclose(dataset);
+    return err;
+}
+
 ps_err ps_h5_read_bytes(ps_h5_file *file, const char *name, size_t limit, ps_text *out)
 {
     ps_h5_info info;

@@ -9,8 +9,8 @@
 enum { ALIGN_FROM_BYTES = 65536, ALIGN_BYTES = 4096 };
 
 struct ps_h5_writer {
-    hid_t id;
-    char *path, *temporary; // owned
+    hid_t id;               // -1: handed over
+    char *path, *temporary; // owned; no temporary name: appends to another writer's file
 };
 
 static hid_t make_access(void)
@@ -50,6 +50,29 @@ ps_err ps_h5_create(const char *path, ps_h5_writer **out)
     *out = ps_mem_new(1, sizeof **out);
     **out = (ps_h5_writer){.id = id, .path = target, .temporary = temporary};
     return PS_OK;
+}
+
+ps_err ps_h5_append(const char *temporary, ps_h5_writer **out)
+{
+    *out = NULL;
+    ps_h5_quiet();
+    char head[8];
+    uint64_t bytes;
+    PS_TRY(ps_file_peek(temporary, 0, head, sizeof head, &bytes));
+    const hid_t access = make_access();
+    const hid_t id = H5Fopen(temporary, H5F_ACC_RDWR, access);
+    ps_err err = PS_OK;
+    if (id < 0) err = ps_h5_fail(PS_ERR_IO, temporary, "cannot be opened for writing");
+    H5Pclose(access);
+    if (err) return err;
+    *out = ps_mem_new(1, sizeof **out);
+    **out = (ps_h5_writer){.id = id, .path = ps_mem_copy_text(temporary)};
+    return PS_OK;
+}
+
+const char *ps_h5_temporary(const ps_h5_writer *w)
+{
+    return w->temporary;
 }
 
 /* Makes the groups on the way to `name`, as far as they are not there: by hand, since those that
@@ -227,6 +250,7 @@ static void release(ps_h5_writer *w)
 /* Closes datasets that were left open by an error, then the file. */
 static herr_t close_all(ps_h5_writer *w)
 {
+    if (w->id < 0) return 0;
     hid_t open[64];
     ssize_t n;
     while ((n = H5Fget_obj_ids(w->id, H5F_OBJ_DATASET | H5F_OBJ_LOCAL, 64, open)) > 0) {
@@ -234,17 +258,25 @@ static herr_t close_all(ps_h5_writer *w)
             H5Dclose(open[i]);
         }
     }
-    return H5Fclose(w->id);
+    const herr_t status = H5Fclose(w->id);
+    w->id = -1;
+    return status;
 }
 
-ps_err ps_h5_commit(ps_h5_writer *w)
+ps_err ps_h5_hand_over(ps_h5_writer *w)
 {
     ps_err err = PS_OK;
     if (H5Fflush(w->id, H5F_SCOPE_LOCAL) < 0)
         err = ps_h5_fail(PS_ERR_IO, w->path, "cannot be written");
     if (close_all(w) < 0 && !err) err = ps_h5_fail(PS_ERR_IO, w->path, "cannot be written");
-    if (!err) err = ps_file_publish(w->temporary, w->path);
-    if (err) unlink(w->temporary);
+    return err;
+}
+
+ps_err ps_h5_commit(ps_h5_writer *w)
+{
+    ps_err err = w->id >= 0 ? ps_h5_hand_over(w) : PS_OK;
+    if (!err) err = w->temporary ? ps_file_publish(w->temporary, w->path) : ps_file_sync(w->path);
+    if (err && w->temporary) unlink(w->temporary);
     release(w);
     return err;
 }
@@ -253,6 +285,6 @@ void ps_h5_abandon(ps_h5_writer *w)
 {
     if (!w) return;
     close_all(w);
-    unlink(w->temporary);
+    if (w->temporary) unlink(w->temporary);
     release(w);
 }

@@ -417,6 +417,85 @@ START_TEST(a_full_disk_is_an_error_wherever_it_strikes)
 }
 END_TEST
 
+/* ---- one file by several writers ---- */
+
+START_TEST(writers_add_to_a_file_in_turn)
+{
+    const uint64_t dims[1] = {3};
+    const unsigned char values[3][3] = {{1, 2, 3}, {4, 5, 6}, {7, 8, 9}};
+    static const char *const names[] = {"/parts/0", "/parts/1", "/parts/2"};
+    ps_h5_writer *first;
+    assert_ok(ps_h5_create("turns.h5", &first));
+    assert_ok(ps_h5_put(first, names[0], PS_H5_U8, 1, dims, values[0]));
+    assert_ok(ps_h5_hand_over(first));
+    for (int i = 1; i < 3; i++) {
+        ps_h5_writer *w;
+        assert_ok(ps_h5_append(ps_h5_temporary(first), &w));
+        assert_ok(ps_h5_put(w, names[i], PS_H5_U8, 1, dims, values[i]));
+        assert_ok(ps_h5_put_attribute_int(w, names[i], "number", i));
+        assert_ok(ps_h5_commit(w));
+        ck_assert_int_ne(access("turns.h5", F_OK), 0);
+    }
+    assert_ok(ps_h5_commit(first));
+    ps_h5_file *file = open_good("turns.h5");
+    for (int i = 0; i < 3; i++) {
+        ps_h5_info info;
+        unsigned char found[3];
+        assert_ok(ps_h5_find(file, names[i], &info));
+        assert_ok(ps_h5_read(file, names[i], &info, found));
+        ck_assert_mem_eq(found, values[i], 3);
+    }
+    ps_h5_close(file);
+}
+END_TEST
+
+START_TEST(a_file_that_was_handed_over_can_be_abandoned)
+{
+    ps_h5_writer *first, *second;
+    assert_ok(ps_h5_create("turns.h5", &first));
+    assert_ok(ps_h5_hand_over(first));
+    assert_ok(ps_h5_append(ps_h5_temporary(first), &second));
+    ps_h5_abandon(second);
+    char *temporary = ps_mem_copy_text(ps_h5_temporary(first));
+    ck_assert_int_eq(access(temporary, F_OK), 0); // it is the first one's
+    ps_h5_abandon(first);
+    ck_assert_int_ne(access(temporary, F_OK), 0);
+    ps_mem_free(temporary);
+}
+END_TEST
+
+START_TEST(nothing_is_appended_to_what_is_not_there_or_not_hdf5)
+{
+    ps_h5_writer *w;
+    ck_assert_int_eq(ps_h5_append("none.h5", &w), PS_ERR_IO);
+    assert_message("none.h5: cannot open: No such file or directory");
+    scratch_write("text.h5", "no HDF5", 7);
+    ck_assert_int_eq(ps_h5_append("text.h5", &w), PS_ERR_IO);
+    assert_mentions("text.h5: cannot be opened for writing");
+}
+END_TEST
+
+START_TEST(rows_are_read_in_pieces)
+{
+    const uint64_t dims[2] = {5, 3};
+    unsigned char values[15], found[6];
+    for (int i = 0; i < 15; i++) {
+        values[i] = (unsigned char)(i * 7);
+    }
+    ps_h5_writer *w;
+    assert_ok(ps_h5_create("rows.h5", &w));
+    assert_ok(ps_h5_put(w, "/x", PS_H5_U8, 2, dims, values));
+    assert_ok(ps_h5_commit(w));
+    ps_h5_file *file = open_good("rows.h5");
+    ps_h5_info info;
+    assert_ok(ps_h5_find(file, "/x", &info));
+    assert_ok(ps_h5_read_rows(file, "/x", &info, 2, 2, found));
+    ck_assert_mem_eq(found, values + 6, 6);
+    ck_assert_int_eq(ps_h5_read_rows(file, "/x", &info, 4, 2, found), PS_ERR_IO);
+    ps_h5_close(file);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("model/h5");
@@ -440,5 +519,10 @@ int main(void)
     tcase_add_test(whole, a_directory_that_is_not_there_is_named);
     tcase_add_test(whole, a_name_that_is_taken_is_refused);
     tcase_add_test(whole, a_full_disk_is_an_error_wherever_it_strikes);
+    TCase *turns = scratch_case(suite, "turns");
+    tcase_add_test(turns, writers_add_to_a_file_in_turn);
+    tcase_add_test(turns, a_file_that_was_handed_over_can_be_abandoned);
+    tcase_add_test(turns, nothing_is_appended_to_what_is_not_there_or_not_hdf5);
+    tcase_add_test(turns, rows_are_read_in_pieces);
     return scratch_run(suite);
 }
