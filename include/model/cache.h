@@ -57,6 +57,10 @@ bool ps_cache_measure(const ps_cache_params *params, size_t *out);
  * other, n <= chunk_rows. */
 void ps_cache_reserve(ps_cache *cache, int slot, int64_t first, int n);
 
+/* The same in one layer, for positions that are given and not computed: any number of them that the
+ * next row sees. */
+void ps_cache_reserve_in_layer(ps_cache *cache, int layer, int slot, int64_t first, int64_t n);
+
 /* `to` (empty) becomes a copy of `from`, sharing its pages. */
 void ps_cache_fork(ps_cache *cache, int from, int to);
 

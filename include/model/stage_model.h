@@ -80,6 +80,14 @@ void ps_stage_start(ps_stage_model *model, int slot, int64_t length);
 void ps_stage_fork(ps_stage_model *model, int from, int to);
 void ps_stage_end(ps_stage_model *model, int slot);
 
+/* Adds the part's layers of a slot, which holds positions 0 .. position-1, to the state file being
+ * written at `path`; and fills an empty slot from such a file, for a sequence of at most `length`
+ * positions as in ps_stage_start. model/cache_file.h has the format and the errors. */
+ps_err ps_stage_save(ps_stage_model *model, int slot, int64_t position,
+                     const char *path) PS_MUST_CHECK;
+ps_err ps_stage_load(ps_stage_model *model, int slot, int64_t position, int64_t length,
+                     const char *path) PS_MUST_CHECK;
+
 /* Fails when the model file was written to since open: the weights lie in it. */
 ps_err ps_stage_check_file(const ps_stage_model *model) PS_MUST_CHECK;
 

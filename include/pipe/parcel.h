@@ -5,7 +5,8 @@
  *   rows     [n_rows]    16 bytes each: slot, position, whether logits are wanted
  *   data     f32 [n_data, stride], 64-byte aligned: the rows' activations; on the way back to
  *            rank 0 only those of rows whose logits are wanted. Of a STOP parcel: one report for
- *            each rank.
+ *            each rank; of SAVE and LOAD: one ps_parcel_state, in which the first rank that fails
+ *            says why.
  *
  * The hash (XXH3-64) covers everything behind itself. Sequence numbers ascend by one: a parcel that
  * was lost, doubled or changed on the way is found at the next hop.
@@ -22,7 +23,12 @@
 
 #include "base/err.h"
 
-typedef enum ps_parcel_kind { PS_PARCEL_WORK = 1, PS_PARCEL_STOP } ps_parcel_kind;
+typedef enum ps_parcel_kind {
+    PS_PARCEL_WORK = 1,
+    PS_PARCEL_STOP,
+    PS_PARCEL_SAVE, // each stage in turn adds a slot's caches to a state file
+    PS_PARCEL_LOAD  // each stage fills a slot from one
+} ps_parcel_kind;
 
 typedef enum ps_action_kind { PS_ACTION_END = 1, PS_ACTION_FORK, PS_ACTION_BEGIN } ps_action_kind;
 
@@ -45,6 +51,19 @@ typedef struct ps_parcel_row {
     int32_t wants_logits;
 } ps_parcel_row;
 
+enum { PS_PARCEL_PATH_BYTES = 4096 };
+
+/* The data of SAVE and LOAD. */
+typedef struct ps_parcel_state {
+    int64_t position; // positions 0 .. position-1 are saved or loaded
+    int64_t length;   // LOAD: most positions that the sequence may reach; 0: no end
+    int32_t slot;
+    int32_t err; // ps_err of the first rank that failed
+    char message[PS_ERR_MESSAGE_BYTES];
+    char path[PS_PARCEL_PATH_BYTES];
+} ps_parcel_state;
+
+_Static_assert(sizeof(ps_parcel_state) % sizeof(float) == 0, "data is counted in floats");
 _Static_assert(sizeof(ps_parcel_head) == 64, "the head is 64 bytes");
 _Static_assert(sizeof(ps_parcel_action) == 16 && sizeof(ps_parcel_row) == 16, "16 bytes an entry");
 

@@ -54,6 +54,10 @@ void ps_stage_begin(ps_stage *stage);
 /* Does a WORK parcel's actions and blocks; n_data: the rows of data that go on. */
 ps_err ps_stage_step(ps_stage *stage, const ps_parcel *parcel, int *n_data) PS_MUST_CHECK;
 
+/* This stage's part of a SAVE or LOAD parcel, unless another stage has failed before; an error is
+ * noted in it, with this rank's name. The rank may be silent meanwhile: disks are slow. */
+void ps_stage_do_state(ps_stage *stage, ps_parcel_kind kind, ps_parcel_state *state);
+
 /* This stage's report as it stands now. */
 void ps_stage_fill_report(ps_stage *stage, ps_stage_report *out);
 

@@ -143,8 +143,10 @@ static void own_page(ps_cache_layer *layer, char **entry, bool keep)
     if (keep) memcpy(*entry, page, layer->layout.page_bytes);
 }
 
-static void reserve_in_layer(ps_cache_layer *layer, int slot, int64_t first, int n)
+void ps_cache_reserve_in_layer(ps_cache *cache, int number, int slot, int64_t first, int64_t n)
 {
+    assert(slot >= 0 && slot < cache->n_slots && first >= 0);
+    ps_cache_layer *layer = &cache->layers[number];
     char **table = layer->table + (size_t)slot * (size_t)layer->n_pages;
     for (int64_t page = first / PS_KV_PAGE; page <= (first + n - 1) / PS_KV_PAGE; page++) {
         const int64_t index = ps_kv_page_index(page, layer->n_pages, layer->n_fixed);
@@ -154,9 +156,9 @@ static void reserve_in_layer(ps_cache_layer *layer, int slot, int64_t first, int
 
 void ps_cache_reserve(ps_cache *cache, int slot, int64_t first, int n)
 {
-    assert(slot >= 0 && slot < cache->n_slots && first >= 0 && n >= 1);
+    assert(n >= 1);
     for (int l = 0; l < cache->n_layers; l++) {
-        reserve_in_layer(&cache->layers[l], slot, first, n);
+        ps_cache_reserve_in_layer(cache, l, slot, first, n);
     }
 }
 

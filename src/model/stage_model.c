@@ -8,6 +8,7 @@
 #include "math/kernels.h"
 #include "math/panel.h"
 #include "model/block.h"
+#include "model/cache_file.h"
 
 struct ps_stage_model {
     const ps_ckpt *ckpt;
@@ -503,4 +504,23 @@ void ps_stage_fork(ps_stage_model *model, int from, int to)
 void ps_stage_end(ps_stage_model *model, int slot)
 {
     ps_cache_end(&model->cache, slot);
+}
+
+static ps_cache_part cache_part(ps_stage_model *model)
+{
+    return (ps_cache_part){&model->cache, &model->ckpt->spec, model->part.first_layer};
+}
+
+ps_err ps_stage_save(ps_stage_model *model, int slot, int64_t position, const char *path)
+{
+    const ps_cache_part part = cache_part(model);
+    return ps_cache_save(&part, slot, position, path);
+}
+
+ps_err ps_stage_load(ps_stage_model *model, int slot, int64_t position, int64_t length,
+                     const char *path)
+{
+    const ps_cache_part part = cache_part(model);
+    ps_stage_start(model, slot, length);
+    return ps_cache_load(&part, slot, position, path);
 }

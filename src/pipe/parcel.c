@@ -23,7 +23,9 @@ size_t ps_parcel_bytes_max(const ps_parcel_limits *limits)
     const size_t work =
         data_offset(actions_max(limits) + rows) + rows * limits->stride * sizeof(float);
     const size_t stop = data_offset(0) + limits->report_bytes;
-    return work > stop ? work : stop;
+    const size_t state = data_offset(0) + sizeof(ps_parcel_state);
+    const size_t control = stop > state ? stop : state;
+    return work > control ? work : control;
 }
 
 static ps_parcel point_into(char *buffer, size_t n_actions, size_t n_rows)
@@ -70,14 +72,25 @@ static bool head_is_sane(const ps_parcel_head *head, const ps_parcel_limits *lim
 {
     size_t data; // n_data * stride fits: both are 32 bits wide
     if (!ps_mem_mul((size_t)head->n_data * head->stride, sizeof(float), &data)) return false;
-    if (head->kind == PS_PARCEL_STOP) {
-        return head->n_actions == 0 && head->n_rows == 0 && data == limits->report_bytes &&
+    if (head->kind != PS_PARCEL_WORK) {
+        const bool stops = head->kind == PS_PARCEL_STOP;
+        if (!stops && head->kind != PS_PARCEL_SAVE && head->kind != PS_PARCEL_LOAD) return false;
+        return head->n_actions == 0 && head->n_rows == 0 &&
+               data == (stops ? limits->report_bytes : sizeof(ps_parcel_state)) &&
                data_offset(0) + data == head->bytes;
     }
-    return head->kind == PS_PARCEL_WORK && head->n_actions <= actions_max(limits) &&
-           head->n_rows <= (uint32_t)limits->rows_max && head->stride == limits->stride &&
-           head->n_data <= head->n_rows &&
+    return head->n_actions <= actions_max(limits) && head->n_rows <= (uint32_t)limits->rows_max &&
+           head->stride == limits->stride && head->n_data <= head->n_rows &&
            data_offset((size_t)head->n_actions + head->n_rows) + data == head->bytes;
+}
+
+static bool state_is_sane(const ps_parcel *p, const ps_parcel_limits *limits)
+{
+    if (p->head->kind != PS_PARCEL_SAVE && p->head->kind != PS_PARCEL_LOAD) return true;
+    const ps_parcel_state *s = (const void *)p->data;
+    return s->slot >= 0 && s->slot < limits->n_slots && s->position >= 1 && s->length >= 0 &&
+           s->err >= PS_OK && s->err < PS_ERR_COUNT &&
+           memchr(s->message, '\0', sizeof s->message) && memchr(s->path, '\0', sizeof s->path);
 }
 
 static bool entries_are_sane(const ps_parcel *p, const ps_parcel_limits *limits)
@@ -110,7 +123,8 @@ ps_err ps_parcel_open(char *buffer, size_t bytes, uint64_t sequence, const ps_pa
         return PS_FAIL(PS_ERR_LOST, "parcel %llu arrived where %llu was expected",
                        (unsigned long long)head->sequence, (unsigned long long)sequence);
     *out = point_into(buffer, head->n_actions, head->n_rows);
-    if (!head_is_sane(head, limits) || !entries_are_sane(out, limits))
+    if (!head_is_sane(head, limits) || !entries_are_sane(out, limits) ||
+        !state_is_sane(out, limits))
         return PS_FAIL(PS_ERR_LOST, "parcel %llu: its head contradicts this run's sizes",
                        (unsigned long long)sequence);
     return PS_OK;

@@ -153,23 +153,74 @@ ps_err ps_pipeline_poll(ps_pipeline *p)
     return ps_watch_poll(p->stage.watch);
 }
 
-ps_err ps_pipeline_stop(ps_pipeline *p, ps_stage_report *reports)
+/* A buffer for a parcel that goes round alone. */
+static ps_err take_buffer(ps_pipeline *p, ps_ring_buffer **out)
 {
     assert(ps_pipeline_in_flight(p) == 0 && !p->returned);
-    const int n_stages = p->stage.plan->n_stages;
     while (!p->next) {
         p->next = ps_ring_take(p->stage.ring);
         if (!p->next) PS_TRY(ps_watch_poll(p->stage.watch));
     }
-    ps_ring_buffer *buffer = p->next;
+    *out = p->next;
     p->next = NULL;
+    return PS_OK;
+}
+
+/* Sends it round; it is in p->parcel, to be released. */
+static ps_err send_round(ps_pipeline *p, const ps_parcel *parcel, ps_ring_buffer *buffer,
+                         int n_data)
+{
+    buffer->bytes = ps_parcel_seal(parcel, n_data);
+    ps_ring_send(p->stage.ring, buffer);
+    return receive(p, p->collected++);
+}
+
+static ps_err pass_state(ps_pipeline *p, ps_parcel_kind kind, const ps_parcel_state *state,
+                         const char *path)
+{
+    const size_t n = strlen(path);
+    if (n >= PS_PARCEL_PATH_BYTES)
+        return PS_FAIL(PS_ERR_LIMIT, "%s: a path of %zu bytes, wanted less than %d", path, n,
+                       PS_PARCEL_PATH_BYTES);
+    ps_ring_buffer *buffer;
+    PS_TRY(take_buffer(p, &buffer));
+    const ps_parcel parcel = ps_parcel_begin(buffer->data, kind, p->submitted++, 0, 0,
+                                             (uint32_t)(sizeof *state / sizeof(float)));
+    ps_parcel_state *sent = (ps_parcel_state *)(void *)parcel.data;
+    *sent = *state;
+    memcpy(sent->path, path, n);
+    ps_stage_do_state(&p->stage, kind, sent);
+    // No progress is expected meanwhile: a stage may take as long as its disk does.
+    PS_TRY(send_round(p, &parcel, buffer, 1));
+    const ps_parcel_state *back = (const void *)p->parcel.data;
+    const ps_err err = back->err ? PS_FAIL((ps_err)back->err, "%s", back->message) : PS_OK;
+    ps_pipeline_release(p);
+    return err;
+}
+
+ps_err ps_pipeline_save(ps_pipeline *p, int slot, int64_t position, const char *path)
+{
+    const ps_parcel_state state = {.slot = slot, .position = position};
+    return pass_state(p, PS_PARCEL_SAVE, &state, path);
+}
+
+ps_err ps_pipeline_load(ps_pipeline *p, int slot, int64_t position, int64_t length,
+                        const char *path)
+{
+    const ps_parcel_state state = {.slot = slot, .position = position, .length = length};
+    return pass_state(p, PS_PARCEL_LOAD, &state, path);
+}
+
+ps_err ps_pipeline_stop(ps_pipeline *p, ps_stage_report *reports)
+{
+    const int n_stages = p->stage.plan->n_stages;
+    ps_ring_buffer *buffer;
+    PS_TRY(take_buffer(p, &buffer));
     const ps_parcel stop = ps_parcel_begin(buffer->data, PS_PARCEL_STOP, p->submitted++, 0, 0,
                                            (uint32_t)(sizeof(ps_stage_report) / sizeof(float)));
     memset(stop.data, 0, (size_t)n_stages * sizeof(ps_stage_report));
     ps_stage_fill_report(&p->stage, (ps_stage_report *)(void *)stop.data);
-    buffer->bytes = ps_parcel_seal(&stop, n_stages);
-    ps_ring_send(p->stage.ring, buffer);
-    PS_TRY(receive(p, p->collected++));
+    PS_TRY(send_round(p, &stop, buffer, n_stages));
     memcpy(reports, p->parcel.data, (size_t)n_stages * sizeof *reports);
     ps_pipeline_release(p);
     PS_TRY(ps_ring_flush(p->stage.ring));

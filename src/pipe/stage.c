@@ -157,6 +157,35 @@ void ps_stage_fill_report(ps_stage *stage, ps_stage_report *out)
     *out = *r;
 }
 
+void ps_stage_do_state(ps_stage *stage, ps_parcel_kind kind, ps_parcel_state *state)
+{
+    if (state->err) return;
+    ps_watch_suspend(stage->watch, true);
+    const ps_err err =
+        kind == PS_PARCEL_SAVE
+            ? ps_stage_save(stage->model, state->slot, state->position, state->path)
+            : ps_stage_load(stage->model, state->slot, state->position, state->length, state->path);
+    ps_watch_suspend(stage->watch, false);
+    ps_watch_progress(stage->watch);
+    if (!err) return;
+    const int rank = ps_ring_rank(stage->ring);
+    state->err = err;
+    if (rank == 0) {
+        snprintf(state->message, sizeof state->message, "%s", ps_err_message());
+    } else {
+        snprintf(state->message, sizeof state->message, "rank %d (%s): %s", rank,
+                 stage->report.host, ps_err_message());
+    }
+}
+
+static void pass_state(ps_stage *stage, const ps_parcel *parcel, ps_ring_buffer *buffer)
+{
+    ps_stage_do_state(stage, (ps_parcel_kind)parcel->head->kind,
+                      (ps_parcel_state *)(void *)parcel->data);
+    buffer->bytes = ps_parcel_seal(parcel, (int)parcel->head->n_data);
+    ps_ring_send(stage->ring, buffer);
+}
+
 static void pass_stop(ps_stage *stage, const ps_parcel *parcel, ps_ring_buffer *buffer)
 {
     const int rank = ps_ring_rank(stage->ring);
@@ -189,6 +218,10 @@ ps_err ps_stage_run(ps_stage *stage)
             PS_TRY(ps_ring_flush(stage->ring));
             return ps_stage_check_file(stage->model);
         }
-        PS_TRY(pass_work(stage, &parcel, buffer));
+        if (parcel.head->kind == PS_PARCEL_WORK) {
+            PS_TRY(pass_work(stage, &parcel, buffer));
+        } else {
+            pass_state(stage, &parcel, buffer);
+        }
     }
 }

@@ -277,6 +277,60 @@ START_TEST(a_fork_shares_pages_until_one_side_writes)
 }
 END_TEST
 
+/* In rings too: both sides go round theirs more than once, and neither sees the other's. */
+START_TEST(a_fork_of_a_ring_shares_its_pages_until_they_are_written)
+{
+    scene s;
+    open_scene(&s, LENGTH, 10);
+    while (s.slots[0].length < 330) {
+        append(&s, 0, 10);
+    }
+    const ps_cache_layer *ring = &s.cache.layers[0];
+    const int before = ring->n_free;
+    ps_cache_fork(&s.cache, 0, 1);
+    s.slots[1] = s.slots[0];
+    ck_assert_int_eq(ring->n_free, before);
+    ck_assert_mem_eq(ring->table, ring->table + ring->n_pages,
+                     (size_t)ring->n_pages * sizeof *ring->table);
+    append(&s, 1, 1);
+    ck_assert_int_eq(ring->n_free, before - 1); // one page was copied, the others are shared
+    for (int turn = 0; turn < 80; turn++) {
+        append(&s, turn % 2, 1 + turn % 9);
+        check_slot(&s, 0);
+        check_slot(&s, 1);
+        check_pages(&s);
+    }
+    for (int p = 0; p < ring->n_pages; p++) {
+        ck_assert_ptr_ne(ring->table[p], ring->table[ring->n_pages + p]);
+    }
+    end_slot(&s, 0);
+    end_slot(&s, 1);
+    check_all_free(&s);
+    close_scene(&s);
+}
+END_TEST
+
+/* Room for what is given and not computed: as many positions as the next row sees. */
+START_TEST(a_slot_can_be_filled_from_any_position_on)
+{
+    scene s;
+    open_scene(&s, LENGTH, 10);
+    for (int64_t length = 150; length < 400; length += 37) {
+        const int before = s.cache.layers[0].n_free;
+        ps_cache_reserve_in_layer(&s.cache, 0, 2, length - 149, 149);
+        const ps_kv_view view = ps_cache_view(&s.cache, 0, 2);
+        for (int64_t p = length - 149; p < length; p++) {
+            ck_assert_ptr_nonnull(ps_kv_page(&view, p));
+        }
+        ck_assert_int_eq(before - s.cache.layers[0].n_free,
+                         (length - 1) / PS_KV_PAGE - (length - 149) / PS_KV_PAGE + 1);
+        ps_cache_end(&s.cache, 2);
+    }
+    check_all_free(&s);
+    close_scene(&s);
+}
+END_TEST
+
 START_TEST(a_fork_outlives_the_slot_it_came_from)
 {
     scene s;
@@ -382,6 +436,8 @@ int main(void)
     tcase_add_loop_test(tcase, a_chunk_does_not_write_over_what_its_first_row_sees, 0, 70);
     tcase_add_test(tcase, a_ring_holds_window_and_chunk_and_no_more_pages_than_the_context);
     tcase_add_test(tcase, a_fork_shares_pages_until_one_side_writes);
+    tcase_add_test(tcase, a_fork_of_a_ring_shares_its_pages_until_they_are_written);
+    tcase_add_test(tcase, a_slot_can_be_filled_from_any_position_on);
     tcase_add_test(tcase, a_fork_outlives_the_slot_it_came_from);
     tcase_add_test(tcase, a_fork_of_an_empty_slot_is_empty);
     tcase_add_test(tcase, ending_an_empty_slot_does_nothing);

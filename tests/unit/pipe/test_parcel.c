@@ -101,10 +101,14 @@ END_TEST
 
 START_TEST(the_largest_parcel_fits_exactly)
 {
-    const ps_parcel_limits small = {.rows_max = ROWS, .n_slots = SLOTS, .stride = STRIDE};
-    ps_region region = buffer_of(ps_parcel_bytes_max(&small));
-    const ps_parcel p = ps_parcel_begin(region.base, PS_PARCEL_WORK, 0, 2 * SLOTS, ROWS, STRIDE);
-    ck_assert_uint_eq(ps_parcel_seal(&p, ROWS), ps_parcel_bytes_max(&small));
+    const ps_parcel_limits large = {.rows_max = ROWS, .n_slots = SLOTS, .stride = 512};
+    ps_region region = buffer_of(ps_parcel_bytes_max(&large));
+    const ps_parcel p = ps_parcel_begin(region.base, PS_PARCEL_WORK, 0, 2 * SLOTS, ROWS, 512);
+    ck_assert_uint_eq(ps_parcel_seal(&p, ROWS), ps_parcel_bytes_max(&large));
+    // A path to a state file decides where rows are few.
+    const ps_parcel_limits small = {.rows_max = 1, .n_slots = 1, .stride = 16};
+    ck_assert_uint_eq(ps_parcel_bytes_max(&small),
+                      sizeof(ps_parcel_head) + sizeof(ps_parcel_state));
     // Reports larger than any rows decide instead.
     const ps_parcel_limits reports = {
         .rows_max = 1, .n_slots = 1, .stride = 16, .report_bytes = 100000};
@@ -137,6 +141,33 @@ START_TEST(a_stop_carries_reports)
     assert_ok(ps_parcel_open(buffer, bytes, 8, &limits, &out));
     ck_assert_uint_eq(out.head->kind, PS_PARCEL_STOP);
     ps_mem_free(buffer);
+}
+END_TEST
+
+START_TEST(a_save_carries_its_state_and_what_is_wrong_with_it_is_found)
+{
+    static char buffer[64 + sizeof(ps_parcel_state)];
+    const uint32_t stride = sizeof(ps_parcel_state) / sizeof(float);
+    for (int wrong = 0; wrong < 7; wrong++) {
+        const ps_parcel p =
+            ps_parcel_begin(buffer, wrong % 2 ? PS_PARCEL_LOAD : PS_PARCEL_SAVE, 8, 0, 0, stride);
+        ps_parcel_state *s = (ps_parcel_state *)(void *)p.data;
+        *s = (ps_parcel_state){.slot = 1, .position = 5, .path = "a.h5"};
+        if (wrong == 1) s->slot = SLOTS;
+        if (wrong == 2) s->position = 0;
+        if (wrong == 3) memset(s->path, 'x', sizeof s->path);
+        if (wrong == 4) memset(s->message, 'x', sizeof s->message);
+        if (wrong == 5) s->err = PS_ERR_COUNT;
+        if (wrong == 6) s->length = -1;
+        ps_parcel out;
+        const size_t bytes = ps_parcel_seal(&p, 1);
+        ck_assert_uint_eq(bytes, sizeof buffer);
+        ck_assert_int_eq(ps_parcel_open(buffer, bytes, 8, &limits, &out),
+                         wrong ? PS_ERR_LOST : PS_OK);
+    }
+    const ps_parcel p = ps_parcel_begin(buffer, PS_PARCEL_SAVE, 8, 0, 0, 16);
+    ps_parcel out;
+    ck_assert_int_eq(ps_parcel_open(buffer, ps_parcel_seal(&p, 1), 8, &limits, &out), PS_ERR_LOST);
 }
 END_TEST
 
@@ -362,6 +393,7 @@ int main(void)
     tcase_add_test(tcase, the_largest_parcel_fits_exactly);
     tcase_add_test(tcase, a_parcel_without_rows_is_its_head_and_actions);
     tcase_add_test(tcase, a_stop_carries_reports);
+    tcase_add_test(tcase, a_save_carries_its_state_and_what_is_wrong_with_it_is_found);
     tcase_add_test(tcase, any_changed_bit_is_found);
     tcase_add_test(tcase, another_length_than_the_heads_is_found);
     tcase_add_test(tcase, another_place_in_the_sequence_is_found);

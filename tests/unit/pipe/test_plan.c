@@ -289,10 +289,11 @@ START_TEST(buffers_hold_the_largest_parcel_and_the_reports)
     ps_ckpt ckpt;
     ps_plan plan;
     open_model(3, 0, &ckpt);
-    const ps_plan_params params = params_of(&ckpt, 3);
+    ps_plan_params params = params_of(&ckpt, 3);
+    params.limits.rows_max = 40;
     assert_ok(ps_plan_make(&params, &plan));
     ck_assert_uint_eq(plan.parcel_bytes,
-                      64 + (8 + 20) * 16 + 20 * 48 * sizeof(float)); // 36 wide, 48 apart
+                      64 + (8 + 40) * 16 + 40 * 48 * sizeof(float)); // 36 wide, 48 apart
     ck_assert_uint_eq(plan.hop_bytes, 64 + 64 + 48 * sizeof(float));
     for (int s = 0; s < 3; s++) {
         ck_assert_uint_eq(plan.stages[s].ring_bytes,
@@ -302,7 +303,7 @@ START_TEST(buffers_hold_the_largest_parcel_and_the_reports)
     ps_plan_params small = params;
     small.limits = (ps_limits){.rows_max = 1, .chunk_rows = 1, .n_slots = 1, .context = 1};
     assert_ok(ps_plan_make(&small, &plan));
-    ck_assert_uint_eq(plan.parcel_bytes, 64 + 3 * sizeof(ps_stage_report));
+    ck_assert_uint_eq(plan.parcel_bytes, 64 + sizeof(ps_parcel_state)); // more than the reports
     ps_plan_release(&plan);
     ps_ckpt_close(&ckpt);
 }
