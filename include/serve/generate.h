@@ -2,11 +2,13 @@
  *
  * Each sample of a request is a sequence: sampler, detokenizer and stop matcher advance token by
  * token and hold all its state, so it can be rebuilt from its tokens. The samples of a request
- * share the prompt's cache: the prompt runs once, the others are forked from it.
+ * share the prompt's cache: the prompt runs once, the others are forked from it. So do requests
+ * whose prompts begin with a common prefix: it runs once, in a slot of its own.
  *
  *   ps_generate_add     queues a request (the generator owns it from then on)
  *   ps_generate_step    moves everything on by a parcel
  *   callbacks           new text and tokens as they come; a request when all its samples are done
+ *   ps_generate_save    the state of a request that came to its end, for another run to go on with
  *
  * Errors: those of pipeline and sampler; PS_ERR_LIMIT for a prompt that is longer than the context.
  * MPI: rank 0 only.
@@ -16,6 +18,7 @@
 
 #include "serve/request.h"
 #include "serve/sched.h"
+#include "serve/state.h"
 
 typedef struct ps_generate ps_generate;
 
@@ -37,6 +40,7 @@ typedef struct ps_generate_params {
     const ps_tokenizer *tokenizer; // NULL: no text, token ids only
     ps_limits limits;
     int in_flight;
+    const ps_tokens *prefix; // common beginning of prompts, takes a slot for itself; NULL: none
     ps_generate_callbacks callbacks;
 } ps_generate_params; // everything borrowed while the generator lives
 
@@ -48,12 +52,30 @@ void ps_generate_free(ps_generate *g);
 ps_err ps_generate_check(const ps_request *request, const ps_spec *spec,
                          const ps_limits *limits) PS_MUST_CHECK;
 
-/* Most positions that a sequence of the request can reach; 0: no end. What ropes that depend on the
+/* Most positions that a sequence of the request can reach; 0: no end. With keeps_state the whole
+ * context, since another run will go on. What ropes that depend on the
  * length go by. */
 int64_t ps_generate_length(const ps_request *request, const ps_spec *spec, const ps_limits *limits);
 
 /* `number` comes back in the callbacks. The request's contents are moved. */
 ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request) PS_MUST_CHECK;
+
+/* Goes on with a saved sequence, whose caches are read from `path` by all stages: the next tokens and
+ * texts are those that the run that saved it would have had next. max_tokens counts new ones. The
+ * state's contents are moved. Before anything else is added. */
+ps_err ps_generate_add_state(ps_generate *g, uint64_t number, ps_state *state,
+                             const char *path) PS_MUST_CHECK;
+
+/* PS_ERR_LIMIT for a state that fills the context, PS_ERR_FORMAT for what another tokenizer or
+ * vocabulary made; and as ps_generate_check. */
+ps_err ps_generate_check_state(const ps_state *state, const ps_spec *spec,
+                               const ps_limits *limits) PS_MUST_CHECK;
+
+/* Once nothing is busy: writes the state of the request with keeps_state, whole or not at all. What
+ * a stop string or an unfinished character held back was not shown: it is in the state. A text that
+ * has ended is written too, and refused when it is read. */
+ps_err ps_generate_save(ps_generate *g, const ps_state_origin *origin,
+                        const char *path) PS_MUST_CHECK;
 
 /* Requests that wait for a slot, and whether anything is left to do. */
 int ps_generate_waiting(const ps_generate *g);
@@ -62,7 +84,8 @@ ps_err ps_generate_step(ps_generate *g) PS_MUST_CHECK;
 
 /* What a run has done so far, for the report. */
 typedef struct ps_generate_counts {
-    uint64_t prompt_tokens, new_tokens, requests;
+    uint64_t prompt_tokens, new_tokens, requests; // prompt tokens that were computed
+    uint64_t prefix_tokens, shared_tokens; // of the prefix; of prompts that it was forked for
     int64_t shortest, longest; // lengths that sequences began with; INT64_MAX: no end; 0: none yet
     int64_t begun_ns, first_token_ns, last_token_ns; // 0: not yet
     uint64_t n_prompts;                              // that have come to their first token

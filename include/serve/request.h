@@ -25,6 +25,7 @@ typedef struct ps_request {
     ps_sample_params sampling; // sample number 0; its arrays are owned by the request
     ps_stop_string *stops;     // [n_stops] owned, bytes too
     int n_stops;
+    bool keeps_state; // ps_generate_save can follow; one sample with an end
 } ps_request;
 
 void ps_request_release(ps_request *request);

@@ -135,6 +135,26 @@ void ps_sampler_free(ps_sampler *s);
  * 0 <= token < V is asserted.   Cost: O(1), no allocation. */
 void ps_sampler_advance(ps_sampler *s, int32_t token, bool is_prompt);
 
+/* What a sampler remembers, besides its parameters; enough to go on with another one. `entries` are
+ * the tokens of the window, oldest first, each with seen = 1 and drawn = 1 if it was generated; or
+ * without a window all tokens that were seen, ascending, with how often they were seen and drawn;
+ * none without penalties. */
+typedef struct ps_sampler_entry {
+    int64_t token, seen, drawn;
+} ps_sampler_entry;
+
+typedef struct ps_sampler_memory {
+    uint64_t generated;        // tokens drawn so far: the counter of the draws
+    ps_sampler_entry *entries; // [n] owned
+    size_t n;
+} ps_sampler_memory;
+
+void ps_sampler_remember(const ps_sampler *s, ps_sampler_memory *out);
+void ps_sampler_memory_release(ps_sampler_memory *memory);
+
+/* Into a new sampler with the same parameters. PS_ERR_FORMAT for what no sampler remembers. */
+ps_err ps_sampler_restore(ps_sampler *s, const ps_sampler_memory *memory) PS_MUST_CHECK;
+
 /* The next token; the caller advances by it if it takes it.
  *
  *   logits   [V]               in   finite or -inf, unchanged

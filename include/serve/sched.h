@@ -9,7 +9,7 @@
  *   waiting -> has a slot -> rows submitted, rows come back: on_row -> ... -> ps_sched_finish
  *
  * on_row sees the logits of a row that wanted them (of the last known token; of every token if the
- * task wants all). It then appends the next token to the task, finishes the task, or forks it.
+ * task wants all). It then appends the next token to the task, finishes, holds or forks it.
  *
  * The numbers do not depend on anything decided here (DESIGN law 2), only the speed does.
  *
@@ -23,14 +23,17 @@
 #include "serve/tokenizer.h"
 
 typedef struct ps_task {
-    ps_tokens tokens; // the sequence from position `first` on; owned by the caller
-    int64_t first;    // tokens before it were submitted and forgotten
-    bool wants_all;   // logits of every token, not only of the last
-    int n_slots;      // slots to reserve when it starts: 1 + forks to come
-    int64_t length;   // most positions that it may reach; 0: no end
+    ps_tokens tokens;       // the sequence from position `first` on; owned by the caller
+    int64_t first;          // tokens before it were submitted and forgotten
+    bool wants_all;         // logits of every token, not only of the last
+    int n_slots;            // slots to reserve when it starts: 1 + forks to come
+    int64_t length;         // most positions that it may reach; 0: no end
+    struct ps_task *parent; // begins as a copy of this held task's cache: `first` is then the
+                            // number of its positions; NULL: begins at position 0
     void *user;
     // private to the scheduler
     int slot, n_reserved;
+    bool held;
     int64_t n_submitted;
     struct ps_task *next_waiting;
 } ps_task;
@@ -57,7 +60,7 @@ typedef struct ps_sched_params {
 ps_sched *ps_sched_new(const ps_sched_params *params);
 void ps_sched_free(ps_sched *sched);
 
-/* Puts a task at the end of the queue. It has at least one token, at most `context` (where layers
+/* Puts a task at the end of the queue; a parent comes before its copies. It has at least one token, at most `context` (where layers
  * without a window bound it), and asks for at most limits.n_slots slots. Borrowed until it is
  * finished. */
 void ps_sched_add(ps_sched *sched, ps_task *task);
@@ -68,7 +71,18 @@ bool ps_sched_busy(const ps_sched *sched);   // anything waiting or running
 /* Submits what can be submitted and handles what came back: one parcel at most of each. */
 ps_err ps_sched_step(ps_sched *sched) PS_MUST_CHECK;
 
-/* From within on_row: the task is over, its slot free. The task is the caller's again. */
+/* From within on_row: the task rests. It keeps its slot and what is cached there, other tasks may
+ * begin as copies of it, and it does not count as busy. ps_sched_finish ends it. */
+void ps_sched_hold(ps_sched *sched, ps_task *task);
+
+/* Gives a task a slot at once, held, as if positions 0 .. first-1 had gone through: whoever calls
+ * fills the slot's caches, then lets it run with ps_sched_resume. Only while nothing is waiting or
+ * running, and with a slot free. Returns the slot. */
+int ps_sched_place(ps_sched *sched, ps_task *task);
+void ps_sched_resume(ps_sched *sched, ps_task *task);
+
+/* From within on_row, or for a held task: the task is over, its slot free. The task is the caller's
+ * again. */
 void ps_sched_finish(ps_sched *sched, ps_task *task);
 
 /* From within on_row: `child` goes on as a copy of `task`, sharing its cache, in one of the slots

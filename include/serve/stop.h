@@ -54,7 +54,9 @@ void ps_stop_finish(ps_stop *s, ps_text *out);
 /* Index of the stop string that is complete (of equal ones the first), or -1. */
 int ps_stop_matched(const ps_stop *s);
 
-/* Bytes held back at present. */
+/* Bytes held back at present. They are all the state there is: a new ps_stop with the same strings
+ * that is pushed these bytes first, and shows none of them, goes on like this one. */
 size_t ps_stop_held_bytes(const ps_stop *s);
+const char *ps_stop_held(const ps_stop *s); // borrowed until the next push; not NUL-terminated
 
 #endif

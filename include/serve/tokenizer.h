@@ -115,6 +115,14 @@ ps_err ps_detokenizer_push(ps_detokenizer *d, int32_t id, ps_text *out) PS_MUST_
 
 /* Appends what was held back; the next push begins a new text. */
 ps_err ps_detokenizer_finish(ps_detokenizer *d, ps_text *out) PS_MUST_CHECK;
+
+/* What a detokenizer holds back, as bytes: for each of the tokenizer's decoders five little-endian
+ * i32 (flags, characters taken off and waiting, lengths) and two stretches of bytes. And into a new
+ * detokenizer of the same tokenizer, which goes on like the one that was saved. PS_ERR_FORMAT for
+ * bytes that are none of this tokenizer's. */
+void ps_detokenizer_save(const ps_detokenizer *d, ps_text *out);
+ps_err ps_detokenizer_load(ps_detokenizer *d, const char *bytes, size_t n) PS_MUST_CHECK;
+
 void ps_detokenizer_free(ps_detokenizer *d); // d may be NULL
 
 #endif

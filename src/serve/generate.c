@@ -3,7 +3,11 @@
  * same logits, and those that go on are forked. A request with more samples than slots runs in
  * waves.
  *
- * A streamed or endless request keeps no record of its output, so its memory stays bounded. */
+ * A streamed or endless request keeps no record of its output, so its memory stays bounded; one
+ * whose state is to be saved keeps as many tokens as a state has.
+ *
+ * The prefix is a task without a job: it runs when the first request wants it, and is then held for
+ * the others to be forked from. */
 #include "serve/generate.h"
 
 #include <assert.h>
@@ -36,6 +40,10 @@ struct job {
     sequence *sequences;        // [wave] those of the present wave
     int wave, first_sample;     // samples first_sample .. + wave are under way
     int n_open;                 // of the wave, not yet done
+    int64_t known;              // tokens before the first new one
+    ps_tokens recent;           // with keeps_state: the newest tokens of prompt and output
+    int64_t shared;             // of them, positions that the prefix gives
+    int64_t computed;           // of them, positions that this request runs
     int64_t added_ns;
     job *next, **link; // of the generator's list; *link points here
 };
@@ -43,7 +51,10 @@ struct job {
 struct ps_generate {
     ps_generate_params params;
     ps_sched *sched;
-    job *jobs; // all that are not done
+    job *jobs; // all that are not done, and the one that is kept
+    job *kept; // done, its slot held for ps_generate_save
+    ps_task prefix;
+    bool prefix_begun;
     ps_sampler_work *work;
     ps_text piece, shown; // scratch
     ps_generate_counts counts;
@@ -141,6 +152,11 @@ ps_err ps_generate_check(const ps_request *request, const ps_spec *spec, const p
     if (request->n_logprobs < -1 || request->n_logprobs > PS_REQUEST_LOGPROBS_MAX)
         return PS_FAIL(PS_ERR_USAGE, "logprobs is %d, wanted 0..%d", request->n_logprobs,
                        PS_REQUEST_LOGPROBS_MAX);
+    if (request->keeps_state && (request->n_samples != 1 || request->max_tokens < 1))
+        return PS_FAIL(PS_ERR_USAGE,
+                       "a state is kept of one sample with an end, found n %d and "
+                       "max_tokens %lld",
+                       request->n_samples, (long long)request->max_tokens);
     PS_TRY(ps_stop_check(request->stops, request->n_stops));
     ps_sample_params sampling = request->sampling;
     int32_t ends[PS_SPEC_EOS_MAX + PS_REQUEST_ENDS_MAX];
@@ -164,36 +180,114 @@ static ps_err open_sequence(ps_generate *g, job *j, int sample, sequence *q)
 {
     *q = (sequence){.job = j, .sample = sample, .completion = &j->completions[sample]};
     ps_sample_params params = j->request.sampling;
-    params.sample = (uint32_t)sample;
+    params.sample += (uint32_t)sample;
     int32_t ends[PS_SPEC_EOS_MAX + PS_REQUEST_ENDS_MAX];
     params.end_tokens = ends;
     params.n_end_tokens = list_ends(g->params.spec, &j->request, ends);
     PS_TRY(ps_sampler_new(&params, g->params.spec->vocab_size, &q->sampler));
     PS_TRY(ps_stop_new(j->request.stops, j->request.n_stops, &q->stop));
     if (g->params.tokenizer) q->detokenizer = ps_detokenizer_new(g->params.tokenizer, true);
-    for (size_t i = 0; i < j->request.prompt.n; i++) {
-        ps_tokens_append(&q->task.tokens, j->request.prompt.ids[i]);
-        ps_sampler_advance(q->sampler, j->request.prompt.ids[i], true);
-    }
     return PS_OK;
+}
+
+/* Forgets all but the newest n tokens. */
+static void trim_recent(job *j, size_t n)
+{
+    ps_tokens *t = &j->recent;
+    if (t->n <= n) return;
+    memmove(t->ids, t->ids + (t->n - n), n * sizeof *t->ids);
+    t->n = n;
+}
+
+static void note_recent(job *j, int32_t token)
+{
+    if (!j->request.keeps_state) return;
+    ps_tokens_append(&j->recent, token);
+    if (j->recent.n == 2 * PS_STATE_TOKENS_MAX) trim_recent(j, PS_STATE_TOKENS_MAX);
+}
+
+/* The prompt, of which the prefix's positions are given. */
+static void take_prompt(job *j, sequence *q)
+{
+    const ps_tokens *prompt = &j->request.prompt;
+    for (size_t i = 0; i < prompt->n; i++) {
+        if ((int64_t)i >= j->shared) ps_tokens_append(&q->task.tokens, prompt->ids[i]);
+        note_recent(j, prompt->ids[i]);
+        ps_sampler_advance(q->sampler, prompt->ids[i], true);
+    }
+    q->task.first = j->shared;
+}
+
+/* Slots that a wave can have. */
+static int slots_of_wave(const ps_generate *g)
+{
+    return g->params.limits.n_slots - (g->params.prefix ? 1 : 0);
+}
+
+/* Whether ropes turn keys alike in sequences of these lengths. */
+static bool ropes_agree(const ps_spec *spec, int64_t a, int64_t b)
+{
+    const size_t half = (size_t)(spec->head_dim / 2);
+    double *frequencies = ps_mem_new(2 * half, sizeof *frequencies);
+    bool agree = true;
+    for (int r = 0; r < spec->n_ropes && agree; r++) {
+        if (!ps_rope_depends_on_length(&spec->ropes[r])) continue;
+        ps_rope_frequencies(&spec->ropes[r], a, frequencies);
+        ps_rope_frequencies(&spec->ropes[r], b, frequencies + half);
+        agree = memcmp(frequencies, frequencies + half, half * sizeof *frequencies) == 0;
+    }
+    ps_mem_free(frequencies);
+    return agree;
+}
+
+/* The prompt goes on behind the prefix, and the ropes are those of the prefix: its first request's.
+ */
+static bool shares_prefix(const ps_generate *g, const job *j, int64_t length)
+{
+    const ps_tokens *prefix = g->params.prefix, *prompt = &j->request.prompt;
+    if (!prefix || prompt->n <= prefix->n) return false;
+    if (memcmp(prompt->ids, prefix->ids, prefix->n * sizeof *prefix->ids) != 0) return false;
+    return !g->prefix_begun || ropes_agree(g->params.spec, length, g->prefix.length);
+}
+
+static void begin_prefix(ps_generate *g, int64_t length)
+{
+    const ps_tokens *prefix = g->params.prefix;
+    g->prefix_begun = true;
+    g->prefix = (ps_task){.n_slots = 1, .length = length};
+    for (size_t i = 0; i < prefix->n; i++) {
+        ps_tokens_append(&g->prefix.tokens, prefix->ids[i]);
+    }
+    g->counts.prefix_tokens = prefix->n;
+    g->counts.prompt_tokens += prefix->n;
+    ps_sched_add(g->sched, &g->prefix);
 }
 
 /* Starts the samples from first_sample on, as many as there are slots for. */
 static ps_err start_wave(ps_generate *g, job *j)
 {
-    const int left = j->request.n_samples - j->first_sample;
-    j->wave = left < g->params.limits.n_slots ? left : g->params.limits.n_slots;
+    const int left = j->request.n_samples - j->first_sample, most = slots_of_wave(g);
+    const int64_t length = ps_generate_length(&j->request, g->params.spec, &g->params.limits);
+    j->wave = left < most ? left : most;
     j->n_open = j->wave;
+    j->known = (int64_t)j->request.prompt.n;
+    j->shared = shares_prefix(g, j, length) ? (int64_t)g->params.prefix->n : 0;
+    j->computed = j->known - j->shared;
     j->sequences = ps_mem_new((size_t)j->wave, sizeof *j->sequences);
     for (int i = 0; i < j->wave; i++) {
         PS_TRY(open_sequence(g, j, j->first_sample + i, &j->sequences[i]));
+        take_prompt(j, &j->sequences[i]);
     }
-    j->sequences[0].task.user = &j->sequences[0];
-    j->sequences[0].task.n_slots = j->wave;
-    const int64_t length = ps_generate_length(&j->request, g->params.spec, &g->params.limits);
-    j->sequences[0].task.length = length;
+    ps_task *task = &j->sequences[0].task;
+    task->user = &j->sequences[0];
+    task->n_slots = j->wave;
+    task->length = length;
     ps_generate_counts_note(&g->counts, length);
-    ps_sched_add(g->sched, &j->sequences[0].task);
+    if (j->shared > 0) {
+        if (!g->prefix_begun) begin_prefix(g, length);
+        task->parent = &g->prefix;
+    }
+    ps_sched_add(g->sched, task);
     return PS_OK;
 }
 
@@ -216,6 +310,7 @@ static void free_job(job *j)
         ps_completion_release(&j->completions[i]);
     }
     ps_mem_free(j->completions);
+    ps_tokens_release(&j->recent);
     ps_request_release(&j->request);
     ps_mem_free(j);
 }
@@ -228,6 +323,7 @@ void ps_generate_free(ps_generate *g)
         close_wave(g->jobs);
         free_job(g->jobs);
     }
+    ps_tokens_release(&g->prefix.tokens);
     ps_mem_free(g->token_ms);
     ps_text_release(&g->shown);
     ps_text_release(&g->piece);
@@ -243,7 +339,11 @@ static ps_err finish_job(ps_generate *g, job *j)
         err = g->params.callbacks.on_done(g->params.callbacks.arg, j->number, &j->request,
                                           j->completions, j->request.n_samples);
     g->counts.requests++;
-    free_job(j);
+    if (j->request.keeps_state) {
+        g->kept = j;
+    } else {
+        free_job(j);
+    }
     return err;
 }
 
@@ -251,12 +351,13 @@ int64_t ps_generate_length(const ps_request *request, const ps_spec *spec, const
 {
     const bool endless = request->max_tokens == PS_REQUEST_ENDLESS;
     const int64_t prompt = (int64_t)request->prompt.n;
+    if (request->keeps_state) return limits->context; // another run goes on
     if (endless && ps_spec_is_endless(spec)) return 0;
     if (endless || request->max_tokens > limits->context - prompt) return limits->context;
     return prompt + request->max_tokens;
 }
 
-ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)
+static job *new_job(ps_generate *g, uint64_t number, ps_request *request)
 {
     job *j = ps_mem_new(1, sizeof *j);
     *j = (job){.number = number, .request = *request, .added_ns = ps_clock_now_ns()};
@@ -267,6 +368,12 @@ ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)
     g->jobs = j;
     j->completions = ps_mem_new((size_t)j->request.n_samples, sizeof *j->completions);
     if (g->counts.begun_ns == 0) g->counts.begun_ns = j->added_ns;
+    return j;
+}
+
+ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)
+{
+    job *j = new_job(g, number, request);
     if (j->request.max_tokens == 0) {
         for (int i = 0; i < j->request.n_samples; i++) {
             j->completions[i].finish = PS_FINISH_LENGTH;
@@ -278,6 +385,109 @@ ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)
         close_wave(j);
         free_job(j);
     }
+    return err;
+}
+
+/* ---- states ---- */
+
+ps_err ps_generate_check_state(const ps_state *state, const ps_spec *spec, const ps_limits *limits)
+{
+    PS_TRY(ps_generate_check(&state->request, spec, limits));
+    const int64_t known = state->first + (int64_t)state->request.prompt.n;
+    if (known <= limits->context) return PS_OK;
+    return PS_FAIL(PS_ERR_LIMIT, "the state has %lld positions, the context %lld", (long long)known,
+                   (long long)limits->context);
+}
+
+/* What the sequence remembers of its text. */
+static ps_err restore_text(ps_generate *g, const ps_state *state, sequence *q)
+{
+    PS_TRY(ps_sampler_restore(q->sampler, &state->sampler));
+    ps_text_clear(&g->shown);
+    ps_stop_push(q->stop, ps_text_str(&state->held), state->held.len, &g->shown);
+    if (g->shown.len > 0 || ps_stop_matched(q->stop) >= 0)
+        return PS_FAIL(PS_ERR_FORMAT, "no stop string holds back the %zu bytes in /held",
+                       state->held.len);
+    if (state->has_detokenizer != (q->detokenizer != NULL))
+        return PS_FAIL(PS_ERR_FORMAT, "the state was saved %s a tokenizer",
+                       state->has_detokenizer ? "with" : "without");
+    if (!q->detokenizer) return PS_OK;
+    return ps_detokenizer_load(q->detokenizer, ps_text_str(&state->detokenizer),
+                               state->detokenizer.len);
+}
+
+static ps_err start_state(ps_generate *g, job *j, const ps_state *state, const char *path)
+{
+    const ps_tokens *tokens = &j->request.prompt;
+    j->wave = j->n_open = 1;
+    j->known = state->first + (int64_t)tokens->n;
+    j->computed = 0;
+    j->sequences = ps_mem_new(1, sizeof *j->sequences);
+    sequence *q = &j->sequences[0];
+    PS_TRY(open_sequence(g, j, 0, q));
+    PS_TRY(restore_text(g, state, q));
+    q->task.user = q;
+    q->task.n_slots = 1;
+    q->task.length = state->length;
+    q->task.first = state->position;
+    for (size_t i = 0; i < tokens->n; i++) {
+        note_recent(j, tokens->ids[i]);
+        if (state->first + (int64_t)i >= state->position)
+            ps_tokens_append(&q->task.tokens, tokens->ids[i]);
+    }
+    ps_generate_counts_note(&g->counts, state->length);
+    const int slot = ps_sched_place(g->sched, &q->task);
+    PS_TRY(ps_pipeline_load(g->params.pipeline, slot, state->position, state->length, path));
+    ps_sched_resume(g->sched, &q->task);
+    return PS_OK;
+}
+
+ps_err ps_generate_add_state(ps_generate *g, uint64_t number, ps_state *state, const char *path)
+{
+    // The draws' counter goes on; which of its request's samples it was is in it.
+    job *j = new_job(g, number, &state->request);
+    const ps_err err = start_state(g, j, state, path);
+    ps_state_release(state);
+    if (err) {
+        close_wave(j);
+        free_job(j);
+    }
+    return err;
+}
+
+ps_err ps_generate_save(ps_generate *g, const ps_state_origin *origin, const char *path)
+{
+    assert(g->kept && !ps_sched_busy(g->sched));
+    job *j = g->kept;
+    trim_recent(j, PS_STATE_TOKENS_MAX);
+    const sequence *q = &j->sequences[0];
+    ps_state state = {.request = j->request, // its lists are borrowed, its tokens replaced
+                      .position = j->known + q->n_new - 1,
+                      .length = q->task.length,
+                      .finish = q->completion->finish,
+                      .has_detokenizer = q->detokenizer != NULL};
+    state.request.prompt = j->recent;
+    state.first = state.position + 1 - (int64_t)j->recent.n;
+    ps_sampler_remember(q->sampler, &state.sampler);
+    ps_text_append(&state.held, ps_stop_held(q->stop), ps_stop_held_bytes(q->stop));
+    if (q->detokenizer) ps_detokenizer_save(q->detokenizer, &state.detokenizer);
+    ps_h5_writer *w;
+    ps_err err = ps_h5_create(path, &w);
+    if (!err) {
+        err = ps_state_write(w, &state, origin);
+        if (!err) err = ps_h5_hand_over(w);
+        if (!err)
+            err = ps_pipeline_save(g->params.pipeline, q->task.slot, state.position,
+                                   ps_h5_temporary(w));
+        if (err) {
+            ps_h5_abandon(w);
+        } else {
+            err = ps_h5_commit(w);
+        }
+    }
+    ps_sampler_memory_release(&state.sampler);
+    ps_text_release(&state.held);
+    ps_text_release(&state.detokenizer);
     return err;
 }
 
@@ -333,7 +543,7 @@ static ps_finish finish_of(const ps_generate *g, const sequence *q, int32_t toke
     if (!r->ignore_eos && is_end(g, r, token)) return PS_FINISH_STOP;
     if (r->max_tokens >= 0 && q->n_new >= r->max_tokens) return PS_FINISH_LENGTH;
     // The token itself still needs a position to be fed at, if another is to follow.
-    const int64_t known = (int64_t)r->prompt.n + q->n_new;
+    const int64_t known = q->job->known + q->n_new;
     return known > g->params.limits.context ? PS_FINISH_LENGTH : PS_FINISH_NONE;
 }
 
@@ -348,6 +558,7 @@ static ps_err draw(ps_generate *g, sequence *q, const float *logits, ps_finish *
     count_token(g, q);
     *finish = finish_of(g, q, token);
     if (keeps_output(&q->job->request)) ps_tokens_append(&q->completion->tokens, token);
+    note_recent(q->job, token);
     ps_task_append(&q->task, token);
     ps_text_clear(&g->shown);
     ps_text_clear(&g->piece);
@@ -358,11 +569,13 @@ static ps_err draw(ps_generate *g, sequence *q, const float *logits, ps_finish *
     return show(g, q, token);
 }
 
-/* The rest of the text, once a sequence is over. */
+/* The rest of the text, once a sequence is over. Where another run is to go on, it is kept. */
 static ps_err flush_text(ps_generate *g, sequence *q)
 {
     ps_text_clear(&g->shown);
     ps_text_clear(&g->piece);
+    if (q->job->request.keeps_state && q->completion->finish == PS_FINISH_LENGTH)
+        return show(g, q, -1);
     if (q->detokenizer && ps_stop_matched(q->stop) < 0)
         PS_TRY(ps_detokenizer_finish(q->detokenizer, &g->piece));
     if (ps_stop_matched(q->stop) < 0) {
@@ -378,8 +591,19 @@ static ps_err end_sequence(ps_generate *g, sequence *q, ps_finish finish)
     q->completion->finish = finish;
     PS_TRY(flush_text(g, q));
     if (--j->n_open > 0) return PS_OK;
+    if (j->request.keeps_state) return finish_job(g, j);
     close_wave(j);
     return j->first_sample < j->request.n_samples ? start_wave(g, j) : finish_job(g, j);
+}
+
+/* The sequence's slot is free, or kept for its state to be saved. */
+static void leave_slot(ps_sched *sched, sequence *q)
+{
+    if (q->job->request.keeps_state) {
+        ps_sched_hold(sched, &q->task);
+    } else {
+        ps_sched_finish(sched, &q->task);
+    }
 }
 
 /* First tokens of all sequences of a wave, from the logits of the prompt's last row. Those that go
@@ -390,7 +614,8 @@ static ps_err begin_wave(ps_generate *g, ps_sched *sched, job *j, const float *l
     sequence *sequences = j->sequences;
     ps_finish *finish = ps_mem_new((size_t)wave, sizeof *finish);
     ps_err err = PS_OK;
-    g->counts.prompt_tokens += j->request.prompt.n;
+    g->counts.prompt_tokens += (uint64_t)j->computed;
+    g->counts.shared_tokens += (uint64_t)j->shared;
     g->counts.n_prompts++;
     g->counts.last_prompt_ns = ps_clock_now_ns();
     g->counts.prompt_ns += g->counts.last_prompt_ns - j->added_ns;
@@ -400,7 +625,7 @@ static ps_err begin_wave(ps_generate *g, ps_sched *sched, job *j, const float *l
         sequences[i].task.user = &sequences[i];
         ps_sched_fork(sched, &sequences[0].task, &sequences[i].task);
     }
-    if (!err && finish[0] != PS_FINISH_NONE) ps_sched_finish(sched, &sequences[0].task);
+    if (!err && finish[0] != PS_FINISH_NONE) leave_slot(sched, &sequences[0]);
     for (int i = 0; i < wave && !err; i++) {
         if (finish[i] != PS_FINISH_NONE) err = end_sequence(g, &sequences[i], finish[i]);
     }
@@ -413,11 +638,15 @@ static ps_err on_row(void *arg, ps_sched *sched, ps_task *task, int64_t position
 {
     (void)position;
     ps_generate *g = arg;
+    if (task == &g->prefix) {
+        ps_sched_hold(sched, task);
+        return PS_OK;
+    }
     sequence *q = task->user;
     if (q->n_new == 0) return begin_wave(g, sched, q->job, logits);
     ps_finish finish;
     PS_TRY(draw(g, q, logits, &finish));
     if (finish == PS_FINISH_NONE) return PS_OK;
-    ps_sched_finish(sched, task);
+    leave_slot(sched, q);
     return end_sequence(g, q, finish);
 }

@@ -158,6 +158,71 @@ void ps_sampler_advance(ps_sampler *s, int32_t token, bool is_prompt)
     if (!is_prompt) count(&s->drawn[token]);
 }
 
+static size_t count_entries(const ps_sampler *s)
+{
+    if (!s->seen) return 0;
+    if (s->window > 0) return (size_t)s->ring_used;
+    size_t n = 0;
+    for (int v = 0; v < s->V; v++) {
+        n += s->seen[v] > 0;
+    }
+    return n;
+}
+
+void ps_sampler_remember(const ps_sampler *s, ps_sampler_memory *out)
+{
+    const size_t n = count_entries(s);
+    *out = (ps_sampler_memory){.generated = s->generated};
+    out->entries = ps_mem_new(n, sizeof *out->entries);
+    const int oldest = s->window > 0 && s->ring_used == s->window ? s->ring_next : 0;
+    for (int i = 0; s->window > 0 && i < s->ring_used; i++) {
+        const int32_t token = s->ring[(oldest + i) % s->window];
+        out->entries[out->n++] =
+            token < 0 ? (ps_sampler_entry){~token, 1, 1} : (ps_sampler_entry){token, 1, 0};
+    }
+    for (int v = 0; out->n < n; v++) {
+        if (s->seen[v] > 0) out->entries[out->n++] = (ps_sampler_entry){v, s->seen[v], s->drawn[v]};
+    }
+}
+
+void ps_sampler_memory_release(ps_sampler_memory *memory)
+{
+    ps_mem_free(memory->entries);
+    *memory = (ps_sampler_memory){0};
+}
+
+/* A window's entries are told one by one, counts are set. */
+static bool restore_entry(ps_sampler *s, const ps_sampler_entry *e, int64_t before)
+{
+    if (e->token < 0 || e->token >= s->V || e->seen < 1 || e->drawn < 0 || e->drawn > e->seen)
+        return false;
+    if (s->window > 0) {
+        if (e->seen != 1 || s->ring_used == s->window) return false;
+        ps_sampler_advance(s, (int32_t)e->token, e->drawn == 0);
+        return true;
+    }
+    if (e->token <= before || e->seen > UINT32_MAX) return false;
+    s->seen[e->token] = (uint32_t)e->seen;
+    s->drawn[e->token] = (uint32_t)e->drawn;
+    return true;
+}
+
+ps_err ps_sampler_restore(ps_sampler *s, const ps_sampler_memory *memory)
+{
+    if (memory->n > 0 && !s->seen)
+        return PS_FAIL(PS_ERR_FORMAT, "a sampler without penalties remembers %zu tokens",
+                       memory->n);
+    for (size_t i = 0; i < memory->n; i++) {
+        const ps_sampler_entry *e = &memory->entries[i];
+        if (!restore_entry(s, e, i > 0 ? e[-1].token : -1))
+            return PS_FAIL(PS_ERR_FORMAT,
+                           "the sampler's entry %zu (token %lld, seen %lld, drawn %lld) is none", i,
+                           (long long)e->token, (long long)e->seen, (long long)e->drawn);
+    }
+    s->generated = memory->generated;
+    return PS_OK;
+}
+
 static void take_step(const ps_sampler *s, ps_sampler_work *work, const uint64_t *allowed,
                       ps_sample_step step)
 {

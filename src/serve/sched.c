@@ -55,8 +55,10 @@ void ps_sched_free(ps_sched *s)
 void ps_sched_add(ps_sched *s, ps_task *task)
 {
     assert(task->tokens.n >= 1 && task->n_slots >= 1 && task->n_slots <= s->params.limits.n_slots);
+    assert(task->first == 0 || task->parent);
     task->slot = -1;
-    task->n_submitted = 0;
+    task->held = false;
+    task->n_submitted = task->first;
     task->n_reserved = 0;
     task->next_waiting = NULL;
     if (s->last_waiting) {
@@ -102,20 +104,68 @@ static void start(ps_sched *s, ps_task *task)
     s->n_running++;
 }
 
+/* There are slots for it, and its parent's rows are all behind it. */
+static bool can_start(const ps_sched *s, const ps_task *task)
+{
+    return task->n_slots <= s->n_free - s->n_reserved && (!task->parent || task->parent->held);
+}
+
+static void begin_slot(ps_sched *s, const ps_task *task)
+{
+    ps_parcel_action *action = &s->actions[s->n_actions++];
+    *action =
+        (ps_parcel_action){.kind = PS_ACTION_BEGIN, .slot = task->slot, .argument = task->length};
+    if (!task->parent) return;
+    assert(task->parent->n_submitted == task->first);
+    action->kind = PS_ACTION_FORK;
+    action->argument = task->parent->slot;
+}
+
 /* Gives slots to waiting tasks, in their order: a later small one does not overtake a big one. */
 static void admit(ps_sched *s)
 {
-    while (s->first_waiting && s->first_waiting->n_slots <= s->n_free - s->n_reserved) {
+    while (s->first_waiting && can_start(s, s->first_waiting)) {
         ps_task *task = s->first_waiting;
         s->first_waiting = task->next_waiting;
         if (!s->first_waiting) s->last_waiting = NULL;
         s->n_waiting--;
         start(s, task);
-        s->actions[s->n_actions++] = (ps_parcel_action){
-            .kind = PS_ACTION_BEGIN, .slot = task->slot, .argument = task->length};
+        begin_slot(s, task);
         task->n_reserved = task->n_slots - 1;
         s->n_reserved += task->n_reserved;
     }
+}
+
+static void rest(ps_sched *s, ps_task *task)
+{
+    s->n_reserved -= task->n_reserved;
+    s->n_running--;
+    task->n_reserved = 0;
+}
+
+void ps_sched_hold(ps_sched *s, ps_task *task)
+{
+    assert(task->slot >= 0 && !task->held);
+    rest(s, task);
+    task->held = true;
+}
+
+int ps_sched_place(ps_sched *s, ps_task *task)
+{
+    assert(!ps_sched_busy(s) && s->n_actions == 0 && s->n_free > 0);
+    start(s, task);
+    task->n_submitted = task->first;
+    task->n_reserved = 0;
+    task->next_waiting = NULL;
+    ps_sched_hold(s, task);
+    return task->slot;
+}
+
+void ps_sched_resume(ps_sched *s, ps_task *task)
+{
+    assert(task->held);
+    task->held = false;
+    s->n_running++;
 }
 
 void ps_sched_finish(ps_sched *s, ps_task *task)
@@ -124,19 +174,19 @@ void ps_sched_finish(ps_sched *s, ps_task *task)
     s->actions[s->n_actions++] = (ps_parcel_action){.kind = PS_ACTION_END, .slot = task->slot};
     s->tasks[task->slot] = NULL;
     s->free_slots[s->n_free++] = task->slot;
-    s->n_reserved -= task->n_reserved;
-    s->n_running--;
-    task->n_reserved = 0;
+    if (!task->held) rest(s, task);
+    task->held = false;
     task->slot = -1;
 }
 
 void ps_sched_fork(ps_sched *s, ps_task *task, ps_task *child)
 {
-    assert(task->slot >= 0 && task->n_reserved > 0 && task->first == 0 && child->first == 0);
+    assert(task->slot >= 0 && task->n_reserved > 0 && task->first == child->first);
     task->n_reserved--;
     s->n_reserved--;
     child->n_submitted = task->n_submitted;
     child->n_reserved = 0;
+    child->held = false;
     child->next_waiting = NULL;
     start(s, child);
     s->actions[s->n_actions++] =
@@ -146,7 +196,7 @@ void ps_sched_fork(ps_sched *s, ps_task *task, ps_task *child)
 /* One new token, behind rows that have all come back: not a prompt. */
 static bool is_decoding(const ps_task *task)
 {
-    return task->n_submitted > 0 && count_left(task) == 1 && !task->wants_all;
+    return task->n_submitted > 0 && count_left(task) == 1 && !task->wants_all && !task->held;
 }
 
 static void add_rows(ps_sched *s, ps_task *task, int64_t n)
@@ -182,7 +232,7 @@ static void add_prompts(ps_sched *s)
     for (int i = 0; i < n_slots && budget > 0; i++) {
         const int slot = (first + i) % n_slots;
         ps_task *task = s->tasks[slot];
-        if (!task || count_left(task) == 0 || is_decoding(task)) continue;
+        if (!task || task->held || count_left(task) == 0 || is_decoding(task)) continue;
         const int64_t left = count_left(task), n = left < budget ? left : budget;
         add_rows(s, task, n);
         budget -= n;

@@ -185,3 +185,8 @@ size_t ps_stop_held_bytes(const ps_stop *s)
 {
     return s->text.len - s->start;
 }
+
+const char *ps_stop_held(const ps_stop *s)
+{
+    return ps_text_str(&s->text) + s->start;
+}

@@ -7,6 +7,7 @@
 #include "serve/tokenizer_decode.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "base/json.h"
 #include "base/mem.h"
@@ -190,6 +191,92 @@ ps_err ps_detokenizer_finish(ps_detokenizer *d, ps_text *out)
         *m = (ps_tok_machine){.decoder = m->decoder, .matcher = m->matcher, .streams = m->streams};
     }
     return err;
+}
+
+enum {
+    SAVED_BEGAN = 1,
+    SAVED_INSIDE = 2,
+    SAVED_SHOWN = 4,
+    SAVED_SPOILT = 8,
+    SAVED_WAITS = 16,
+    SAVED_START_DONE = 32,
+    SAVED_FLAGS = 63
+};
+
+/* A machine as it is saved, before its held bytes and its other bytes. */
+typedef struct saved_machine {
+    int32_t flags, n_taken, n_waiting, held_bytes, other_bytes;
+} saved_machine;
+
+void ps_detokenizer_save(const ps_detokenizer *d, ps_text *out)
+{
+    for (int i = 0; i < d->tokenizer->decoders.n; i++) {
+        const ps_tok_machine *m = &d->machine[i];
+        const saved_machine saved = {
+            .flags = (m->began ? SAVED_BEGAN : 0) | (m->inside ? SAVED_INSIDE : 0) |
+                     (m->shown ? SAVED_SHOWN : 0) | (m->spoilt ? SAVED_SPOILT : 0) |
+                     (m->waits ? SAVED_WAITS : 0) | (m->start_done ? SAVED_START_DONE : 0),
+            .n_taken = m->n_taken,
+            .n_waiting = m->n_waiting,
+            .held_bytes = (int32_t)m->held.len,
+            .other_bytes = (int32_t)m->bytes.len};
+        ps_text_append(out, &saved, sizeof saved);
+        ps_text_append(out, ps_text_str(&m->held), m->held.len);
+        ps_text_append(out, ps_text_str(&m->bytes), m->bytes.len);
+    }
+}
+
+/* Whether a machine of this kind can hold these: the machines take their text for UTF-8, but for
+ * the unfinished characters of bytes, and the beginning of a literal, which may end in one. */
+static bool is_possible(const ps_tok_decoder *d, const saved_machine *s, const char *held,
+                        const char *other)
+{
+    bool unfinished;
+    if (s->flags < 0 || s->flags > SAVED_FLAGS) return false;
+    if (s->n_taken < 0 || s->n_taken > d->n_start || s->n_waiting < 0 || s->n_waiting > d->n_stop)
+        return false;
+    const size_t n = (size_t)s->held_bytes;
+    const size_t valid = ps_utf8_valid_prefix(held, n, &unfinished);
+    if (valid < n && !(d->type == PS_TOK_DECODE_REPLACE && unfinished)) return false;
+    return d->type != PS_TOK_DECODE_BPE ||
+           ps_utf8_valid_prefix(other, (size_t)s->other_bytes, NULL) == (size_t)s->other_bytes;
+}
+
+static ps_err load_machine(ps_tok_machine *m, const char **at, const char *end)
+{
+    saved_machine s = {0};
+    size_t left = (size_t)(end - *at);
+    bool good = left >= sizeof s;
+    if (good) memcpy(&s, *at, sizeof s);
+    *at += good ? sizeof s : 0;
+    left -= good ? sizeof s : 0;
+    good = good && s.held_bytes >= 0 && s.other_bytes >= 0 && (size_t)s.held_bytes <= left &&
+           (size_t)s.other_bytes <= left - (size_t)s.held_bytes;
+    if (!good || !is_possible(m->decoder, &s, *at, *at + s.held_bytes))
+        return PS_FAIL(PS_ERR_FORMAT, "what the detokenizer held back does not fit this tokenizer");
+    ps_text_append(&m->held, *at, (size_t)s.held_bytes);
+    ps_text_append(&m->bytes, *at + s.held_bytes, (size_t)s.other_bytes);
+    *at += s.held_bytes + s.other_bytes;
+    m->began = s.flags & SAVED_BEGAN;
+    m->inside = s.flags & SAVED_INSIDE;
+    m->shown = s.flags & SAVED_SHOWN;
+    m->spoilt = s.flags & SAVED_SPOILT;
+    m->waits = s.flags & SAVED_WAITS;
+    m->start_done = s.flags & SAVED_START_DONE;
+    m->n_taken = s.n_taken;
+    m->n_waiting = s.n_waiting;
+    return PS_OK;
+}
+
+ps_err ps_detokenizer_load(ps_detokenizer *d, const char *bytes, size_t n)
+{
+    const char *end = bytes + n;
+    for (int i = 0; i < d->tokenizer->decoders.n; i++) {
+        PS_TRY(load_machine(&d->machine[i], &bytes, end));
+    }
+    if (bytes == end) return PS_OK;
+    return PS_FAIL(PS_ERR_FORMAT, "what the detokenizer held back has %zu bytes too many",
+                   (size_t)(end - bytes));
 }
 
 void ps_detokenizer_free(ps_detokenizer *d)
