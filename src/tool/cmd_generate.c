@@ -12,9 +12,11 @@
 #include "tool/job.h"
 #include "tool/milestones.h"
 #include "tool/result.h"
+#include "tool/saved_state.h"
 
 typedef struct options {
     const char *prompt, *prompt_file, *tokens_file, *system, *chat_template;
+    const char *save_state, *load_state;
     int64_t n, hash_every;
     bool ids, echo, json, chat;
 } options;
@@ -27,6 +29,7 @@ typedef struct state {
     ps_text echo;
     bool printed; // anything on the present line of --ids
     ps_milestones *milestones;
+    ps_saved_state saved;
 } state;
 
 #define AT(field) offsetof(options, field)
@@ -53,6 +56,11 @@ static const ps_opt rows[] = {
     {"hash-every", 0, PS_OPT_I64, AT(hash_every), 0, 9e15, "0", NULL, "N",
      "every N new tokens prints a hash of all so far, the time and the memory on standard error; "
      "0: never"},
+    {"save-state", 0, PS_OPT_TEXT, AT(save_state), 0, 0, NULL, NULL, "FILE.h5",
+     "writes what another run needs to go on after the last token: caches, tokens, sampler"},
+    {"load-state", 0, PS_OPT_TEXT, AT(load_state), 0, 0, NULL, NULL, "FILE.h5",
+     "goes on where that run stopped, bit by bit, on any number of ranks; prompt and sampler are "
+     "the state's"},
 };
 
 static const char notes[] =
@@ -60,7 +68,9 @@ static const char notes[] =
     "gives\nthe same text on any number of ranks and threads.\n\n"
     "  pipestep generate model.h5 --prompt 'Once upon a time' -n 200 --seed 7 --top-p 0.95\n"
     "  mpirun -np 4 pipestep generate model.h5 --prompt-file story.txt --temperature 0.8\n"
-    "  pipestep generate --config configs/endless.conf\n";
+    "  pipestep generate --config configs/endless.conf\n"
+    "  pipestep generate --seed 7 -n 500 --ignore-eos --save-state tune.h5\n"
+    "  mpirun -np 2 pipestep generate --load-state tune.h5 -n 500\n";
 
 static ps_err check(void *arg, ps_job *job)
 {
@@ -84,6 +94,9 @@ static ps_err check(void *arg, ps_job *job)
     s->request.max_tokens = o->n;
     if (o->hash_every > 0 && s->sampling.n_samples > 1)
         return PS_FAIL(PS_ERR_USAGE, "--hash-every goes with one sample");
+    s->saved = (ps_saved_state){.save = o->save_state, .load = o->load_state};
+    PS_TRY(ps_saved_state_check(&s->saved, job, o->n, s->sampling.n_samples));
+    s->request.keeps_state = o->save_state != NULL;
     PS_TRY(ps_sampling_to_request(&s->sampling, &job->parsed, &s->request));
     s->request.streamed = !o->json && s->request.n_samples == 1;
     // Ranks that were not given a seed draw different ones; rank 0's counts.
@@ -156,9 +169,16 @@ static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
 {
     state *s = arg;
     s->job = job;
+    needs->n_sequences = s->request.n_samples;
+    PS_TRY(ps_saved_state_prepare(&s->saved, job));
+    if (s->saved.load) {
+        const ps_state *from = &s->saved.state;
+        const int64_t known = from->first + (int64_t)from->request.prompt.n;
+        needs->longest = s->options.n < 0 ? INT64_MAX : known + s->options.n;
+        return PS_OK;
+    }
     PS_TRY(read_prompt(s));
     if (s->options.echo && s->options.ids) append_ids(&s->request.prompt, &s->echo);
-    needs->n_sequences = s->request.n_samples;
     needs->longest = s->options.n < 0 ? INT64_MAX : (int64_t)s->request.prompt.n + s->options.n;
     return PS_OK;
 }
@@ -226,25 +246,32 @@ static ps_err on_done(void *arg, uint64_t number, const ps_request *request,
     return PS_OK;
 }
 
+static ps_err add(state *s, ps_generate *g)
+{
+    if (s->saved.load) return ps_saved_state_add(&s->saved, s->job, &s->request, g);
+    if (s->request.sampling.temperature > 0.0)
+        ps_log(PS_LOG_INFO, "seed %llu", (unsigned long long)s->request.sampling.seed);
+    if (!s->options.json) PS_TRY(print(s, s->echo.data, s->echo.len));
+    return ps_generate_add(g, 0, &s->request);
+}
+
 static ps_err work(void *arg, ps_job *job)
 {
     state *s = arg;
-    PS_TRY(ps_generate_check(&s->request, &job->ckpt.spec, &job->limits));
+    if (!s->saved.load) PS_TRY(ps_generate_check(&s->request, &job->ckpt.spec, &job->limits));
     const ps_generate_params params = {.pipeline = job->pipeline,
                                        .spec = &job->ckpt.spec,
                                        .tokenizer = job->tokenizer,
                                        .limits = job->limits,
                                        .in_flight = job->plan.in_flight,
                                        .callbacks = {on_token, on_done, s}};
-    if (s->request.sampling.temperature > 0.0)
-        ps_log(PS_LOG_INFO, "seed %llu", (unsigned long long)s->request.sampling.seed);
-    if (!s->options.json) PS_TRY(print(s, s->echo.data, s->echo.len));
     s->milestones = ps_milestones_open(s->options.hash_every);
     ps_generate *g = ps_generate_new(&params);
-    ps_err err = ps_generate_add(g, 0, &s->request);
+    ps_err err = add(s, g);
     while (!err && ps_generate_busy(g)) {
         err = ps_generate_step(g);
     }
+    if (!err && s->saved.save) err = ps_saved_state_save(&s->saved, job, g);
     ps_generate_count(g, &job->counts);
     ps_generate_free(g);
     ps_milestones_close(s->milestones);
@@ -271,6 +298,7 @@ int ps_cmd_generate(int argc, char **argv)
                                     .state = &s};
     const int status = ps_job_main(&command, &job, argc, argv);
     ps_request_release(&s.request);
+    ps_state_release(&s.saved.state);
     ps_text_release(&s.echo);
     return status;
 }
