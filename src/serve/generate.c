@@ -392,11 +392,11 @@ ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)
 
 ps_err ps_generate_check_state(const ps_state *state, const ps_spec *spec, const ps_limits *limits)
 {
-    PS_TRY(ps_generate_check(&state->request, spec, limits));
     const int64_t known = state->first + (int64_t)state->request.prompt.n;
-    if (known <= limits->context) return PS_OK;
-    return PS_FAIL(PS_ERR_LIMIT, "the state has %lld positions, the context %lld", (long long)known,
-                   (long long)limits->context);
+    if (known > limits->context)
+        return PS_FAIL(PS_ERR_LIMIT, "the state has %lld positions, the context %lld",
+                       (long long)known, (long long)limits->context);
+    return ps_generate_check(&state->request, spec, limits);
 }
 
 /* What the sequence remembers of its text. */

@@ -9,13 +9,29 @@
 enum { ARITHMETIC_BYTES = 64 };
 
 /* Options of generate whose values stand in the state. */
-static const char *const stored[] = {
-    "prompt",         "prompt-file",        "tokens",           "chat",
-    "system",         "chat-template",      "echo",             "temperature",
-    "top-k",          "top-p",              "min-p",            "typical",
-    "repetition-penalty", "presence-penalty", "frequency-penalty", "repeat-last-n",
-    "logit-bias",     "ban",                "stop",             "sampler-order",
-    "seed",           "min-tokens",         "ignore-eos"};
+static const char *const stored[] = {"prompt",
+                                     "prompt-file",
+                                     "tokens",
+                                     "chat",
+                                     "system",
+                                     "chat-template",
+                                     "echo",
+                                     "temperature",
+                                     "top-k",
+                                     "top-p",
+                                     "min-p",
+                                     "typical",
+                                     "repetition-penalty",
+                                     "presence-penalty",
+                                     "frequency-penalty",
+                                     "repeat-last-n",
+                                     "logit-bias",
+                                     "ban",
+                                     "stop",
+                                     "sampler-order",
+                                     "seed",
+                                     "min-tokens",
+                                     "ignore-eos"};
 
 ps_err ps_saved_state_check(const ps_saved_state *s, const ps_job *job, int64_t n, int n_samples)
 {
@@ -24,12 +40,16 @@ ps_err ps_saved_state_check(const ps_saved_state *s, const ps_job *job, int64_t 
         return PS_FAIL(PS_ERR_USAGE, "--%s-state goes with one sample, found --samples %d",
                        s->save ? "save" : "load", n_samples);
     if (s->save && n < 1)
-        return PS_FAIL(PS_ERR_USAGE, "--save-state: the state is written after -n tokens, wanted 1 "
-                       "or more, found %lld", (long long)n);
+        return PS_FAIL(PS_ERR_USAGE,
+                       "--save-state: the state is written after -n tokens, wanted 1 "
+                       "or more, found %lld",
+                       (long long)n);
     for (size_t i = 0; s->load && i < sizeof stored / sizeof stored[0]; i++) {
         if (ps_opt_is_set(&job->parsed, stored[i]))
-            return PS_FAIL(PS_ERR_USAGE, "--%s and --load-state exclude each other: it stands in the "
-                           "state", stored[i]);
+            return PS_FAIL(PS_ERR_USAGE,
+                           "--%s and --load-state exclude each other: it stands in the "
+                           "state",
+                           stored[i]);
     }
     return PS_OK;
 }
@@ -67,10 +87,11 @@ static void warn_of_length(const ps_job *job, const ps_state *state, int64_t max
     }
     if (!depends || state->length == 0 || (max_tokens >= 0 && known + max_tokens <= state->length))
         return;
-    ps_log(PS_LOG_WARNING,
-           "the state's rotations are those of a sequence of %lld positions, which it may now pass: "
-           "give --ctx where a state is first saved",
-           (long long)state->length);
+    ps_log(
+        PS_LOG_WARNING,
+        "the state's rotations are those of a sequence of %lld positions, which it may now pass: "
+        "give --ctx where a state is first saved",
+        (long long)state->length);
 }
 
 ps_err ps_saved_state_add(ps_saved_state *s, const ps_job *job, const ps_request *request,
