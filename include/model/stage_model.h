@@ -73,6 +73,11 @@ size_t ps_stage_expert_bytes_read(const ps_stage_model *model);
 /* Bytes of cached keys and values that the rows of the last ps_stage_blocks saw. */
 size_t ps_stage_cache_bytes_read(const ps_stage_model *model);
 
+/* Positions that no later row can see since the rows of the last ps_stage_blocks, summed over the
+ * part's layers; and how many of its layers ever leave a position behind. */
+size_t ps_stage_evicted(const ps_stage_model *model);
+int ps_stage_window_layers(const ps_stage_model *model);
+
 /* An empty slot's new sequence will have at most `length` positions (0: no end). Some ropes take
  * their frequencies from it; it says nothing about memory. */
 void ps_stage_start(ps_stage_model *model, int slot, int64_t length);

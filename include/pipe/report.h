@@ -18,6 +18,8 @@ typedef struct ps_stage_report {
     uint64_t parcels, rows;
     uint64_t sent_bytes;
     uint64_t weight_bytes, cache_bytes; // read from memory by the kernels
+    uint64_t evicted;                   // positions that windows left behind, layer by layer
+    int64_t window_layers;              // layers that leave positions behind
     uint64_t peak_resident_bytes, base_resident_bytes;
     char host[PS_COMM_HOST_BYTES];
     char isa[16];

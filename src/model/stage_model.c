@@ -482,6 +482,35 @@ size_t ps_stage_cache_bytes_read(const ps_stage_model *m)
     return seen * position_bytes;
 }
 
+/* Positions before this one that the query there does not see. */
+static int64_t left_behind(const ps_visible *v, int64_t query)
+{
+    return ps_visible_first(v, query) - ps_visible_kept(v, query);
+}
+
+size_t ps_stage_evicted(const ps_stage_model *m)
+{
+    size_t evicted = 0;
+    for (int l = m->part.first_layer; l < m->part.end_layer; l++) {
+        const ps_visible v = ps_spec_visible(&m->ckpt->spec, l);
+        for (int i = 0; i < m->work.n_runs; i++) {
+            const ps_attention_run *run = &m->work.runs[i];
+            const int64_t end = run->first_position + run->n_rows;
+            evicted += (size_t)(left_behind(&v, end) - left_behind(&v, run->first_position));
+        }
+    }
+    return evicted;
+}
+
+int ps_stage_window_layers(const ps_stage_model *m)
+{
+    int n = 0;
+    for (int l = m->part.first_layer; l < m->part.end_layer; l++) {
+        n += ps_spec_reach(&m->ckpt->spec, l) > 0;
+    }
+    return n;
+}
+
 void ps_stage_start(ps_stage_model *m, int slot, int64_t length)
 {
     const ps_spec *spec = &m->ckpt->spec;

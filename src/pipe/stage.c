@@ -142,6 +142,7 @@ ps_err ps_stage_step(ps_stage *stage, const ps_parcel *parcel, int *n_data)
         stage->report.weight_bytes +=
             stage->weight_bytes + ps_stage_expert_bytes_read(stage->model);
         stage->report.cache_bytes += ps_stage_cache_bytes_read(stage->model);
+        stage->report.evicted += ps_stage_evicted(stage->model);
     }
     stage->report.busy_ns += ps_clock_now_ns() - begin;
     return PS_OK;
@@ -150,6 +151,7 @@ ps_err ps_stage_step(ps_stage *stage, const ps_parcel *parcel, int *n_data)
 void ps_stage_fill_report(ps_stage *stage, ps_stage_report *out)
 {
     ps_stage_report *r = &stage->report;
+    r->window_layers = ps_stage_window_layers(stage->model);
     r->wall_ns = stage->begun_ns ? ps_clock_now_ns() - stage->begun_ns : 0;
     r->wait_ns = stage->begun_ns ? ps_ring_waited_ns(stage->ring) - stage->idle_ns : 0;
     r->sent_bytes = ps_ring_sent_bytes(stage->ring);

@@ -80,6 +80,16 @@ static ps_err read_chat(ps_batch_context *batch, const json_t *messages, ps_requ
     return ps_chat_prompt_encode_json(batch->job, batch->chat, messages, out);
 }
 
+/* The ids of a text that goes on from the prefix: without what begins or ends a whole prompt. */
+static ps_err read_rest(const ps_batch_context *batch, const json_t *prompt, ps_request *out)
+{
+    const char *text = json_string_value(prompt);
+    const size_t n = json_string_length(prompt);
+    if (!batch->job->tokenizer)
+        return PS_FAIL(PS_ERR_USAGE, "\"prompt\": the model has no tokenizer: give token ids");
+    return ps_tokenizer_encode(batch->job->tokenizer, text, n, false, &out->prompt);
+}
+
 static ps_err read_prompt(ps_batch_context *batch, const json_t *object, ps_request *out)
 {
     const json_t *prompt = json_object_get(object, "prompt");
@@ -87,7 +97,14 @@ static ps_err read_prompt(ps_batch_context *batch, const json_t *object, ps_requ
     const json_t *messages = json_object_get(object, "messages");
     if (!!prompt + !!tokens + !!messages != 1)
         return PS_FAIL(PS_ERR_USAGE, "wanted one of \"prompt\", \"tokens\" and \"messages\"");
+    if (messages && batch->prefix)
+        return PS_FAIL(PS_ERR_USAGE, "\"messages\" do not go on from a prefix: give \"prompt\" or "
+                                     "\"tokens\"");
     if (messages) return read_chat(batch, messages, out);
+    for (size_t i = 0; batch->prefix && i < batch->prefix->n; i++) {
+        ps_tokens_append(&out->prompt, batch->prefix->ids[i]);
+    }
+    if (json_is_string(prompt) && batch->prefix) return read_rest(batch, prompt, out);
     if (json_is_string(prompt)) {
         return ps_job_encode(batch->job, "\"prompt\"", json_string_value(prompt),
                              json_string_length(prompt), &out->prompt);

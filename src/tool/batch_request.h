@@ -8,6 +8,9 @@
  *   min_tokens 0  ignore_eos false
  *   model, user                 ignored
  *
+ * With a prefix the whole prompt is the prefix's tokens, then the ids, or those of the text with
+ * nothing added around it; messages, which bring a beginning of their own, are an error.
+ *
  * Any other key is an error. Errors: PS_ERR_FORMAT, PS_ERR_USAGE naming the key.   MPI: rank 0
  * only.
  */
@@ -23,6 +26,7 @@ typedef struct ps_batch_context {
     const ps_job *job;
     const char *chat_template; // name; NULL: the model's own
     ps_chat *chat;             // opened by the first request with messages; owned by the caller
+    const ps_tokens *prefix;   // every prompt goes on from these tokens; NULL: none
 } ps_batch_context;
 
 /* `default_seed` serves a request that names none. On success *out is to be released or moved; *id

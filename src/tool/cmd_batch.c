@@ -18,7 +18,7 @@
 enum { RESULTS_AHEAD_MAX = 4096 };
 
 typedef struct options {
-    const char *in, *out, *chat_template;
+    const char *in, *out, *chat_template, *prefix, *prefix_file;
     uint64_t seed;
 } options;
 
@@ -34,6 +34,7 @@ typedef struct state {
     options options;
     ps_job *job;
     ps_batch_context batch;
+    ps_tokens prefix;
     ps_text input;
     line *lines; // [n]
     size_t n, capacity;
@@ -52,6 +53,10 @@ static const ps_opt option_rows[] = {
      "results, a JSON object a line, in the order of the requests; - is standard output"},
     {"chat-template", 0, PS_OPT_TEXT, AT(chat_template), 0, 0, NULL, NULL, "NAME",
      "template for requests with messages, by name instead of the model's own"},
+    {"prefix", 0, PS_OPT_TEXT, AT(prefix), 0, 0, NULL, NULL, "TEXT",
+     "text that every prompt goes on from; it is computed once, in a slot of its own"},
+    {"prefix-file", 0, PS_OPT_TEXT, AT(prefix_file), 0, 0, NULL, NULL, "FILE",
+     "file with that text"},
     {"seed", 0, PS_OPT_U64, AT(seed), 0, 0, "0", NULL, "S",
      "seed of the run: a request without a seed gets one from it and its line"},
 };
@@ -74,6 +79,9 @@ static const char notes[] =
     "  logprobs            true, or the number of likeliest tokens to show at each step\n"
     "  min_tokens ignore_eos                              when an end token counts\n"
     "  model user          are not looked at\n"
+    "With --prefix a request's prompt is the tokens of the prefix, then its own ids or those of "
+    "its "
+    "text\nwith nothing added; its result is that of a request with all these tokens.\n"
     "An unknown key is an error. A line that cannot run gets {\"line\": N, \"error\": {...}} as "
     "its\n"
     "result, and the exit status stays 0: the others still run.\n"
@@ -83,12 +91,17 @@ static const char notes[] =
 
 static ps_err check(void *arg, ps_job *job)
 {
-    (void)job;
     const options *o = &((const state *)arg)->options;
     if (!o->in) return PS_FAIL(PS_ERR_USAGE, "--in FILE is missing");
     if (!o->out) return PS_FAIL(PS_ERR_USAGE, "--out FILE is missing");
     if (ps_file_is_same(o->in, o->out))
         return PS_FAIL(PS_ERR_USAGE, "--out %s: would overwrite the requests", o->out);
+    if (o->prefix && o->prefix_file)
+        return PS_FAIL(PS_ERR_USAGE, "--prefix and --prefix-file exclude each other");
+    if (o->prefix_file && strcmp(o->prefix_file, "-") == 0 && strcmp(o->in, "-") == 0)
+        return PS_FAIL(PS_ERR_USAGE, "--prefix-file and --in cannot both be standard input");
+    if ((o->prefix || o->prefix_file) && job->run.slots == 1)
+        return PS_FAIL(PS_ERR_USAGE, "--prefix takes a slot for itself: --slots 1 leaves none");
     return PS_OK;
 }
 
@@ -112,6 +125,25 @@ static ps_err parse(state *s, size_t number, json_t **id, ps_request *out)
     return ps_batch_request_parse(&s->batch, l->text, l->n, seed, id, out);
 }
 
+static ps_err read_prefix(state *s)
+{
+    const options *o = &s->options;
+    if (!o->prefix && !o->prefix_file) return PS_OK;
+    ps_text text = {0};
+    ps_err err = PS_OK;
+    if (o->prefix_file) {
+        err = ps_file_read(o->prefix_file, PS_INPUT_BYTES_MAX, &text);
+    } else {
+        ps_text_append_str(&text, o->prefix);
+    }
+    const char *where = o->prefix_file ? o->prefix_file : "--prefix";
+    if (!err) err = ps_job_encode(s->job, where, ps_text_str(&text), text.len, &s->prefix);
+    if (!err && s->prefix.n == 0) err = PS_FAIL(PS_ERR_USAGE, "%s: the prefix is empty", where);
+    ps_text_release(&text);
+    s->batch.prefix = &s->prefix;
+    return err;
+}
+
 /* How long the longest request that can run will become. Requests are read again when their turn
  * comes, so that a long batch does not lie in memory as tokens. */
 static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
@@ -119,9 +151,10 @@ static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
     state *s = arg;
     s->job = job;
     s->batch = (ps_batch_context){.job = job, .chat_template = s->options.chat_template};
+    PS_TRY(read_prefix(s));
     PS_TRY(ps_file_read(s->options.in, PS_INPUT_BYTES_MAX, &s->input));
     find_lines(s);
-    needs->n_sequences = 0;
+    needs->n_sequences = s->batch.prefix ? 1 : 0;
     for (size_t i = 0; i < s->n; i++) {
         ps_request request;
         json_t *id;
@@ -233,6 +266,7 @@ static ps_err work(void *arg, ps_job *job)
                                        .tokenizer = job->tokenizer,
                                        .limits = job->limits,
                                        .in_flight = job->plan.in_flight,
+                                       .prefix = s->batch.prefix,
                                        .callbacks = {NULL, on_done, s}};
     s->generate = ps_generate_new(&params);
     ps_progress_begin(&s->progress, "batch", s->n, "requests", !job->run.progress);
@@ -277,6 +311,7 @@ int ps_cmd_batch(int argc, char **argv)
     }
     ps_chat_free(s.batch.chat);
     ps_mem_free(s.lines);
+    ps_tokens_release(&s.prefix);
     ps_text_release(&s.input);
     return status;
 }

@@ -72,6 +72,32 @@ static summary summarize(const ps_job *job)
     return s;
 }
 
+/* Positions that left the caches, and the layers with windows that they left. */
+static void find_evicted(const ps_job *job, uint64_t *positions, int64_t *layers)
+{
+    *positions = 0;
+    *layers = 0;
+    for (int r = 0; r < job->size; r++) {
+        *positions += job->reports[r].evicted;
+        *layers += job->reports[r].window_layers;
+    }
+}
+
+/* What did not have to be computed, and what was given up. */
+static void describe_positions(const ps_job *job, ps_text *out)
+{
+    const ps_generate_counts *c = &job->counts;
+    uint64_t evicted;
+    int64_t layers;
+    find_evicted(job, &evicted, &layers);
+    if (c->prefix_tokens > 0)
+        ps_text_appendf(out, "prefix: %llu tokens computed once, %llu prompt tokens saved\n",
+                        (unsigned long long)c->prefix_tokens, (unsigned long long)c->shared_tokens);
+    if (evicted > 0)
+        ps_text_appendf(out, "evicted: %llu positions from %lld layers with windows\n",
+                        (unsigned long long)evicted, (long long)layers);
+}
+
 /* The variants of ropes that the shortest and the longest sequence took, as one where they are the
  * same; nothing where no rope depends on the length. */
 static void find_ropes(const ps_job *job, ps_text *out)
@@ -152,6 +178,7 @@ void ps_report_describe(const ps_job *job, ps_text *out)
     find_ropes(job, &ropes);
     if (ropes.len > 0) ps_text_appendf(out, "rope: %s\n", ropes.data);
     ps_text_release(&ropes);
+    describe_positions(job, out);
     ps_text_append_str(
         out, "rank host             layers threads  busy   wait   send   GB/s  sent/parcel"
              "  peak MiB  base MiB  plan MiB\n");
@@ -231,6 +258,14 @@ void ps_report_to_json(const ps_job *job, ps_text *out)
                     ",\n \"requests\": %llu, \"prompt_tokens\": %llu, \"new_tokens\": %llu,\n ",
                     (unsigned long long)c->requests, (unsigned long long)c->prompt_tokens,
                     (unsigned long long)c->new_tokens);
+    uint64_t evicted;
+    int64_t layers;
+    find_evicted(job, &evicted, &layers);
+    ps_text_appendf(out,
+                    "\"prefix_tokens\": %llu, \"shared_prompt_tokens\": %llu, "
+                    "\"evicted_positions\": %llu, \"window_layers\": %lld,\n ",
+                    (unsigned long long)c->prefix_tokens, (unsigned long long)c->shared_tokens,
+                    (unsigned long long)evicted, (long long)layers);
     append_number(out, "wall_s", s.wall_s);
     append_number(out, "first_token_s", s.first_token_s);
     append_number(out, "prompt_tokens_per_s", s.prompt_rate);
