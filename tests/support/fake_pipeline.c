@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "model/h5.h"
 #include "support/dice.h"
 
 typedef struct flight {
@@ -29,6 +30,9 @@ ps_err __wrap_ps_pipeline_submit(ps_pipeline *p, const ps_batch *batch, uint64_t
 ps_err __wrap_ps_pipeline_collect(ps_pipeline *p, ps_finished *out);
 ps_err __wrap_ps_pipeline_logits(ps_pipeline *p, int first, int n, const float **logits);
 void __wrap_ps_pipeline_release(ps_pipeline *p);
+ps_err __wrap_ps_pipeline_save(ps_pipeline *p, int slot, int64_t position, const char *path);
+ps_err __wrap_ps_pipeline_load(ps_pipeline *p, int slot, int64_t position, int64_t length,
+                               const char *path);
 
 static size_t stride_of(const ps_pipeline *p)
 {
@@ -222,4 +226,38 @@ void __wrap_ps_pipeline_release(ps_pipeline *p)
     ps_mem_free(f->logits);
     *f = (flight){0};
     p->held = false;
+}
+
+ps_err __wrap_ps_pipeline_save(ps_pipeline *p, int slot, int64_t position, const char *path)
+{
+    const ps_tokens *tokens = &p->slots[slot];
+    const uint64_t dims[1] = {tokens->n};
+    ck_assert(p->submitted == p->collected && !p->held);
+    ck_assert_int_eq(position, (int64_t)tokens->n);
+    ps_h5_writer *w;
+    PS_TRY(ps_h5_append(path, &w));
+    const ps_err err = ps_h5_put(w, "/layers/000/cache", PS_H5_I32, 1, dims, tokens->ids);
+    if (!err) return ps_h5_commit(w);
+    ps_h5_abandon(w);
+    return err;
+}
+
+ps_err __wrap_ps_pipeline_load(ps_pipeline *p, int slot, int64_t position, int64_t length,
+                               const char *path)
+{
+    ps_tokens *tokens = &p->slots[slot];
+    ck_assert(p->submitted == p->collected && !p->held);
+    ck_assert(tokens->n == 0 && length >= 0 && position <= p->limits.context);
+    ps_h5_file *file;
+    ps_h5_info info;
+    PS_TRY(ps_h5_open(path, &file));
+    ps_err err = ps_h5_find(file, "/layers/000/cache", &info);
+    if (!err) {
+        tokens->ids = ps_mem_grow(tokens->ids, &tokens->capacity, info.values, sizeof *tokens->ids);
+        tokens->n = info.values;
+        ck_assert_int_eq(position, (int64_t)tokens->n);
+        err = ps_h5_read(file, "/layers/000/cache", &info, tokens->ids);
+    }
+    ps_h5_close(file);
+    return err;
 }
