@@ -281,6 +281,77 @@ START_TEST(a_replayed_sampler_goes_on_as_the_undisturbed_one)
 }
 END_TEST
 
+/* The same from what it remembers, with penalties over all tokens, over a window, and without. */
+START_TEST(a_restored_sampler_goes_on_as_the_undisturbed_one)
+{
+    float logits[RUN_V];
+    ps_sample_params p = busy_params(3);
+    p.repeat_last_n = _i == 1 ? 9 : 0;
+    if (_i == 2) {
+        p.repetition_penalty = 1.0;
+        p.frequency_penalty = p.presence_penalty = 0.0;
+    }
+    desk k = open_desk(p, RUN_V), other = open_desk(p, RUN_V);
+    for (int32_t i = 0; i < 5; i++) {
+        ps_sampler_advance(k.s, i, true);
+    }
+    for (uint32_t t = 0; t < RUN_TOKENS; t++) {
+        ps_sampler_memory memory;
+        ps_sampler_remember(k.s, &memory);
+        ck_assert_uint_eq(memory.generated, t);
+        ck_assert_uint_le(memory.n, _i == 1 ? 9U : _i == 2 ? 0U : (unsigned)RUN_V);
+        close_desk(&other);
+        other = open_desk(p, RUN_V);
+        ck_assert_int_eq(ps_sampler_restore(other.s, &memory), PS_OK);
+        ps_sampler_memory_release(&memory);
+        made_up_logits(77, t, logits, RUN_V);
+        const int32_t token = pick(&k, logits);
+        ck_assert_int_eq(pick(&other, logits), token);
+        ps_sampler_advance(k.s, token, false);
+        // One that goes on for some tokens by itself stays the same.
+        ps_sampler_advance(other.s, token, false);
+        made_up_logits(78, t, logits, RUN_V);
+        ck_assert_int_eq(pick(&other, logits), pick(&k, logits));
+    }
+    close_desk(&other);
+    close_desk(&k);
+}
+END_TEST
+
+START_TEST(what_no_sampler_remembers_is_refused)
+{
+    static const struct {
+        int window;
+        ps_sampler_entry entries[3];
+    } bad[] = {{0, {{1, 1, 0}, {1, 1, 0}}},
+               {0, {{-1, 1, 0}}},
+               {0, {{RUN_V, 1, 0}}},
+               {0, {{1, 0, 0}, {2, 1, 0}}},
+               {0, {{1, 1, 2}}},
+               {0, {{1, 1, -1}}},
+               {0, {{1, 1LL << 32, 0}}},
+               {2, {{1, 2, 1}}},
+               {2, {{RUN_V, 1, 0}}},
+               {2, {{1, 1, 0}, {1, 1, 1}, {3, 1, 0}}}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        ps_sample_params p = busy_params(3);
+        p.repeat_last_n = bad[i].window;
+        desk k = open_desk(p, RUN_V);
+        ps_sampler_entry entries[3];
+        memcpy(entries, bad[i].entries, sizeof entries);
+        const ps_sampler_memory memory = {.entries = entries, .n = 3};
+        ck_assert_int_eq(ps_sampler_restore(k.s, &memory), PS_ERR_FORMAT);
+        close_desk(&k);
+    }
+    desk k = open_desk(ps_sample_params_default(), RUN_V);
+    ps_sampler_entry entry = {1, 1, 0};
+    ck_assert_int_eq(ps_sampler_restore(k.s, &(ps_sampler_memory){.entries = &entry, .n = 1}),
+                     PS_ERR_FORMAT);
+    ck_assert_str_eq(ps_err_message(), "a sampler without penalties remembers 1 tokens");
+    close_desk(&k);
+}
+END_TEST
+
 START_TEST(picks_do_not_depend_on_other_picks)
 {
     int32_t tokens[RUN_TOKENS];
@@ -488,6 +559,8 @@ int main(void)
     tcase_add_test(tcase, the_prompt_counts_for_repetition_only);
     tcase_add_test(tcase, a_token_that_left_the_window_is_free_again);
     tcase_add_test(tcase, a_replayed_sampler_goes_on_as_the_undisturbed_one);
+    tcase_add_loop_test(tcase, a_restored_sampler_goes_on_as_the_undisturbed_one, 0, 3);
+    tcase_add_test(tcase, what_no_sampler_remembers_is_refused);
     tcase_add_test(tcase, picks_do_not_depend_on_other_picks);
     tcase_add_test(tcase, another_seed_or_sample_draws_other_tokens);
     tcase_add_loop_test(tcase, probabilities_have_the_same_bits_on_every_machine, 0, 3);

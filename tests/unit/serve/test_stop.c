@@ -314,6 +314,21 @@ static size_t next_cut(dice *d, const scene *c, size_t from)
     return cut;
 }
 
+/* A new matcher in the place of one that has not matched, with what that one holds back. */
+static void go_on_with_another(const scene *c, ps_stop **s)
+{
+    if (ps_stop_matched(*s) >= 0) return;
+    ps_stop *other;
+    ps_text out = {0};
+    const size_t n = ps_stop_held_bytes(*s);
+    ck_assert_int_eq(ps_stop_new(c->list, c->n, &other), PS_OK);
+    ck_assert(!ps_stop_push(other, ps_stop_held(*s), n, &out));
+    ck_assert_uint_eq(out.len, 0);
+    ck_assert_uint_eq(ps_stop_held_bytes(other), n);
+    ps_stop_free(*s);
+    *s = other;
+}
+
 static void run_scene(dice *d, const scene *c, bool any_bytes)
 {
     ps_stop *s;
@@ -336,6 +351,7 @@ static void run_scene(dice *d, const scene *c, bool any_bytes)
         ck_assert_int_eq(ps_stop_matched(s), matched);
         ck_assert_uint_lt(ps_stop_held_bytes(s), longest + (any_bytes ? 3 : 0));
         from = to;
+        if (dice_throw(d, 3) == 0) go_on_with_another(c, &s);
     }
     ps_stop_finish(s, &out);
     const size_t shown = naive_shown(c->text, c->len, c->len, c->list, c->n, true, &matched);

@@ -26,12 +26,27 @@ static ps_tokenizer *open_decoder(const char *decoder)
     return t;
 }
 
-/* What a stream shows: the text after each id and the tail, joined by '|'. */
+/* Another detokenizer goes on with what this one held back. */
+static ps_detokenizer *moved(const ps_tokenizer *t, bool skip_special, ps_detokenizer *d)
+{
+    ps_text saved = {0};
+    ps_detokenizer *other = ps_detokenizer_new(t, skip_special);
+    ps_detokenizer_save(d, &saved);
+    ck_assert_msg(ps_detokenizer_load(other, ps_text_str(&saved), saved.len) == PS_OK, "%s",
+                  ps_err_message());
+    ps_text_release(&saved);
+    ps_detokenizer_free(d);
+    return other;
+}
+
+/* What a stream shows, whoever goes on with it: the text after each id and the tail, joined by '|'.
+ */
 static char *stream_of(const ps_tokenizer *t, const int32_t *ids, size_t n)
 {
     ps_detokenizer *d = ps_detokenizer_new(t, false);
     ps_text out = {0};
     for (size_t i = 0; i < n; i++) {
+        d = moved(t, false, d);
         ck_assert_int_eq(ps_detokenizer_push(d, ids[i], &out), PS_OK);
         ps_text_append_char(&out, '|');
     }
@@ -226,6 +241,7 @@ START_TEST(streams_agree_with_whole_texts)
                 if (ids[k] >= first + 128 && ids[k] < first + 256) ids[k] = first + 65;
             }
             const size_t before = shown.len;
+            if (k % 3 == 0) d = moved(t, false, d);
             ck_assert_int_eq(ps_detokenizer_push(d, ids[k], &shown), PS_OK);
             const size_t added_bytes = shown.len - before;
             ck_assert_uint_eq(ps_utf8_valid_prefix(ps_text_str(&shown) + before, added_bytes, NULL),
@@ -243,6 +259,42 @@ START_TEST(streams_agree_with_whole_texts)
     }
     golden_tokenizer_free_list(names, n);
     ps_text_release(&root);
+}
+END_TEST
+
+/* Nothing that a file could say makes a detokenizer that goes wrong. */
+START_TEST(what_another_tokenizer_held_back_is_refused)
+{
+    ps_tokenizer *t = open_decoder("{\"type\": \"Strip\", \"content\": \"a\", \"start\": 1, "
+                                   "\"stop\": 2}");
+    const int32_t saved[5] = {0}, bad[][5] = {{64, 0, 0, 0, 0}, {0, 2, 0, 0, 0},  {0, 0, 3, 0, 0},
+                                              {0, -1, 0, 0, 0}, {0, 0, 0, -1, 0}, {0, 0, 0, 0, 9}};
+    ps_detokenizer *d = ps_detokenizer_new(t, false);
+    ck_assert_int_eq(ps_detokenizer_load(d, (const char *)saved, sizeof saved), PS_OK);
+    ps_detokenizer_free(d);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        d = ps_detokenizer_new(t, false);
+        ck_assert_int_eq(ps_detokenizer_load(d, (const char *)bad[i], sizeof bad[i]),
+                         PS_ERR_FORMAT);
+        ps_detokenizer_free(d);
+    }
+    d = ps_detokenizer_new(t, false);
+    ck_assert_int_eq(ps_detokenizer_load(d, (const char *)saved, 19), PS_ERR_FORMAT);
+    ps_detokenizer_free(d);
+    const char more[21] = {0};
+    d = ps_detokenizer_new(t, false);
+    ck_assert_int_eq(ps_detokenizer_load(d, more, sizeof more), PS_ERR_FORMAT);
+    ps_detokenizer_free(d);
+    ps_tokenizer_free(t);
+    t = open_decoder("{\"type\": \"ByteLevel\"}");
+    const struct {
+        int32_t numbers[5];
+        char held[4];
+    } broken = {{0, 0, 0, 4, 0}, {'a', '\xC3', 'a', 'a'}};
+    d = ps_detokenizer_new(t, false);
+    ck_assert_int_eq(ps_detokenizer_load(d, (const char *)&broken, sizeof broken), PS_ERR_FORMAT);
+    ps_detokenizer_free(d);
+    ps_tokenizer_free(t);
 }
 END_TEST
 
@@ -280,6 +332,7 @@ int main(void)
     tcase_add_test(tcase, replace_sees_each_token_by_itself);
     tcase_add_test(tcase, replace_behind_a_fuse_holds_back_what_may_begin_a_match);
     tcase_add_loop_test(tcase, streams_agree_with_whole_texts, 0, 6);
+    tcase_add_test(tcase, what_another_tokenizer_held_back_is_refused);
     tcase_add_test(tcase, a_finished_stream_begins_anew);
     Suite *suite = suite_create("serve/tokenizer_decode");
     suite_add_tcase(suite, tcase);
