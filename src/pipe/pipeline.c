@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -175,20 +176,29 @@ static ps_err send_round(ps_pipeline *p, const ps_parcel *parcel, ps_ring_buffer
     return receive(p, p->collected++);
 }
 
-static ps_err pass_state(ps_pipeline *p, ps_parcel_kind kind, const ps_parcel_state *state,
+/* The path as all ranks can open it, wherever they were started. */
+static ps_err set_path(const char *path, ps_parcel_state *state)
+{
+    char *absolute = realpath(path, NULL);
+    const char *told = absolute ? absolute : path;
+    const size_t n = strlen(told);
+    if (n < sizeof state->path) memcpy(state->path, told, n);
+    free(absolute);
+    if (n < sizeof state->path) return PS_OK;
+    return PS_FAIL(PS_ERR_LIMIT, "%.100s...: a path of %zu bytes, wanted less than %zu", path, n,
+                   sizeof state->path);
+}
+
+static ps_err pass_state(ps_pipeline *p, ps_parcel_kind kind, ps_parcel_state *state,
                          const char *path)
 {
-    const size_t n = strlen(path);
-    if (n >= PS_PARCEL_PATH_BYTES)
-        return PS_FAIL(PS_ERR_LIMIT, "%s: a path of %zu bytes, wanted less than %d", path, n,
-                       PS_PARCEL_PATH_BYTES);
+    PS_TRY(set_path(path, state));
     ps_ring_buffer *buffer;
     PS_TRY(take_buffer(p, &buffer));
     const ps_parcel parcel = ps_parcel_begin(buffer->data, kind, p->submitted++, 0, 0,
                                              (uint32_t)(sizeof *state / sizeof(float)));
     ps_parcel_state *sent = (ps_parcel_state *)(void *)parcel.data;
     *sent = *state;
-    memcpy(sent->path, path, n);
     ps_stage_do_state(&p->stage, kind, sent);
     // No progress is expected meanwhile: a stage may take as long as its disk does.
     PS_TRY(send_round(p, &parcel, buffer, 1));
@@ -200,14 +210,14 @@ static ps_err pass_state(ps_pipeline *p, ps_parcel_kind kind, const ps_parcel_st
 
 ps_err ps_pipeline_save(ps_pipeline *p, int slot, int64_t position, const char *path)
 {
-    const ps_parcel_state state = {.slot = slot, .position = position};
+    ps_parcel_state state = {.slot = slot, .position = position};
     return pass_state(p, PS_PARCEL_SAVE, &state, path);
 }
 
 ps_err ps_pipeline_load(ps_pipeline *p, int slot, int64_t position, int64_t length,
                         const char *path)
 {
-    const ps_parcel_state state = {.slot = slot, .position = position, .length = length};
+    ps_parcel_state state = {.slot = slot, .position = position, .length = length};
     return pass_state(p, PS_PARCEL_LOAD, &state, path);
 }
 

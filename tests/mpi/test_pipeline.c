@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "model/h5.h"
 #include "support/dice.h"
+#include "support/h5_raw.h"
 #include "support/ranks.h"
 #include "support/scratch.h"
 #include "support/stage_runner.h"
@@ -285,6 +287,140 @@ START_TEST(a_model_that_was_written_to_is_an_error_at_the_end)
 }
 END_TEST
 
+/* ---- slots in files ---- */
+
+/* n rows of a slot from `first` on in parcels of up to 20; the logits of the last into
+ * out[VOCABULARY]. */
+static void feed(ps_pipeline *p, int slot, int64_t first, const int32_t *tokens, int n, float *out)
+{
+    for (int done = 0; done < n;) {
+        ps_batch_row rows[ROWS];
+        const int some = n - done < 20 ? n - done : 20;
+        for (int r = 0; r < some; r++) {
+            rows[r] = (ps_batch_row){.slot = slot,
+                                     .position = first + done + r,
+                                     .token = tokens[done + r],
+                                     .wants_logits = done + r == n - 1};
+        }
+        uint64_t sequence;
+        ps_finished finished;
+        const float *logits;
+        ck_assert(ps_pipeline_can_submit(p));
+        assert_ok(ps_pipeline_submit(p, &(ps_batch){NULL, 0, rows, some}, &sequence));
+        assert_ok(ps_pipeline_collect(p, &finished));
+        if (finished.n_wanted > 0) {
+            assert_ok(ps_pipeline_logits(p, 0, 1, &logits));
+            memcpy(out, logits, VOCABULARY * sizeof *out);
+        }
+        ps_pipeline_release(p);
+        done += some;
+    }
+}
+
+static void save_slot(ps_pipeline *p, int slot, int64_t position, const char *path)
+{
+    ps_h5_writer *w;
+    assert_ok(ps_h5_create(path, &w));
+    assert_ok(ps_h5_hand_over(w));
+    assert_ok(ps_pipeline_save(p, slot, position, ps_h5_temporary(w)));
+    assert_ok(ps_h5_commit(w));
+}
+
+/* One slot goes on, another goes on from what was saved of it: the same bits, at 20 places. */
+static void save_and_load(ps_pipeline *p, const char *path)
+{
+    dice d = {.seed = 12};
+    for (int turn = 0; turn < 20; turn++) {
+        int32_t tokens[CONTEXT];
+        float one[VOCABULARY], other[VOCABULARY];
+        for (int i = 0; i < CONTEXT; i++) {
+            tokens[i] = dice_throw(&d, VOCABULARY);
+        }
+        const int position = 1 + dice_throw(&d, CONTEXT - 2);
+        const int more = 1 + dice_throw(&d, CONTEXT - position - 1);
+        feed(p, 0, 0, tokens, position, one);
+        save_slot(p, 0, position, path);
+        feed(p, 0, position, tokens + position, more, one);
+        assert_ok(ps_pipeline_load(p, 3, position, 0, path));
+        feed(p, 3, position, tokens + position, more, other);
+        ck_assert_msg(memcmp(one, other, sizeof one) == 0, "saved at %d: differs %d later",
+                      position, more);
+        const ps_parcel_action ends[2] = {{.kind = PS_ACTION_END, .slot = 0},
+                                          {.kind = PS_ACTION_END, .slot = 3}};
+        uint64_t sequence;
+        ps_finished finished;
+        ck_assert(ps_pipeline_can_submit(p));
+        assert_ok(ps_pipeline_submit(p, &(ps_batch){ends, 2, NULL, 0}, &sequence));
+        assert_ok(ps_pipeline_collect(p, &finished));
+        ps_pipeline_release(p);
+    }
+}
+
+START_TEST(a_slot_goes_on_from_a_file)
+{
+    ps_stage_report reports[8];
+    for (int family = 0; family < TINY_FAMILY_COUNT; family++) {
+        tiny_model m = model_of((tiny_family)family);
+        ranks_pipeline p;
+        assert_ok(ranks_pipeline_open(
+            &(ranks_pipeline_params){.model = &m, .limits = limits, .in_flight = 1}, &p));
+        char *path = ranks_path("state.h5");
+        if (ranks_rank() == 0) {
+            save_and_load(p.pipeline, path);
+            assert_ok(ps_pipeline_stop(p.pipeline, reports));
+        }
+        ps_mem_free(path);
+        assert_ok(ps_pipeline_serve(p.pipeline));
+        ranks_meet();
+        ranks_pipeline_close(&p);
+        ranks_meet();
+    }
+}
+END_TEST
+
+/* A file that holds the first stage's layers only: the next rank says what is missing, and the
+ * pipeline still stops in order. */
+START_TEST(the_rank_that_cannot_load_its_layers_is_named)
+{
+    const tiny_model m = model_of(TINY_LLAMA);
+    ranks_pipeline p;
+    ps_stage_report reports[8];
+    assert_ok(ranks_pipeline_open(
+        &(ranks_pipeline_params){.model = &m, .limits = limits, .in_flight = 1}, &p));
+    char *path = ranks_path("state.h5");
+    if (ranks_rank() == 0) {
+        const int32_t tokens[3] = {1, 2, 3};
+        float logits[VOCABULARY];
+        feed(p.pipeline, 0, 0, tokens, 3, logits);
+        save_slot(p.pipeline, 0, 3, path);
+        const int last = p.plan.stages[ranks_size() - 1].part.first_layer;
+        char name[32], wanted[160];
+        snprintf(name, sizeof name, "/layers/%03d", last);
+        h5_raw_delete(path, name);
+        snprintf(wanted, sizeof wanted, "state.h5: %s/cache is missing", name);
+        ck_assert_int_eq(ps_pipeline_load(p.pipeline, 1, 3, 0, path), PS_ERR_FORMAT);
+        assert_mentions(wanted);
+        if (ranks_size() > 1) {
+            snprintf(wanted, sizeof wanted, "rank %d (%s): ", ranks_size() - 1,
+                     ps_comm_host(ranks_comm(), ranks_size() - 1));
+            assert_mentions(wanted);
+        }
+        ck_assert_int_eq(ps_pipeline_save(p.pipeline, 0, 3, "none/state.h5"), PS_ERR_IO);
+        assert_message("none/state.h5: cannot open: No such file or directory");
+        char longest[PS_PARCEL_PATH_BYTES + 1];
+        memset(longest, 'x', sizeof longest);
+        longest[PS_PARCEL_PATH_BYTES] = '\0';
+        ck_assert_int_eq(ps_pipeline_save(p.pipeline, 0, 3, longest), PS_ERR_LIMIT);
+        assert_ok(ps_pipeline_stop(p.pipeline, reports));
+    }
+    ps_mem_free(path);
+    assert_ok(ps_pipeline_serve(p.pipeline));
+    ranks_meet();
+    ranks_pipeline_close(&p);
+    ranks_meet();
+}
+END_TEST
+
 int main(void)
 {
     ranks_open(20.0);
@@ -296,5 +432,7 @@ int main(void)
     tcase_add_test(tcase, a_pipeline_that_does_nothing_stops);
     tcase_add_test(tcase, a_rank_that_cannot_open_its_part_ends_all);
     tcase_add_test(tcase, a_model_that_was_written_to_is_an_error_at_the_end);
+    tcase_add_test(tcase, a_slot_goes_on_from_a_file);
+    tcase_add_test(tcase, the_rank_that_cannot_load_its_layers_is_named);
     return ranks_run(suite);
 }

@@ -91,8 +91,7 @@ static void expect_same_lists(const ps_state *a, const ps_state *b)
 {
     const ps_sample_params *p = &a->request.sampling, *q = &b->request.sampling;
     ck_assert_int_eq(p->n_logit_bias, q->n_logit_bias);
-    ck_assert_mem_eq(p->logit_bias, q->logit_bias,
-                     (size_t)p->n_logit_bias * sizeof *p->logit_bias);
+    ck_assert_mem_eq(p->logit_bias, q->logit_bias, (size_t)p->n_logit_bias * sizeof *p->logit_bias);
     ck_assert_int_eq(p->n_banned, q->n_banned);
     ck_assert_mem_eq(p->banned, q->banned, (size_t)p->n_banned * sizeof *p->banned);
     ck_assert_int_eq(p->n_order, q->n_order);
