@@ -136,6 +136,35 @@ result $((2 * n + 7)) '"finish_reason": "length"'
 pipestep batch "$model" --in bad.jsonl --out results.jsonl --ctx 100 2>log
 grep -q "^pipestep: warning: $((n + 5)) of $((2 * n + 7)) requests could not run" log || complain "no warning: $(<log)"
 
+# ---- a common prefix: the results of requests that hold it, and it is computed once ----
+
+for ((i = 1; i <= 9; i++)); do
+    echo "{\"prompt\": \"K:D\\n$((i * i))\", \"max_tokens\": 90, \"seed\": $i, \"n\": $((i % 3 + 1))}"
+done >rest.jsonl
+echo '{"tokens": [26, 17, 30], "max_tokens": 70, "temperature": 0}' >>rest.jsonl
+echo '{"prompt": "", "max_tokens": 9, "temperature": 0}' >>rest.jsonl
+printf 'X:1\nR:jig\nM:6/8\nL:1/8\n' >prefix.txt
+prefix=$(pipestep tokenize "$model" -q <prefix.txt)
+while read -r line; do
+    case $line in
+    *'"prompt": '*) own=$(sed 's/.*"prompt": "\([^"]*\)".*/\1/' <<<"$line" | xargs -0 printf '%b' | head -c -1 |
+        pipestep tokenize "$model" -q --no-special) ;;
+    *) own='26 17 30' ;;
+    esac
+    sed "s/\"\(prompt\|tokens\)\": \(\"[^\"]*\"\|\[[^]]*\]\)/\"tokens\": [$(xargs <<<"$prefix $own" | tr ' ' ,)]/" <<<"$line"
+done <rest.jsonl >whole.jsonl
+ok batch --in whole.jsonl --out whole.out
+for slots in 0 2 7; do
+    ok batch --in rest.jsonl --out rest.out --prefix-file prefix.txt --slots $slots --report report.json
+    cmp -s rest.out whole.out || complain "results behind a prefix, $slots slots: $(diff rest.out whole.out | head -c 600)"
+done
+ok launch 3 60 "$PIPESTEP" batch "$model" -q --in rest.jsonl --out rest.out --prefix "$(<prefix.txt)"$'\n'
+cmp -s rest.out whole.out || complain 'results behind a prefix on 3 ranks'
+grep -q '"prefix_tokens": 17, "shared_prompt_tokens": 170,' report.json || complain "report: $(sed -n 5,6p report.json)"
+fails 2 '--prefix and --prefix-file exclude each other' batch --in rest.jsonl --out x --prefix a --prefix-file b
+fails 2 '--slots 1 leaves none' batch --in rest.jsonl --out x --prefix a --slots 1
+fails 2 '--prefix-file and --in cannot both be standard input' batch --in - --out x --prefix-file -
+
 # ---- files ----
 
 cp requests.jsonl kept.jsonl

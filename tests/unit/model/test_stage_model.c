@@ -418,6 +418,31 @@ START_TEST(bytes_of_cache_read_are_those_that_the_windows_leave)
 }
 END_TEST
 
+/* Behind position 101 the windows of 7, 70 and all see from 95, 32 and 0 on, whatever the chunks. */
+START_TEST(what_windows_leave_behind_is_counted)
+{
+    const tiny_model m = tiny_model_default(TINY_RELPOS_LLAMA);
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    int32_t *tokens = random_tokens(&m, 101, 1);
+    float *logits = new_logits(&m, 101);
+    for (int chunk = 1; chunk <= 101; chunk += 20) {
+        stage_runner r;
+        assert_ok(stage_runner_open(&(stage_runner_params){.path = "m.h5"}, &r));
+        ck_assert_int_eq(ps_stage_window_layers(r.parts[0]), 2);
+        size_t evicted = 0;
+        for (int done = 0; done < 101; done += chunk) {
+            const int n = done + chunk < 101 ? chunk : 101 - done;
+            stage_runner_run(&r, 0, done, tokens + done, n, n, logits);
+            evicted += ps_stage_evicted(r.parts[0]);
+        }
+        ck_assert_uint_eq(evicted, 95 + 32);
+        stage_runner_close(&r);
+    }
+    ps_mem_free(logits);
+    ps_mem_free(tokens);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("model/stage_model");
@@ -439,5 +464,6 @@ int main(void)
     tcase_add_test(rest, an_observer_sees_the_embedding_and_each_block);
     tcase_add_test(rest, caches_that_overflow_are_refused);
     tcase_add_test(rest, bytes_of_cache_read_are_those_that_the_windows_leave);
+    tcase_add_test(rest, what_windows_leave_behind_is_counted);
     return scratch_run(suite);
 }

@@ -283,6 +283,39 @@ START_TEST(text_needs_a_tokenizer_and_gets_its_bos)
 }
 END_TEST
 
+/* Texts go on from the prefix without a bos of their own, ids as they are. */
+START_TEST(a_prompt_goes_on_from_the_prefix)
+{
+    static const struct {
+        const char *line;
+        int32_t ids[5];
+        size_t n;
+    } wanted[] = {{"{\"prompt\": \"ab\"}", {1, 50, 'a', 'b'}, 4},
+                  {"{\"prompt\": \"\"}", {1, 50}, 2},
+                  {"{\"prompt\": [7]}", {1, 50, 7}, 3},
+                  {"{\"tokens\": [7, 8, 9]}", {1, 50, 7, 8, 9}, 5}};
+    ps_job job = job_with_tokenizer();
+    job.ckpt.spec.add_bos = true;
+    int32_t ids[] = {1, 50};
+    const ps_tokens prefix = {.ids = ids, .n = 2};
+    ps_batch_context batch = {.job = &job, .prefix = &prefix};
+    ps_request r;
+    json_t *id;
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        assert_ok(
+            ps_batch_request_parse(&batch, wanted[i].line, strlen(wanted[i].line), SEED, &id, &r));
+        ck_assert_uint_eq(r.prompt.n, wanted[i].n);
+        ck_assert_mem_eq(r.prompt.ids, wanted[i].ids, wanted[i].n * sizeof *ids);
+        ps_request_release(&r);
+    }
+    const char *chat = "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}";
+    ck_assert_int_eq(ps_batch_request_parse(&batch, chat, strlen(chat), SEED, &id, &r),
+                     PS_ERR_USAGE);
+    assert_message("\"messages\" do not go on from a prefix: give \"prompt\" or \"tokens\"");
+    ps_tokenizer_free(job.tokenizer);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tool/batch_request");
@@ -297,6 +330,7 @@ int main(void)
     tcase_add_test(tcase, what_is_wrong_is_named);
     tcase_add_test(tcase, too_many_stop_strings_are_refused);
     tcase_add_test(tcase, text_needs_a_tokenizer_and_gets_its_bos);
+    tcase_add_test(tcase, a_prompt_goes_on_from_the_prefix);
     suite_add_tcase(suite, tcase);
     return scratch_run(suite);
 }

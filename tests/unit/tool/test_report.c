@@ -162,6 +162,37 @@ START_TEST(a_run_without_work_has_a_report_too)
 }
 END_TEST
 
+/* What was not computed, and what was given up. */
+START_TEST(prefixes_and_evictions_are_said_where_there_are_any)
+{
+    run r;
+    ps_text text = {0};
+    make_run(&r);
+    ps_report_describe(&r.job, &text);
+    ck_assert_ptr_null(strstr(ps_text_str(&text), "prefix"));
+    ck_assert_ptr_null(strstr(ps_text_str(&text), "evicted"));
+    ps_text_clear(&text);
+    r.job.counts.prefix_tokens = 12;
+    r.job.counts.shared_tokens = 108;
+    for (int i = 0; i < 2; i++) {
+        r.reports[i].evicted = 6000000000 + (uint64_t)i;
+        r.reports[i].window_layers = 3;
+    }
+    ps_report_describe(&r.job, &text);
+    const char *found = ps_text_str(&text);
+    ck_assert_ptr_nonnull(strstr(found, "\nprefix: 12 tokens computed once, 108 prompt tokens "
+                                        "saved\nevicted: 12000000001 positions from 6 layers with "
+                                        "windows\nrank host"));
+    ps_text_release(&text);
+    json_t *object = json_of(&r);
+    assert_near(real_at(object, "prefix_tokens"), 12.0);
+    assert_near(real_at(object, "shared_prompt_tokens"), 108.0);
+    assert_near(real_at(object, "evicted_positions"), 12000000001.0);
+    assert_near(real_at(object, "window_layers"), 6.0);
+    json_decref(object);
+}
+END_TEST
+
 START_TEST(one_token_has_no_rate_of_decoding)
 {
     run r;
@@ -184,6 +215,7 @@ int main(void)
     tcase_add_test(tcase, every_stage_stands_in_the_report);
     tcase_add_test(tcase, the_lines_say_the_same);
     tcase_add_test(tcase, a_run_without_work_has_a_report_too);
+    tcase_add_test(tcase, prefixes_and_evictions_are_said_where_there_are_any);
     tcase_add_test(tcase, one_token_has_no_rate_of_decoding);
     suite_add_tcase(suite, tcase);
     return scratch_run(suite);
