@@ -8,7 +8,7 @@
  *
  * The prefix is a task without a job: it runs when the first request wants it, and is then held for
  * the others to be forked from. */
-#include "serve/generate.h"
+#include "serve/generate_parts.h"
 
 #include <assert.h>
 #include <string.h>
@@ -17,50 +17,6 @@
 #include "base/mem.h"
 
 enum { TIMES_MAX = 1 << 16 };
-
-typedef struct job job;
-
-/* One sample under way. */
-typedef struct sequence {
-    ps_task task;
-    job *job;
-    int sample;
-    ps_sampler *sampler;
-    ps_detokenizer *detokenizer; // NULL without a tokenizer
-    ps_stop *stop;
-    ps_completion *completion;
-    int64_t n_new;
-    int64_t token_ns; // when the last token came
-} sequence;
-
-struct job {
-    uint64_t number;
-    ps_request request;
-    ps_completion *completions; // [n_samples]
-    sequence *sequences;        // [wave] those of the present wave
-    int wave, first_sample;     // samples first_sample .. + wave are under way
-    int n_open;                 // of the wave, not yet done
-    int64_t known;              // tokens before the first new one
-    ps_tokens recent;           // with keeps_state: the newest tokens of prompt and output
-    int64_t shared;             // of them, positions that the prefix gives
-    int64_t computed;           // of them, positions that this request runs
-    int64_t added_ns;
-    job *next, **link; // of the generator's list; *link points here
-};
-
-struct ps_generate {
-    ps_generate_params params;
-    ps_sched *sched;
-    job *jobs; // all that are not done, and the one that is kept
-    job *kept; // done, its slot held for ps_generate_save
-    ps_task prefix;
-    bool prefix_begun;
-    ps_sampler_work *work;
-    ps_text piece, shown; // scratch
-    ps_generate_counts counts;
-    float *token_ms; // [TIMES_MAX]
-    uint64_t n_times;
-};
 
 static ps_err on_row(void *arg, ps_sched *sched, ps_task *task, int64_t position,
                      const float *logits);
@@ -168,7 +124,7 @@ ps_err ps_generate_check(const ps_request *request, const ps_spec *spec, const p
 
 /* ---- sequences ---- */
 
-static void close_sequence(sequence *q)
+static void close_sequence(ps_sequence *q)
 {
     ps_sampler_free(q->sampler);
     ps_detokenizer_free(q->detokenizer);
@@ -176,9 +132,9 @@ static void close_sequence(sequence *q)
     ps_tokens_release(&q->task.tokens);
 }
 
-static ps_err open_sequence(ps_generate *g, job *j, int sample, sequence *q)
+ps_err ps_generate_open_sequence(ps_generate *g, ps_generate_job *j, int sample, ps_sequence *q)
 {
-    *q = (sequence){.job = j, .sample = sample, .completion = &j->completions[sample]};
+    *q = (ps_sequence){.job = j, .sample = sample, .completion = &j->completions[sample]};
     ps_sample_params params = j->request.sampling;
     params.sample += (uint32_t)sample;
     int32_t ends[PS_SPEC_EOS_MAX + PS_REQUEST_ENDS_MAX];
@@ -190,29 +146,13 @@ static ps_err open_sequence(ps_generate *g, job *j, int sample, sequence *q)
     return PS_OK;
 }
 
-/* Forgets all but the newest n tokens. */
-static void trim_recent(job *j, size_t n)
-{
-    ps_tokens *t = &j->recent;
-    if (t->n <= n) return;
-    memmove(t->ids, t->ids + (t->n - n), n * sizeof *t->ids);
-    t->n = n;
-}
-
-static void note_recent(job *j, int32_t token)
-{
-    if (!j->request.keeps_state) return;
-    ps_tokens_append(&j->recent, token);
-    if (j->recent.n == 2 * PS_STATE_TOKENS_MAX) trim_recent(j, PS_STATE_TOKENS_MAX);
-}
-
 /* The prompt, of which the prefix's positions are given. */
-static void take_prompt(job *j, sequence *q)
+static void take_prompt(ps_generate_job *j, ps_sequence *q)
 {
     const ps_tokens *prompt = &j->request.prompt;
     for (size_t i = 0; i < prompt->n; i++) {
         if ((int64_t)i >= j->shared) ps_tokens_append(&q->task.tokens, prompt->ids[i]);
-        note_recent(j, prompt->ids[i]);
+        ps_generate_note_recent(j, prompt->ids[i]);
         ps_sampler_advance(q->sampler, prompt->ids[i], true);
     }
     q->task.first = j->shared;
@@ -242,7 +182,7 @@ static bool ropes_agree(const ps_spec *spec, int64_t a, int64_t b)
 
 /* The prompt goes on behind the prefix, and the ropes are those of the prefix: its first request's.
  */
-static bool shares_prefix(const ps_generate *g, const job *j, int64_t length)
+static bool shares_prefix(const ps_generate *g, const ps_generate_job *j, int64_t length)
 {
     const ps_tokens *prefix = g->params.prefix, *prompt = &j->request.prompt;
     if (!prefix || prompt->n <= prefix->n) return false;
@@ -264,7 +204,7 @@ static void begin_prefix(ps_generate *g, int64_t length)
 }
 
 /* Starts the samples from first_sample on, as many as there are slots for. */
-static ps_err start_wave(ps_generate *g, job *j)
+static ps_err start_wave(ps_generate *g, ps_generate_job *j)
 {
     const int left = j->request.n_samples - j->first_sample, most = slots_of_wave(g);
     const int64_t length = ps_generate_length(&j->request, g->params.spec, &g->params.limits);
@@ -275,7 +215,7 @@ static ps_err start_wave(ps_generate *g, job *j)
     j->computed = j->known - j->shared;
     j->sequences = ps_mem_new((size_t)j->wave, sizeof *j->sequences);
     for (int i = 0; i < j->wave; i++) {
-        PS_TRY(open_sequence(g, j, j->first_sample + i, &j->sequences[i]));
+        PS_TRY(ps_generate_open_sequence(g, j, j->first_sample + i, &j->sequences[i]));
         take_prompt(j, &j->sequences[i]);
     }
     ps_task *task = &j->sequences[0].task;
@@ -291,7 +231,7 @@ static ps_err start_wave(ps_generate *g, job *j)
     return PS_OK;
 }
 
-static void close_wave(job *j)
+void ps_generate_close_wave(ps_generate_job *j)
 {
     for (int i = 0; i < j->wave; i++) {
         close_sequence(&j->sequences[i]);
@@ -302,7 +242,7 @@ static void close_wave(job *j)
     j->wave = 0;
 }
 
-static void free_job(job *j)
+void ps_generate_free_job(ps_generate_job *j)
 {
     *j->link = j->next;
     if (j->next) j->next->link = j->link;
@@ -320,8 +260,8 @@ void ps_generate_free(ps_generate *g)
     if (!g) return;
     // After an error there are some that were not finished.
     while (g->jobs) {
-        close_wave(g->jobs);
-        free_job(g->jobs);
+        ps_generate_close_wave(g->jobs);
+        ps_generate_free_job(g->jobs);
     }
     ps_tokens_release(&g->prefix.tokens);
     ps_mem_free(g->token_ms);
@@ -332,7 +272,7 @@ void ps_generate_free(ps_generate *g)
     ps_mem_free(g);
 }
 
-static ps_err finish_job(ps_generate *g, job *j)
+static ps_err finish_job(ps_generate *g, ps_generate_job *j)
 {
     ps_err err = PS_OK;
     if (g->params.callbacks.on_done)
@@ -342,7 +282,7 @@ static ps_err finish_job(ps_generate *g, job *j)
     if (j->request.keeps_state) {
         g->kept = j;
     } else {
-        free_job(j);
+        ps_generate_free_job(j);
     }
     return err;
 }
@@ -357,10 +297,10 @@ int64_t ps_generate_length(const ps_request *request, const ps_spec *spec, const
     return prompt + request->max_tokens;
 }
 
-static job *new_job(ps_generate *g, uint64_t number, ps_request *request)
+ps_generate_job *ps_generate_new_job(ps_generate *g, uint64_t number, ps_request *request)
 {
-    job *j = ps_mem_new(1, sizeof *j);
-    *j = (job){.number = number, .request = *request, .added_ns = ps_clock_now_ns()};
+    ps_generate_job *j = ps_mem_new(1, sizeof *j);
+    *j = (ps_generate_job){.number = number, .request = *request, .added_ns = ps_clock_now_ns()};
     *request = (ps_request){0};
     j->next = g->jobs;
     j->link = &g->jobs;
@@ -373,7 +313,7 @@ static job *new_job(ps_generate *g, uint64_t number, ps_request *request)
 
 ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)
 {
-    job *j = new_job(g, number, request);
+    ps_generate_job *j = ps_generate_new_job(g, number, request);
     if (j->request.max_tokens == 0) {
         for (int i = 0; i < j->request.n_samples; i++) {
             j->completions[i].finish = PS_FINISH_LENGTH;
@@ -382,118 +322,15 @@ ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)
     }
     const ps_err err = start_wave(g, j);
     if (err) {
-        close_wave(j);
-        free_job(j);
+        ps_generate_close_wave(j);
+        ps_generate_free_job(j);
     }
-    return err;
-}
-
-/* ---- states ---- */
-
-ps_err ps_generate_check_state(const ps_state *state, const ps_spec *spec, const ps_limits *limits)
-{
-    const int64_t known = state->first + (int64_t)state->request.prompt.n;
-    if (known > limits->context)
-        return PS_FAIL(PS_ERR_LIMIT, "the state has %lld positions, the context %lld",
-                       (long long)known, (long long)limits->context);
-    return ps_generate_check(&state->request, spec, limits);
-}
-
-/* What the sequence remembers of its text. */
-static ps_err restore_text(ps_generate *g, const ps_state *state, sequence *q)
-{
-    PS_TRY(ps_sampler_restore(q->sampler, &state->sampler));
-    ps_text_clear(&g->shown);
-    ps_stop_push(q->stop, ps_text_str(&state->held), state->held.len, &g->shown);
-    if (g->shown.len > 0 || ps_stop_matched(q->stop) >= 0)
-        return PS_FAIL(PS_ERR_FORMAT, "no stop string holds back the %zu bytes in /held",
-                       state->held.len);
-    if (state->has_detokenizer != (q->detokenizer != NULL))
-        return PS_FAIL(PS_ERR_FORMAT, "the state was saved %s a tokenizer",
-                       state->has_detokenizer ? "with" : "without");
-    if (!q->detokenizer) return PS_OK;
-    return ps_detokenizer_load(q->detokenizer, ps_text_str(&state->detokenizer),
-                               state->detokenizer.len);
-}
-
-static ps_err start_state(ps_generate *g, job *j, const ps_state *state, const char *path)
-{
-    const ps_tokens *tokens = &j->request.prompt;
-    j->wave = j->n_open = 1;
-    j->known = state->first + (int64_t)tokens->n;
-    j->computed = 0;
-    j->sequences = ps_mem_new(1, sizeof *j->sequences);
-    sequence *q = &j->sequences[0];
-    PS_TRY(open_sequence(g, j, 0, q));
-    PS_TRY(restore_text(g, state, q));
-    q->task.user = q;
-    q->task.n_slots = 1;
-    q->task.length = state->length;
-    q->task.first = state->position;
-    for (size_t i = 0; i < tokens->n; i++) {
-        note_recent(j, tokens->ids[i]);
-        if (state->first + (int64_t)i >= state->position)
-            ps_tokens_append(&q->task.tokens, tokens->ids[i]);
-    }
-    ps_generate_counts_note(&g->counts, state->length);
-    const int slot = ps_sched_place(g->sched, &q->task);
-    PS_TRY(ps_pipeline_load(g->params.pipeline, slot, state->position, state->length, path));
-    ps_sched_resume(g->sched, &q->task);
-    return PS_OK;
-}
-
-ps_err ps_generate_add_state(ps_generate *g, uint64_t number, ps_state *state, const char *path)
-{
-    // The draws' counter goes on; which of its request's samples it was is in it.
-    job *j = new_job(g, number, &state->request);
-    const ps_err err = start_state(g, j, state, path);
-    ps_state_release(state);
-    if (err) {
-        close_wave(j);
-        free_job(j);
-    }
-    return err;
-}
-
-ps_err ps_generate_save(ps_generate *g, const ps_state_origin *origin, const char *path)
-{
-    assert(g->kept && !ps_sched_busy(g->sched));
-    job *j = g->kept;
-    trim_recent(j, PS_STATE_TOKENS_MAX);
-    const sequence *q = &j->sequences[0];
-    ps_state state = {.request = j->request, // its lists are borrowed, its tokens replaced
-                      .position = j->known + q->n_new - 1,
-                      .length = q->task.length,
-                      .finish = q->completion->finish,
-                      .has_detokenizer = q->detokenizer != NULL};
-    state.request.prompt = j->recent;
-    state.first = state.position + 1 - (int64_t)j->recent.n;
-    ps_sampler_remember(q->sampler, &state.sampler);
-    ps_text_append(&state.held, ps_stop_held(q->stop), ps_stop_held_bytes(q->stop));
-    if (q->detokenizer) ps_detokenizer_save(q->detokenizer, &state.detokenizer);
-    ps_h5_writer *w;
-    ps_err err = ps_h5_create(path, &w);
-    if (!err) {
-        err = ps_state_write(w, &state, origin);
-        if (!err) err = ps_h5_hand_over(w);
-        if (!err)
-            err = ps_pipeline_save(g->params.pipeline, q->task.slot, state.position,
-                                   ps_h5_temporary(w));
-        if (err) {
-            ps_h5_abandon(w);
-        } else {
-            err = ps_h5_commit(w);
-        }
-    }
-    ps_sampler_memory_release(&state.sampler);
-    ps_text_release(&state.held);
-    ps_text_release(&state.detokenizer);
     return err;
 }
 
 /* ---- tokens ---- */
 
-static void count_token(ps_generate *g, sequence *q)
+static void count_token(ps_generate *g, ps_sequence *q)
 {
     const int64_t now = ps_clock_now_ns();
     g->counts.new_tokens++;
@@ -509,7 +346,7 @@ static bool keeps_output(const ps_request *request)
     return request->max_tokens != PS_REQUEST_ENDLESS && !request->streamed;
 }
 
-static ps_err show(ps_generate *g, sequence *q, int32_t token)
+static ps_err show(ps_generate *g, ps_sequence *q, int32_t token)
 {
     if (keeps_output(&q->job->request))
         ps_text_append(&q->completion->text, g->shown.data, g->shown.len);
@@ -518,7 +355,7 @@ static ps_err show(ps_generate *g, sequence *q, int32_t token)
                                         ps_text_str(&g->shown), g->shown.len);
 }
 
-static ps_err note_logprobs(ps_generate *g, sequence *q, const float *logits, int32_t token)
+static ps_err note_logprobs(ps_generate *g, ps_sequence *q, const float *logits, int32_t token)
 {
     if (q->job->request.n_logprobs < 0) return PS_OK;
     ps_completion *c = q->completion;
@@ -537,7 +374,7 @@ static bool is_end(const ps_generate *g, const ps_request *r, int32_t token)
 }
 
 /* Why the sequence ends with this token, if it does. */
-static ps_finish finish_of(const ps_generate *g, const sequence *q, int32_t token)
+static ps_finish finish_of(const ps_generate *g, const ps_sequence *q, int32_t token)
 {
     const ps_request *r = &q->job->request;
     if (!r->ignore_eos && is_end(g, r, token)) return PS_FINISH_STOP;
@@ -548,7 +385,7 @@ static ps_finish finish_of(const ps_generate *g, const sequence *q, int32_t toke
 }
 
 /* Draws a token for a sequence, shows its text, says whether the sequence ends. */
-static ps_err draw(ps_generate *g, sequence *q, const float *logits, ps_finish *finish)
+static ps_err draw(ps_generate *g, ps_sequence *q, const float *logits, ps_finish *finish)
 {
     int32_t token;
     PS_TRY(ps_sampler_pick(q->sampler, g->work, logits, NULL, &token));
@@ -558,7 +395,7 @@ static ps_err draw(ps_generate *g, sequence *q, const float *logits, ps_finish *
     count_token(g, q);
     *finish = finish_of(g, q, token);
     if (keeps_output(&q->job->request)) ps_tokens_append(&q->completion->tokens, token);
-    note_recent(q->job, token);
+    ps_generate_note_recent(q->job, token);
     ps_task_append(&q->task, token);
     ps_text_clear(&g->shown);
     ps_text_clear(&g->piece);
@@ -570,7 +407,7 @@ static ps_err draw(ps_generate *g, sequence *q, const float *logits, ps_finish *
 }
 
 /* The rest of the text, once a sequence is over. Where another run is to go on, it is kept. */
-static ps_err flush_text(ps_generate *g, sequence *q)
+static ps_err flush_text(ps_generate *g, ps_sequence *q)
 {
     ps_text_clear(&g->shown);
     ps_text_clear(&g->piece);
@@ -585,19 +422,19 @@ static ps_err flush_text(ps_generate *g, sequence *q)
     return show(g, q, -1);
 }
 
-static ps_err end_sequence(ps_generate *g, sequence *q, ps_finish finish)
+static ps_err end_sequence(ps_generate *g, ps_sequence *q, ps_finish finish)
 {
-    job *j = q->job;
+    ps_generate_job *j = q->job;
     q->completion->finish = finish;
     PS_TRY(flush_text(g, q));
     if (--j->n_open > 0) return PS_OK;
     if (j->request.keeps_state) return finish_job(g, j);
-    close_wave(j);
+    ps_generate_close_wave(j);
     return j->first_sample < j->request.n_samples ? start_wave(g, j) : finish_job(g, j);
 }
 
 /* The sequence's slot is free, or kept for its state to be saved. */
-static void leave_slot(ps_sched *sched, sequence *q)
+static void leave_slot(ps_sched *sched, ps_sequence *q)
 {
     if (q->job->request.keeps_state) {
         ps_sched_hold(sched, &q->task);
@@ -608,10 +445,10 @@ static void leave_slot(ps_sched *sched, sequence *q)
 
 /* First tokens of all sequences of a wave, from the logits of the prompt's last row. Those that go
  * on are forked before anything of the first one is submitted. */
-static ps_err begin_wave(ps_generate *g, ps_sched *sched, job *j, const float *logits)
+static ps_err begin_wave(ps_generate *g, ps_sched *sched, ps_generate_job *j, const float *logits)
 {
     const int wave = j->wave;
-    sequence *sequences = j->sequences;
+    ps_sequence *sequences = j->sequences;
     ps_finish *finish = ps_mem_new((size_t)wave, sizeof *finish);
     ps_err err = PS_OK;
     g->counts.prompt_tokens += (uint64_t)j->computed;
@@ -642,7 +479,7 @@ static ps_err on_row(void *arg, ps_sched *sched, ps_task *task, int64_t position
         ps_sched_hold(sched, task);
         return PS_OK;
     }
-    sequence *q = task->user;
+    ps_sequence *q = task->user;
     if (q->n_new == 0) return begin_wave(g, sched, q->job, logits);
     ps_finish finish;
     PS_TRY(draw(g, q, logits, &finish));

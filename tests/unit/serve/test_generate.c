@@ -578,6 +578,44 @@ START_TEST(a_saved_sequence_goes_on_as_if_it_had_not_stopped)
 }
 END_TEST
 
+/* More tokens than a state keeps: it begins later, and goes on all the same. */
+START_TEST(a_long_sequence_keeps_its_newest_tokens)
+{
+    enum { MORE = 50, PROMPT = PS_STATE_TOKENS_MAX + MORE };
+    ps_text whole = {0}, parts = {0};
+    for (int stops = 0; stops < 2; stops++) {
+        stage *s = open_stage(1, 4096, 1, true);
+        ps_request r = {.max_tokens = stops ? 4 : 9,
+                        .n_samples = 1,
+                        .n_logprobs = -1,
+                        .ignore_eos = true,
+                        .keeps_state = true,
+                        .sampling = ps_sample_params_default()};
+        r.sampling.frequency_penalty = 0.3;
+        for (int i = 0; i < PROMPT; i++) {
+            ps_tokens_append(&r.prompt, i % VOCABULARY);
+        }
+        assert_ok(ps_generate_add(s->generate, 0, &r));
+        run(s);
+        assert_ok(ps_generate_save(s->generate, &origin, "state.h5"));
+        ps_text *text = stops ? &parts : &whole;
+        ps_text_append(text, s->results[0].shown[0].data, s->results[0].shown[0].len);
+        close_stage(s);
+    }
+    ps_state state;
+    assert_ok(ps_state_read("state.h5", &origin, &state));
+    ck_assert_uint_eq(state.request.prompt.n, PS_STATE_TOKENS_MAX);
+    ck_assert_int_eq(state.first, MORE + 4);
+    ck_assert_int_eq(state.position, PROMPT + 3);
+    ck_assert_int_eq(state.request.prompt.ids[0], (MORE + 4) % VOCABULARY);
+    ps_state_release(&state);
+    ck_assert_int_eq(go_on(1, 5, &parts), PS_FINISH_LENGTH);
+    ck_assert_str_eq(ps_text_str(&parts), ps_text_str(&whole));
+    ps_text_release(&parts);
+    ps_text_release(&whole);
+}
+END_TEST
+
 START_TEST(a_text_that_has_ended_is_not_gone_on_with)
 {
     ps_text text = {0};
@@ -775,6 +813,7 @@ int main(void)
     suite_add_tcase(suite, tcase);
     TCase *states = scratch_case(suite, "states and prefixes");
     tcase_add_loop_test(states, a_saved_sequence_goes_on_as_if_it_had_not_stopped, 0, 60);
+    tcase_add_test(states, a_long_sequence_keeps_its_newest_tokens);
     tcase_add_test(states, a_text_that_has_ended_is_not_gone_on_with);
     tcase_add_test(states, a_state_is_kept_of_one_sample_with_an_end);
     tcase_add_test(states, a_state_that_fits_neither_vocabulary_nor_context_is_refused);
