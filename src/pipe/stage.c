@@ -171,7 +171,7 @@ void ps_stage_do_state(ps_stage *stage, ps_parcel_kind kind, ps_parcel_state *st
     ps_watch_progress(stage->watch);
     if (!err) return;
     const int rank = ps_ring_rank(stage->ring);
-    state->err = err;
+    state->err = (int32_t)err;
     if (rank == 0) {
         snprintf(state->message, sizeof state->message, "%s", ps_err_message());
     } else {
