@@ -175,6 +175,13 @@ void ps_bias_accumulate_run(const ps_bias *bias, const ps_bias_run *run);
 void ps_bias_fill_tile(const ps_bias *bias, const struct ps_kernels *kernels,
                        const ps_bias_tile *tile);
 
+/* The same for the part of the bias that the keys decide, alone or with the text up to them: of
+ * rel_pos <u_h, k_j> scale; all that a provider adds that keeps numbers for keys and does not part
+ * them; of others nothing. The rest is the position part: for a given query a function of the
+ * distance. */
+void ps_bias_fill_key_part(const ps_bias *bias, const struct ps_kernels *kernels,
+                           const ps_bias_tile *tile);
+
 /* Scratch of one thread for fill, for blocks of up to n_queries queries. */
 size_t ps_bias_scratch_floats(int n_queries);
 

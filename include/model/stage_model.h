@@ -14,6 +14,7 @@
 #ifndef PS_MODEL_STAGE_MODEL_H
 #define PS_MODEL_STAGE_MODEL_H
 
+#include "math/attention.h"
 #include "model/cache.h"
 #include "model/weights.h"
 
@@ -39,6 +40,12 @@ typedef struct ps_rows {
 
 /* Sees x after the embedding (layer -1) and after each block. */
 typedef void ps_observer(void *arg, int layer, const float *x, size_t stride, int rows);
+
+/* Sees each layer's attention when it has run: queries, features and caches are as it left them
+ * until the call returns, so that ps_attention_explain can take it apart. Run r of the job belongs
+ * to slot run_slot[r]. */
+typedef void ps_attention_observer(void *arg, const ps_engine *engine, int layer,
+                                   const ps_attention_job *job, const int *run_slot);
 
 typedef struct ps_stage_model ps_stage_model;
 
@@ -97,6 +104,7 @@ ps_err ps_stage_load(ps_stage_model *model, int slot, int64_t position, int64_t 
 ps_err ps_stage_check_file(const ps_stage_model *model) PS_MUST_CHECK;
 
 void ps_stage_observe(ps_stage_model *model, ps_observer *observer, void *arg);
+void ps_stage_observe_attention(ps_stage_model *model, ps_attention_observer *observer, void *arg);
 
 /* Memory of a stage, as open would take it. */
 typedef struct ps_stage_size {

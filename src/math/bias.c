@@ -157,6 +157,16 @@ void ps_bias_fill_tile(const ps_bias *bias, const struct ps_kernels *kernels,
     table[bias->kind].fill(bias, kernels, tile);
 }
 
+void ps_bias_fill_key_part(const ps_bias *bias, const struct ps_kernels *kernels,
+                           const ps_bias_tile *tile)
+{
+    if (bias->kind == PS_BIAS_REL_POS) {
+        ps_rel_pos_fill_key_part(bias, kernels, tile);
+    } else if (ps_bias_numbers(bias) > 0) {
+        ps_bias_fill_tile(bias, kernels, tile);
+    }
+}
+
 size_t ps_bias_scratch_floats(int n_queries)
 {
     const size_t rel_pos = ps_rel_pos_scratch_floats(n_queries);

@@ -13,6 +13,8 @@ int ps_rel_pos_numbers(const ps_bias *bias);
 void ps_rel_pos_prepare(const ps_bias *bias, const ps_bias_row *row);
 void ps_rel_pos_fill(const ps_bias *bias, const struct ps_kernels *kernels,
                      const ps_bias_tile *tile);
+void ps_rel_pos_fill_key_part(const ps_bias *bias, const struct ps_kernels *kernels,
+                              const ps_bias_tile *tile);
 size_t ps_rel_pos_scratch_floats(int n_queries);
 
 /* distance_bias.c: functions of head and distance, without features or numbers. */

@@ -111,6 +111,22 @@ void ps_rel_pos_fill(const ps_bias *bias, const struct ps_kernels *kernels,
     }
 }
 
+void ps_rel_pos_fill_key_part(const ps_bias *bias, const struct ps_kernels *kernels,
+                              const ps_bias_tile *tile)
+{
+    (void)kernels;
+    for (int r = 0; r < tile->n_heads * tile->n_queries; r++) {
+        const size_t head = (size_t)(tile->first_head + r / tile->n_queries);
+        const int64_t position = tile->first_position + r % tile->n_queries;
+        float *out = tile->bias + (size_t)r * PS_SEGMENT;
+        for (int j = tile->first; j < tile->last; j++) {
+            const int64_t distance = position - (tile->start + j);
+            if (distance < 0 || distance >= bias->span) continue;
+            out[j] += tile->numbers[j / PS_KV_PAGE][head * PS_KV_PAGE + (size_t)(j % PS_KV_PAGE)];
+        }
+    }
+}
+
 size_t ps_bias_table_floats(int n_heads, int head_dim, int64_t span)
 {
     return (size_t)n_heads * (size_t)head_dim * ps_mem_round_up((size_t)span, PS_PANEL_LANES);

@@ -61,6 +61,8 @@ typedef struct ps_block {
     ps_cache *cache;
     ps_workspace *work;
     const ps_engine *engine;
+    ps_attention_observer *observer; // of the attention; NULL: nobody
+    void *observer_arg;
 } ps_block;
 
 /* x[R, D] in place. The runs in the workspace describe the rows; their pages are reserved. */

@@ -23,6 +23,8 @@ struct ps_stage_model {
     float *logits;      // [PS_HEAD_ROWS, V rounded up]
     ps_observer *observer;
     void *observer_arg;
+    ps_attention_observer *attention_observer;
+    void *attention_observer_arg;
 };
 
 static size_t round16(size_t n)
@@ -325,6 +327,12 @@ void ps_stage_observe(ps_stage_model *model, ps_observer *observer, void *arg)
     model->observer_arg = arg;
 }
 
+void ps_stage_observe_attention(ps_stage_model *model, ps_attention_observer *observer, void *arg)
+{
+    model->attention_observer = observer;
+    model->attention_observer_arg = arg;
+}
+
 /* The norm that the spec has, of one row of activations. */
 static void norm_row(const ps_stage_model *m, const ps_norm *weights, const float *x, float *out)
 {
@@ -427,7 +435,9 @@ ps_err ps_stage_blocks(ps_stage_model *m, const ps_rows *rows, float *x)
                                 .weights = &m->weights.layers[local],
                                 .cache = &m->cache,
                                 .work = &m->work,
-                                .engine = m->engine};
+                                .engine = m->engine,
+                                .observer = m->attention_observer,
+                                .observer_arg = m->attention_observer_arg};
         ps_block_forward(&block, rows, x);
         if (atomic_load_explicit(&m->work.overflow, memory_order_relaxed))
             return overflow_error(m, layer);

@@ -241,3 +241,8 @@ void ps_pipeline_observe(ps_pipeline *p, ps_observer *observer, void *arg)
 {
     ps_stage_observe(p->stage.model, observer, arg);
 }
+
+void ps_pipeline_observe_attention(ps_pipeline *p, ps_attention_observer *observer, void *arg)
+{
+    ps_stage_observe_attention(p->stage.model, observer, arg);
+}

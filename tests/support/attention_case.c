@@ -264,6 +264,7 @@ static void forward(const attention_case *c, const ps_engine *engine, parcel *p,
                                   .scratch = p->scratch};
     floats_poison(p->out, (size_t)p->rows * p->out_stride);
     ps_attention_forward(engine, &job);
+    if (c->look) c->look(c->look_arg, engine, &job);
 }
 
 /* Moves n results from row `row` on to `out`; whatever is not in a run must not be written. */

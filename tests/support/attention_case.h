@@ -6,6 +6,9 @@
 #include "math/attention.h"
 #include "support/providers.h"
 
+/* Sees each job when it has run. */
+typedef void attention_look(void *arg, const ps_engine *engine, const ps_attention_job *job);
+
 typedef struct attention_case {
     ps_attention_shape shape;
     int64_t base;       // position of the first key
@@ -17,6 +20,8 @@ typedef struct attention_case {
     float *sinks;         // [H] or NULL
     bool quiet;
     ps_kv_types types; // k and v are values that these can hold
+    attention_look *look; // NULL: nobody
+    void *look_arg;
 } attention_case;
 
 /* What a case is made of. window 0: all keys. With kept tokens the base is 0. */

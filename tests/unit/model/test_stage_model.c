@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "math/explain.h"
 #include "math/isa.h"
 #include "support/dice.h"
 #include "support/naive_model.h"
@@ -380,6 +381,47 @@ START_TEST(an_observer_sees_the_embedding_and_each_block)
 }
 END_TEST
 
+static void look_at_attention(void *arg, const ps_engine *engine, int layer,
+                              const ps_attention_job *job, const int *run_slot)
+{
+    sight *s = arg;
+    s->layers[s->n++] = layer;
+    s->rows = job->runs[0].n_rows;
+    s->finite = s->finite && job->n_runs == 1 && run_slot[0] == 0;
+    ps_explained e;
+    assert_ok(ps_explained_open(5, job->shape.head_dim, &e));
+    for (int row = 0; row < s->rows; row++) {
+        ps_attention_explain(engine, job, &job->runs[0], row, 0, &e);
+        float sum = 0.0f;
+        for (int64_t j = 0; j < e.n; j++) {
+            sum += e.weight[j];
+        }
+        s->finite = s->finite && e.n == row + 1 && fabsf(sum - 1.0f) < 1e-5f;
+    }
+    ps_explained_close(&e);
+}
+
+START_TEST(an_observer_can_take_each_layers_attention_apart)
+{
+    const tiny_model m = tiny_model_default(TINY_RELPOS_LLAMA); // windows 7, 70, all
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    stage_runner r;
+    assert_ok(stage_runner_open(&(stage_runner_params){.path = "m.h5"}, &r));
+    sight s = {.finite = true};
+    ps_stage_observe_attention(r.parts[0], look_at_attention, &s);
+    float *logits = new_logits(&m, 5);
+    stage_runner_run(&r, 0, 0, (int32_t[]){5, 4, 3, 2, 1}, 5, 5, logits);
+    ck_assert_int_eq(s.n, 3);
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(s.layers[i], i);
+    }
+    ck_assert_int_eq(s.rows, 5);
+    ck_assert(s.finite);
+    ps_mem_free(logits);
+    stage_runner_close(&r);
+}
+END_TEST
+
 START_TEST(caches_that_overflow_are_refused)
 {
     tiny_model m = tiny_model_default(TINY_LLAMA);
@@ -462,6 +504,7 @@ int main(void)
     tcase_add_loop_test(same, many_slots_side_by_side_give_each_its_own_bits, 0, TINY_FAMILY_COUNT);
     TCase *rest = scratch_case(suite, "rest");
     tcase_add_test(rest, an_observer_sees_the_embedding_and_each_block);
+    tcase_add_test(rest, an_observer_can_take_each_layers_attention_apart);
     tcase_add_test(rest, caches_that_overflow_are_refused);
     tcase_add_test(rest, bytes_of_cache_read_are_those_that_the_windows_leave);
     tcase_add_test(rest, what_windows_leave_behind_is_counted);
