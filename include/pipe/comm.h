@@ -65,6 +65,9 @@ ps_err ps_comm_wait_agree(ps_comm *comm, ps_err mine) PS_MUST_CHECK;
 /* *text of rank 0 replaces that of the others. */
 ps_err ps_comm_broadcast(ps_comm *comm, ps_text *text) PS_MUST_CHECK;
 
+/* *text of rank `from` replaces that of rank 0. MPI: for these two ranks. */
+ps_err ps_comm_bring(ps_comm *comm, int from, ps_text *text) PS_MUST_CHECK;
+
 /* all[size][n]: the n bytes of every rank, on every rank. */
 ps_err ps_comm_gather_all(ps_comm *comm, const void *mine, size_t n, void *all) PS_MUST_CHECK;
 

@@ -18,7 +18,7 @@
 #include "base/mem.h"
 #include "pipe/comm_mpi.h"
 
-enum { NOTE_TAG = 1, PAUSE_MIN_US = 20, PAUSE_MAX_US = 1000, LOST_EXIT_STATUS = 3 };
+enum { NOTE_TAG = 1, TEXT_TAG = 2, PAUSE_MIN_US = 20, PAUSE_MAX_US = 1000, LOST_EXIT_STATUS = 3 };
 
 struct ps_comm {
     MPI_Comm world, notes;
@@ -284,13 +284,15 @@ ps_err ps_comm_gather_all(ps_comm *comm, const void *mine, size_t n, void *all)
     return wait_for(comm, &request, "gather");
 }
 
+/* Texts of any length go in pieces of so many bytes. */
+enum { PIECE = 1 << 24 };
+
 ps_err ps_comm_broadcast(ps_comm *comm, ps_text *text)
 {
     uint64_t length = text->len;
     MPI_Request request;
     MPI_Ibcast(&length, 1, MPI_UINT64_T, 0, comm->world, &request);
     PS_TRY(wait_for(comm, &request, "broadcast"));
-    enum { PIECE = 1 << 24 };
     char *piece = ps_mem_new(PIECE, 1);
     if (comm->rank != 0) ps_text_clear(text);
     ps_err err = PS_OK;
@@ -302,6 +304,37 @@ ps_err ps_comm_broadcast(ps_comm *comm, ps_text *text)
         if (!err && comm->rank != 0) ps_text_append(text, piece, n);
     }
     // After an error the request may still write into the piece: the process is about to end.
+    if (!err) ps_mem_free(piece);
+    return err;
+}
+
+/* n bytes of rank `from` to rank 0. */
+static ps_err bring_bytes(ps_comm *c, int from, void *bytes, size_t n)
+{
+    MPI_Request request;
+    if (c->rank == 0) {
+        MPI_Irecv(bytes, (int)n, MPI_BYTE, from, TEXT_TAG, c->world, &request);
+    } else {
+        MPI_Isend(bytes, (int)n, MPI_BYTE, 0, TEXT_TAG, c->world, &request);
+    }
+    return wait_for(c, &request, "text");
+}
+
+ps_err ps_comm_bring(ps_comm *comm, int from, ps_text *text)
+{
+    if (from == 0 || (comm->rank != 0 && comm->rank != from)) return PS_OK;
+    uint64_t length = text->len;
+    PS_TRY(bring_bytes(comm, from, &length, sizeof length));
+    char *piece = ps_mem_new(PIECE, 1);
+    if (comm->rank == 0) ps_text_clear(text);
+    ps_err err = PS_OK;
+    for (uint64_t at = 0; at < length && !err; at += PIECE) {
+        const size_t n = length - at < PIECE ? (size_t)(length - at) : PIECE;
+        if (comm->rank != 0) memcpy(piece, text->data + at, n);
+        err = bring_bytes(comm, from, piece, n);
+        if (!err && comm->rank == 0) ps_text_append(text, piece, n);
+    }
+    // As in a broadcast: after an error the piece stays.
     if (!err) ps_mem_free(piece);
     return err;
 }

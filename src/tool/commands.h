@@ -17,6 +17,7 @@ int ps_cmd_detokenize(int argc, char **argv);
 int ps_cmd_plan(int argc, char **argv);
 int ps_cmd_inspect(int argc, char **argv);
 int ps_cmd_convert(int argc, char **argv);
+int ps_cmd_bias(int argc, char **argv);
 int ps_cmd_bench(int argc, char **argv);
 
 #endif

@@ -471,12 +471,14 @@ int ps_job_main(const ps_job_command *c, ps_job *job, int argc, char **argv)
         err = PS_FAIL(PS_ERR_USAGE, "%s needs all layers on one rank, found %d ranks",
                       job->needs_one_rank, job->size);
     if (!err) err = start(c, job);
+    if (!err && c->begin) err = ps_comm_agree(job->comm, c->begin(c->state, job));
     if (!err) {
         err = work(c, job);
         // A stage whose numbers went wrong does not pass its parcel on: the others would wait.
         if (err == PS_ERR_LOST || (err == PS_ERR_NUMERIC && job->rank != 0)) leave(job, err);
         err = ps_comm_agree(job->comm, err);
     }
+    if (!err && c->end) err = c->end(c->state, job);
     if (err == PS_ERR_LOST) leave(job, err);
     if (!err && job->rank == 0) err = write_report(job);
     return finish(job, err);

@@ -51,7 +51,9 @@ typedef struct ps_job_command {
     ps_opt_positionals positionals;            // the first is MODEL, optional: the model that ships
     ps_err (*check)(void *state, ps_job *job); // options, on every rank; may be NULL
     ps_err (*prepare)(void *state, ps_job *job, ps_needs *needs); // rank 0
-    ps_err (*work)(void *state, ps_job *job);                     // rank 0
+    ps_err (*begin)(void *state, ps_job *job); // every rank, before the work; may be NULL
+    ps_err (*work)(void *state, ps_job *job);  // rank 0
+    ps_err (*end)(void *state, ps_job *job);   // collective, after the work; may be NULL
     void *state;
 } ps_job_command;
 
