@@ -69,7 +69,7 @@ static const ps_opt rows[] = {
     {"temperature", 0, PS_OPT_REAL, AT(temperature), 0, 1e5, "1", NULL, "X", "of the draws"},
     {"layer", 0, PS_OPT_TEXT, AT(layers), 0, 0, NULL, NULL, "LIST",
      "layers from 0: numbers and ranges such as 0,3,5-7, or all; by default the first and the last "
-     "layer of each window"},
+     "layer of each window, four at most"},
     {"head", 0, PS_OPT_TEXT, AT(heads), 0, 0, "all", NULL, "LIST", "query heads from 0"},
     {"step", 0, PS_OPT_TEXT, AT(steps), 0, 0, "all", NULL, "LIST",
      "positions from 0 whose queries are looked at; 40- is the rest from 40 on"},
@@ -113,13 +113,17 @@ static ps_err check(void *arg, ps_job *job)
     return ps_ranges_parse("step", o->steps, INT64_MAX - 1, &s->steps);
 }
 
-/* The first and the last layer of each window, a bias before none. */
+/* The first and the last layer of each kind: of the same keys and the same number of biases. */
 static void choose_layers(const ps_spec *spec, ps_ranges *out)
 {
     for (int l = 0; l < spec->n_layers; l++) {
+        const ps_layer_spec *layer = &spec->layers[l];
         bool first = true, last = true;
         for (int other = 0; other < spec->n_layers; other++) {
-            if (spec->layers[other].window != spec->layers[l].window) continue;
+            const ps_layer_spec *o = &spec->layers[other];
+            if (o->window != layer->window || o->chunk != layer->chunk ||
+                o->n_biases != layer->n_biases)
+                continue;
             first = first && other >= l;
             last = last && other <= l;
         }
@@ -268,12 +272,21 @@ static ps_err work(void *arg, ps_job *job)
     return err;
 }
 
+static ps_err describe(state *s)
+{
+    const ps_record *record = &s->scene.record;
+    if (record->layers[0].n_steps == 0)
+        return PS_FAIL(PS_ERR_USAGE, "--step %s: the text ended before, after %zu tokens",
+                       s->options.steps, s->scene.tokens.n);
+    if (s->options.out) s->out = ps_mem_copy_text(s->options.out);
+    return ps_scene_describe(&s->scene, s->job);
+}
+
 static ps_err end(void *arg, ps_job *job)
 {
     state *s = arg;
     PS_TRY(ps_record_gather(&s->scene.record, job->comm, &job->plan));
-    if (s->options.out) s->out = ps_mem_copy_text(s->options.out);
-    return ps_comm_agree(job->comm, job->rank == 0 ? ps_scene_describe(&s->scene, job) : PS_OK);
+    return ps_comm_agree(job->comm, job->rank == 0 ? describe(s) : PS_OK);
 }
 
 /* ---- what comes of it, when the ranks have left ---- */

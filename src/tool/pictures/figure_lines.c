@@ -49,10 +49,7 @@ static void begin_head(const ps_scene *scene, ps_plot *plot, const ps_plot_grid 
     const ps_plot_box box = ps_plot_grid_box(grid, head);
     snprintf(title, sizeof title, "head %d", scene->record.heads[head]);
     ps_plot_panel(plot, &box, title);
-    ps_plot_addf(plot,
-                 "set xlabel '%s' offset 0,0.6 font \",9\"\nset ylabel '%s' offset 1.2,0 "
-                 "font \",9\"\n",
-                 head / grid->columns + 1 == grid->rows ? xlabel : "",
+    ps_plot_axes(plot, head / grid->columns + 1 == grid->rows ? xlabel : "",
                  head % grid->columns == 0 ? ylabel : "");
     ps_plot_addf(plot, "set arrow 1 from graph 0, first 0 to graph 1, first 0 nohead back "
                        "linecolor rgb \"#cccccc\"\n");
@@ -177,11 +174,13 @@ ps_err ps_figure_distance(const ps_scene *scene, const char *directory, ps_figur
         contexts[c] = first + (layer->n_steps - 1 - first) * c / (CONTEXTS - 1);
     }
     ps_plot plot;
+    char subtitle[TITLE_BYTES];
+    snprintf(subtitle, sizeof subtitle,
+             "thin: single queries, each with its own text before it; black: the mean over %s; "
+             "grey: 90 %% of them",
+             ps_figure_full_name(layer));
     const ps_plot_grid grid =
-        begin_sheet(scene, "distance", "the bias against the distance",
-                    "thin: single queries, each with its own text before it; black: the mean over "
-                    "queries; grey band: 90 % of them",
-                    f, &plot);
+        begin_sheet(scene, "distance", "the bias against the distance", subtitle, f, &plot);
     double *values = ps_mem_new(layer->n_steps, sizeof *values);
     for (int h = 0; h < ps_figure_heads(scene); h++) {
         const int block = ps_plot_block(&plot, "distance, mean, 5 %, 95 %, single queries");
@@ -236,7 +235,7 @@ static int choose_keys(const ps_record_layer *layer, int64_t *keys)
     }
     int64_t *candidates = ps_mem_new((size_t)(area.end_key - area.first_key), sizeof *candidates);
     for (int64_t key = area.first_key; key < area.end_key; key++) {
-        if (life_of(layer, key) * 10 >= longest * 9) candidates[n_long++] = key;
+        if (life_of(layer, key) * 10 >= longest * 6) candidates[n_long++] = key;
     }
     const int n = n_long < KEYS ? (int)n_long : KEYS;
     for (int i = 0; i < n; i++) {
@@ -342,20 +341,19 @@ double ps_figure_moved_share(const ps_record *record, const ps_record_layer *lay
 }
 
 /* Left: how much of the attention lies within each distance. */
-static void plot_cumulative(const ps_scene *scene, const ps_record_layer *layer, ps_plot *plot)
+static void plot_cumulative(const ps_scene *scene, const ps_record_layer *layer, bool biased,
+                            ps_plot *plot)
 {
     int64_t least, most;
     find_distances(layer, &least, &most);
     double *mass = ps_mem_new((size_t)(most - least + 1), sizeof *mass);
     const ps_plot_box box = {LEFT, PS_PLOT_TITLE_HEIGHT + 30, 560, 330};
     ps_plot_panel(plot, &box, "share of the attention within a distance");
-    ps_plot_addf(plot,
-                 "set xlabel 'distance from query back to key (tokens)' offset 0,0.6 font "
-                 "\",9\"\nset ylabel '%% of the attention' offset 1.2,0 font \",9\"\n"
-                 "set xrange [%lld:%lld]\nset yrange [0:100]\nplot ",
-                 (long long)least, (long long)(most > least ? most : least + 1));
+    ps_plot_axes(plot, "distance from query back to key (tokens)", "% of the attention");
+    ps_plot_addf(plot, "set xrange [%lld:%lld]\nset yrange [0:100]\nplot ", (long long)least,
+                 (long long)(most > least ? most : least + 1));
     for (int h = 0; h < ps_figure_heads(scene); h++) {
-        for (int plain = 1; plain >= 0; plain--) {
+        for (int plain = biased; plain >= 0; plain--) {
             const int block = ps_plot_block(plot, plain ? "distance, % within it without the bias"
                                                         : "distance, % within it");
             double sum = 0.0;
@@ -368,7 +366,7 @@ static void plot_cumulative(const ps_scene *scene, const ps_record_layer *layer,
             ps_plot_addf(plot,
                          "%sdata index %d using 1:2 with lines linecolor rgb \"%s\" "
                          "linewidth %s dashtype %s",
-                         h || !plain ? ", \\\n    " : "", block, ps_plot_colour(h),
+                         h || plain < biased ? ", \\\n    " : "", block, ps_plot_colour(h),
                          plain ? "1.1" : "1.8", plain ? "(2,4)" : "1");
         }
     }
@@ -377,7 +375,8 @@ static void plot_cumulative(const ps_scene *scene, const ps_record_layer *layer,
 }
 
 /* Right: the oldest tenth of what is visible, with and without the bias. */
-static void plot_edge(const ps_scene *scene, const ps_record_layer *layer, ps_plot *plot)
+static void plot_edge(const ps_scene *scene, const ps_record_layer *layer, bool biased,
+                      ps_plot *plot)
 {
     const int n = ps_figure_heads(scene);
     const int block = ps_plot_block(plot, "head, % on the oldest tenth with and without the bias");
@@ -389,36 +388,39 @@ static void plot_edge(const ps_scene *scene, const ps_record_layer *layer, ps_pl
     }
     const ps_plot_box box = {LEFT + 560 + 84, PS_PLOT_TITLE_HEIGHT + 30, 340, 330};
     ps_plot_panel(plot, &box, "share on the oldest tenth of the visible keys");
-    ps_plot_addf(plot,
-                 "set xlabel 'head' offset 0,0.6 font \",9\"\nset ylabel '%% of the "
-                 "attention' offset 1.2,0 font \",9\"\nset xrange [-0.6:%d.6]\n"
-                 "set yrange [0:*]\nset xtics scale 0 (",
-                 n - 1);
+    ps_plot_axes(plot, "head", "% of the attention");
+    ps_plot_addf(plot, "set xrange [-0.6:%d.6]\nset yrange [0:*]\nset xtics scale 0 (", n - 1);
     for (int h = 0; h < n; h++) {
         ps_plot_addf(plot, "%s'%d' %d", h ? ", " : "", scene->record.heads[h], h);
     }
     ps_plot_addf(plot,
                  ")\nset boxwidth 0.36\nset style fill solid 1 noborder\n"
-                 "plot data index %d using ($0-0.2):2 with boxes linecolor rgb \"#0072b2\", "
-                 "data index %d using ($0+0.2):3 with boxes linecolor rgb \"#bbbbbb\"\n",
-                 block, block);
+                 "plot data index %d using ($0%s):2 with boxes linecolor rgb \"#0072b2\"",
+                 block, biased ? "-0.2" : "");
+    if (biased)
+        ps_plot_addf(plot, ", data index %d using ($0+0.2):3 with boxes linecolor rgb \"#bbbbbb\"",
+                     block);
+    ps_plot_addf(plot, "\n");
 }
 
 ps_err ps_figure_mass(const ps_scene *scene, const char *directory, ps_figure *f)
 {
     const ps_record_layer *layer = &scene->record.layers[f->layer];
     const int n = ps_figure_heads(scene);
+    const bool biased = scene->layers[f->layer].n_biases > 0;
     char title[TITLE_BYTES];
     snprintf(f->name, sizeof f->name, "mass-layer%02d", layer->layer);
     snprintf(title, sizeof title, "Layer %d: where the attention goes", layer->layer);
     f->width = SHEET_WIDTH;
     f->height = PS_PLOT_TITLE_HEIGHT + 30 + 330 + 52 + LEGEND_HEIGHT;
     ps_plot plot;
-    ps_plot_begin(&plot, f->name, f->width, f->height, title,
-                  "mean over the queries with a full window. Solid, blue: as it is; dotted, grey: "
-                  "as it would be without the bias");
-    plot_cumulative(scene, layer, &plot);
-    plot_edge(scene, layer, &plot);
+    char subtitle[TITLE_BYTES];
+    snprintf(subtitle, sizeof subtitle, "mean over %s%s", ps_figure_full_name(layer),
+             biased ? ". Solid and blue: as it is; dotted and grey: as it would be without the bias"
+                    : "");
+    ps_plot_begin(&plot, f->name, f->width, f->height, title, subtitle);
+    plot_cumulative(scene, layer, biased, &plot);
+    plot_edge(scene, layer, biased, &plot);
     ps_text entries = {0};
     for (int h = 0; h < n && h < NAMED_HEADS; h++) {
         char style[ENTRY_BYTES], label[32];

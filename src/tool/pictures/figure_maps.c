@@ -4,12 +4,14 @@
 
 #include "tool/pictures/figures.h"
 
+#define BEYOND_SCALE 0.01 // share of the values that only get the scale's end colours
+
 enum {
     MAP_CELLS_MAX = 400, // a side
     MAP_PANEL = 270,
     MAP_GAP_X = 52,
     MAP_GAP_Y = 58,
-    MAP_LEFT = 62,
+    MAP_LEFT = 70,
     SHEET_WIDTH = 1080,
     BOX_ROOM = 96,
     ZOOM_STEPS = 28, // tokens that still have room for their names
@@ -32,6 +34,13 @@ static void name_figure(ps_figure *f, const char *kind, int layer, int head)
     }
 }
 
+/* End of a colour scale. */
+static double scale_of(const ps_map *maps, int n, double share)
+{
+    const double extent = ps_map_extent(maps, n, share);
+    return extent > 0.0 ? extent : 1.0;
+}
+
 ps_err ps_figure_map(const ps_scene *scene, const char *directory, ps_figure *f)
 {
     const ps_record_layer *layer = &scene->record.layers[f->layer];
@@ -52,12 +61,17 @@ ps_err ps_figure_map(const ps_scene *scene, const char *directory, ps_figure *f)
                     : "attention weights (this layer has no bias)");
     ps_plot_begin(&plot, f->name, f->width, f->height, title,
                   "a row: one query, reading what came before it; a column: one key. "
-                  "Grey: not visible.");
+                  "Grey: not visible. Beyond the scale: its end colours");
     const ps_map_area area = ps_map_area_of(layer);
-    const double extent = ps_scene_extent(scene, layer, -1, quantity);
+    ps_map maps[PS_FIGURE_HEADS];
+    for (int h = 0; h < n; h++) {
+        ps_map_make(&scene->record, layer, h, quantity, &area,
+                    divide_up(area.end_query - area.first_query, MAP_CELLS_MAX),
+                    divide_up(area.end_key - area.first_key, MAP_CELLS_MAX), &maps[h]);
+    }
+    const double extent = scale_of(maps, n, BEYOND_SCALE);
     for (int h = 0; h < n; h++) {
         char head[32];
-        ps_map map;
         const ps_plot_box box = ps_plot_grid_box(&grid, h);
         snprintf(head, sizeof head, "head %d", scene->record.heads[h]);
         ps_plot_panel(&plot, &box, head);
@@ -69,16 +83,10 @@ ps_err ps_figure_map(const ps_scene *scene, const char *directory, ps_figure *f)
                                      all < 300 ? all : 300};
             ps_plot_colour_box(&plot, &bar, biased ? "bias" : "weight");
         }
-        ps_plot_addf(&plot,
-                     "set xlabel '%s' offset 0,0.6 font \",9\"\nset ylabel '%s' offset "
-                     "1.2,0 font \",9\"\n",
-                     h / grid.columns + 1 == grid.rows ? "key position" : "",
+        ps_plot_axes(&plot, h / grid.columns + 1 == grid.rows ? "key position" : "",
                      h % grid.columns == 0 ? "query position" : "");
-        ps_map_make(&scene->record, layer, h, quantity, &area,
-                    divide_up(area.end_query - area.first_query, MAP_CELLS_MAX),
-                    divide_up(area.end_key - area.first_key, MAP_CELLS_MAX), &map);
-        ps_plot_map(&plot, &map);
-        ps_map_release(&map);
+        ps_plot_map(&plot, &maps[h]);
+        ps_map_release(&maps[h]);
     }
     return ps_plot_write(&plot, directory);
 }
@@ -108,18 +116,6 @@ static ps_map_area zoom_area(const ps_record_layer *layer)
     return area;
 }
 
-/* Largest magnitude of the maps. */
-static double extent_of(const ps_map *maps, int n)
-{
-    double extent = 0.0;
-    for (int i = 0; i < n; i++) {
-        if (maps[i].low > maps[i].high) continue;
-        if (fabs(maps[i].low) > extent) extent = fabs(maps[i].low);
-        if (fabs(maps[i].high) > extent) extent = fabs(maps[i].high);
-    }
-    return extent > 0.0 ? extent : 1.0;
-}
-
 ps_err ps_figure_head(const ps_scene *scene, const char *directory, ps_figure *f)
 {
     static const ps_quantity shown[4] = {PS_QUANTITY_KEY_PART, PS_QUANTITY_POSITION_PART,
@@ -145,8 +141,8 @@ ps_err ps_figure_head(const ps_scene *scene, const char *directory, ps_figure *f
         const ps_plot_box box = {76 + (i % 2) * 520, 84 + (i / 2) * 500, ZOOM_PANEL, ZOOM_PANEL};
         const ps_plot_box bar = {box.left + ZOOM_PANEL + 8, box.top, 10, ZOOM_PANEL};
         ps_plot_panel(&plot, &box, titles[i]);
-        if (i < 3) ps_plot_diverging(&plot, extent_of(maps, 3));
-        if (i == 3) ps_plot_rising(&plot, extent_of(maps + 3, 1));
+        if (i < 3) ps_plot_diverging(&plot, scale_of(maps, 3, 0.0));
+        if (i == 3) ps_plot_rising(&plot, scale_of(maps + 3, 1, 0.0));
         if (i % 2 == 1) ps_plot_colour_box(&plot, &bar, i < 3 ? "added to the score" : "weight");
         token_tics(&plot, scene, 'x', area.first_key, area.end_key);
         token_tics(&plot, scene, 'y', area.first_query, area.end_query);

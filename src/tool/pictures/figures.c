@@ -55,9 +55,9 @@ int ps_figure_heads(const ps_scene *scene)
     return scene->record.n_heads < PS_FIGURE_HEADS ? scene->record.n_heads : PS_FIGURE_HEADS;
 }
 
-size_t ps_figure_full_steps(const ps_record_layer *layer)
+/* The first of the last steps that all see as many keys as any. */
+static size_t first_full(const ps_record_layer *layer)
 {
-    enum { ENOUGH = 5 };
     int64_t most = 0;
     size_t first = layer->n_steps;
     for (size_t s = 0; s < layer->n_steps; s++) {
@@ -66,7 +66,25 @@ size_t ps_figure_full_steps(const ps_record_layer *layer)
     while (first > 0 && layer->steps[first - 1].n == most) {
         first--;
     }
-    return layer->n_steps - first >= ENOUGH ? first : layer->n_steps / 2;
+    return first;
+}
+
+static bool are_enough(const ps_record_layer *layer, size_t first)
+{
+    enum { ENOUGH = 5 };
+    return layer->n_steps - first >= ENOUGH;
+}
+
+size_t ps_figure_full_steps(const ps_record_layer *layer)
+{
+    const size_t first = first_full(layer);
+    return are_enough(layer, first) ? first : layer->n_steps / 2;
+}
+
+const char *ps_figure_full_name(const ps_record_layer *layer)
+{
+    return are_enough(layer, first_full(layer)) ? "the queries with a full window"
+                                                : "the last half of the queries";
 }
 
 void ps_figures_release(ps_figures *figures)

@@ -74,5 +74,6 @@ int ps_figure_heads(const ps_scene *scene);
 /* The steps [first, n_steps) whose contexts are taken to be full: those that see the most keys, or
  * when hardly any do, the last half. */
 size_t ps_figure_full_steps(const ps_record_layer *layer);
+const char *ps_figure_full_name(const ps_record_layer *layer); // "the queries with a full window"
 
 #endif

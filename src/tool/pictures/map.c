@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 
 ps_map_area ps_map_area_of(const ps_record_layer *layer)
 {
@@ -65,4 +66,48 @@ void ps_map_release(ps_map *map)
 {
     ps_mem_free(map->value);
     *map = (ps_map){0};
+}
+
+static int compare(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The finite values of n maps, sorted, or their magnitudes; owned by the caller. */
+static double *sort_values(const ps_map *maps, int n, bool magnitudes, size_t *count)
+{
+    size_t cells = 0;
+    for (int i = 0; i < n; i++) {
+        cells += (size_t)maps[i].rows * (size_t)maps[i].columns;
+    }
+    double *sorted = ps_mem_new(cells, sizeof *sorted);
+    *count = 0;
+    for (int i = 0; i < n; i++) {
+        for (size_t c = 0; c < (size_t)maps[i].rows * (size_t)maps[i].columns; c++) {
+            const double value = maps[i].value[c];
+            if (!isnan(value)) sorted[(*count)++] = magnitudes ? fabs(value) : value;
+        }
+    }
+    qsort(sorted, *count, sizeof *sorted, compare);
+    return sorted;
+}
+
+double ps_map_extent(const ps_map *maps, int n, double share)
+{
+    size_t count;
+    double *sorted = sort_values(maps, n, true, &count);
+    const double extent = count > 0 ? sorted[(size_t)((double)(count - 1) * (1.0 - share))] : 0.0;
+    ps_mem_free(sorted);
+    return extent;
+}
+
+void ps_map_quantiles(const ps_map *map, int n, double *out)
+{
+    size_t count;
+    double *sorted = sort_values(map, 1, false, &count);
+    for (int i = 0; i < n; i++) {
+        out[i] = count > 0 ? sorted[(count - 1) * (size_t)(i + 1) / (size_t)(n + 1)] : 0.0;
+    }
+    ps_mem_free(sorted);
 }

@@ -30,4 +30,11 @@ void ps_map_make(const ps_record *record, const ps_record_layer *layer, int head
                  ps_map *out);
 void ps_map_release(ps_map *map);
 
+/* The magnitude that all but the largest `share` of the finite values of n maps stay below; 0 when
+ * they have none. */
+double ps_map_extent(const ps_map *maps, int n, double share);
+
+/* out[n]: values that part the finite values of a map into n + 1 equal shares. */
+void ps_map_quantiles(const ps_map *map, int n, double *out);
+
 #endif

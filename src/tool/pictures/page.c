@@ -229,6 +229,21 @@ static void append_heads(const ps_figures *figures, int l, const char *format, p
     if (open) ps_text_append_str(out, "</div></details>\n");
 }
 
+/* What a reader wants to know first. */
+static void append_moved(const ps_scene *scene, const ps_record_layer *layer, ps_text *out)
+{
+    double low = 1.0, high = 0.0;
+    for (int h = 0; h < scene->record.n_heads; h++) {
+        const double share = ps_figure_moved_share(&scene->record, layer, h);
+        if (share < low) low = share;
+        if (share > high) high = share;
+    }
+    ps_text_appendf(out,
+                    ". Here <b>the bias moves %.0f to %.0f %% of a head's attention</b> to other "
+                    "keys than the scores alone would choose",
+                    100.0 * low, 100.0 * high);
+}
+
 static void append_layer(const ps_scene *scene, const ps_figures *figures, const char *format,
                          int l, ps_text *out)
 {
@@ -237,12 +252,9 @@ static void append_layer(const ps_scene *scene, const ps_figures *figures, const
     ps_text_appendf(out, "<h2 id=\"layer%d\">Layer %d</h2>\n<p class=\"lead\">bias: ", layer->layer,
                     layer->layer);
     ps_scene_biases(&scene->layers[l], out);
-    if (scene->layers[l].window > 0) {
-        ps_text_appendf(out, "; a query sees the last %lld keys, its own included</p>\n",
-                        (long long)scene->layers[l].window);
-    } else {
-        ps_text_append_str(out, "; a query sees all keys before it, and its own</p>\n");
-    }
+    ps_text_appendf(out, "; a query sees %s", ps_text_str(&scene->visible[l]));
+    if (biased && layer->n_steps > 0) append_moved(scene, layer, out);
+    ps_text_append_str(out, ".</p>\n");
     if (layer->n_steps == 0) {
         ps_text_append_str(out, "<p>None of the chosen steps ran.</p>\n");
         return;

@@ -109,6 +109,15 @@ void ps_plot_panel(ps_plot *plot, const ps_plot_box *box, const char *title)
     ps_plot_addf(plot, " offset 0,-0.6 font \",10\"\n");
 }
 
+void ps_plot_axes(ps_plot *plot, const char *xlabel, const char *ylabel)
+{
+    ps_plot_addf(plot, "set xlabel ");
+    ps_plot_quote(plot, xlabel);
+    ps_plot_addf(plot, " offset 0,0.6 font \",9\"\nset ylabel ");
+    ps_plot_quote(plot, ylabel);
+    ps_plot_addf(plot, " offset 1.2,0 font \",9\"\n");
+}
+
 void ps_plot_diverging(ps_plot *plot, double extent)
 {
     ps_plot_addf(plot, "set palette defined (-1 \"#053061\", -0.8 \"#2166ac\", -0.5 \"#67a9cf\", "

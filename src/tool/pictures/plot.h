@@ -52,6 +52,9 @@ ps_plot_box ps_plot_grid_box(const ps_plot_grid *grid, int panel);
 /* Begins a panel; its axes and its plot follow. */
 void ps_plot_panel(ps_plot *plot, const ps_plot_box *box, const char *title);
 
+/* Labels of the axes; "" for none. */
+void ps_plot_axes(ps_plot *plot, const char *xlabel, const char *ylabel);
+
 /* Script lines, as printf has them. */
 void ps_plot_addf(ps_plot *plot, const char *format, ...) PS_PRINTF(2, 3);
 

@@ -49,10 +49,11 @@ double ps_record_bytes(const ps_record *record, const ps_spec *spec, int64_t len
 {
     double keys = 0.0;
     for (int l = 0; l < record->n_layers; l++) {
-        const int64_t window = spec->layers[record->layers[l].layer].window;
+        const ps_visible v = ps_spec_visible(spec, record->layers[l].layer);
         for (int64_t query = 0; query < length; query++) {
             if (!ps_ranges_hold(&record->steps, query)) continue;
-            keys += (double)(window > 0 && window <= query ? window : query + 1);
+            keys += (double)(ps_visible_kept(&v, query) + ps_visible_end(&v, query, length) -
+                             ps_visible_first(&v, query));
         }
     }
     return keys * (double)record->n_heads * PS_RECORD_QUANTITIES * sizeof(float);
@@ -102,7 +103,7 @@ static ps_err watch_row(ps_record *record, ps_record_layer *layer, const ps_engi
     const int64_t n = ps_attention_count_keys(job, run, row);
     if (n > record->explained.capacity) {
         ps_explained_close(&record->explained);
-        PS_TRY(ps_explained_open(2 * n, &record->explained));
+        PS_TRY(ps_explained_open(2 * n, job->shape.head_dim, &record->explained));
     }
     float *values = append_step(record, layer, run->first_position + row, n);
     float *sinks = layer->sinks + (layer->n_steps - 1) * (size_t)record->n_heads;

@@ -1,6 +1,5 @@
 #include "tool/pictures/scene.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,10 +17,30 @@ static ps_err take_texts(ps_scene *scene, const ps_job *job)
     return PS_OK;
 }
 
+/* What a query of the layer sees. */
+static void describe_visible(const ps_spec *spec, int layer, ps_text *out)
+{
+    const ps_visible v = ps_spec_visible(spec, layer);
+    if (v.chunk > 0) {
+        ps_text_appendf(out, "the keys of its chunk of %lld", (long long)v.chunk);
+        if (v.left_chunks < 0) ps_text_append_str(out, " and of all chunks before it");
+        if (v.left_chunks > 0)
+            ps_text_appendf(out, " and of %lld before it", (long long)v.left_chunks);
+    } else if (v.window > 0) {
+        ps_text_appendf(out, "the last %lld keys, its own included", (long long)v.window);
+    } else {
+        ps_text_append_str(out, v.look_ahead ? "all keys" : "all keys before it, and its own");
+    }
+    if (v.n_kept > 0)
+        ps_text_appendf(out, ", and the first %lld of the text%s", (long long)v.n_kept,
+                        v.kept_at_cache ? ", as if they stood right before the window" : "");
+}
+
 ps_err ps_scene_describe(ps_scene *scene, const ps_job *job)
 {
     const ps_spec *spec = &job->ckpt.spec;
-    scene->model = ps_mem_copy_text(job->ckpt.path);
+    const char *slash = strrchr(job->ckpt.path, '/');
+    scene->model = ps_mem_copy_text(slash ? slash + 1 : job->ckpt.path);
     scene->family = ps_mem_copy_text(spec->family);
     scene->model_layers = spec->n_layers;
     scene->model_heads = spec->n_heads;
@@ -30,8 +49,10 @@ ps_err ps_scene_describe(ps_scene *scene, const ps_job *job)
     scene->softcap = spec->softcap;
     scene->sinks = spec->sinks;
     scene->layers = ps_mem_new((size_t)scene->record.n_layers, sizeof *scene->layers);
+    scene->visible = ps_mem_new((size_t)scene->record.n_layers, sizeof *scene->visible);
     for (int l = 0; l < scene->record.n_layers; l++) {
         scene->layers[l] = spec->layers[scene->record.layers[l].layer];
+        describe_visible(spec, scene->record.layers[l].layer, &scene->visible[l]);
     }
     return take_texts(scene, job);
 }
@@ -41,6 +62,10 @@ void ps_scene_release(ps_scene *scene)
     for (size_t i = 0; scene->texts && i < scene->tokens.n; i++) {
         ps_text_release(&scene->texts[i]);
     }
+    for (int l = 0; scene->visible && l < scene->record.n_layers; l++) {
+        ps_text_release(&scene->visible[l]);
+    }
+    ps_mem_free(scene->visible);
     ps_mem_free(scene->texts);
     ps_mem_free(scene->model);
     ps_mem_free(scene->family);
@@ -98,21 +123,4 @@ bool ps_scene_has_bias(const ps_scene *scene)
         if (scene->layers[l].n_biases > 0) return true;
     }
     return false;
-}
-
-double ps_scene_extent(const ps_scene *scene, const ps_record_layer *layer, int head,
-                       ps_quantity quantity)
-{
-    double extent = 0.0;
-    for (size_t s = 0; s < layer->n_steps; s++) {
-        for (int h = 0; h < scene->record.n_heads; h++) {
-            if (head >= 0 && h != head) continue;
-            const float *values = ps_record_values(&scene->record, layer, s, h, quantity);
-            for (int64_t j = 0; j < layer->steps[s].n; j++) {
-                const double size = fabs((double)values[j]);
-                if (isfinite(size) && size > extent) extent = size;
-            }
-        }
-    }
-    return extent;
 }

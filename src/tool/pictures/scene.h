@@ -9,12 +9,13 @@
 #include "tool/pictures/record.h"
 
 typedef struct ps_scene {
-    char *model;  // its path
+    char *model;  // name of its file
     char *family; // of the spec
     int model_layers, model_heads, head_dim;
     double scale, softcap;
     bool sinks;
     ps_layer_spec *layers; // [record.n_layers] as the spec has them
+    ps_text *visible;      // [record.n_layers] "the last 64 keys, its own included"
     ps_tokens tokens;      // the prompt and what followed
     size_t n_prompt;
     ps_text *texts; // [tokens.n] each token alone; an id in angle brackets without a tokenizer
@@ -34,9 +35,5 @@ void ps_scene_biases(const ps_layer_spec *layer, ps_text *out);
 
 /* Whether any of the recorded layers has a bias. */
 bool ps_scene_has_bias(const ps_scene *scene);
-
-/* Largest |value| that is finite of a layer, in one of the record's heads or (-1) in all. */
-double ps_scene_extent(const ps_scene *scene, const ps_record_layer *layer, int head,
-                       ps_quantity quantity);
 
 #endif

@@ -13,11 +13,19 @@ static const char *shade(bool utf8, int level)
     return utf8 ? blocks[level] : ascii[level];
 }
 
-static int level_of(const ps_map *m, double value)
+/* Borders between the shades: each shade stands for as many cells as the others, so that heads of
+ * few large values show their texture too. */
+typedef struct borders {
+    double at[LEVELS - 1];
+} borders;
+
+static int level_of(const borders *b, double value)
 {
-    if (m->high <= m->low) return 0;
-    const int level = (int)((value - m->low) / (m->high - m->low) * LEVELS);
-    return level < LEVELS ? level : LEVELS - 1;
+    int level = 0;
+    while (level < LEVELS - 1 && value > b->at[level]) {
+        level++;
+    }
+    return level;
 }
 
 /* The position and the token of a row, MARGIN characters wide. */
@@ -42,7 +50,8 @@ static void append_margin(const ps_scene *scene, int64_t position, bool utf8, ps
     ps_text_release(&label);
 }
 
-static void append_rows(const ps_scene *scene, const ps_map *m, bool utf8, ps_text *out)
+static void append_rows(const ps_scene *scene, const ps_map *m, const borders *b, bool utf8,
+                        ps_text *out)
 {
     for (int row = 0; row < m->rows; row++) {
         const double *values = m->value + (size_t)row * (size_t)m->columns;
@@ -53,19 +62,18 @@ static void append_rows(const ps_scene *scene, const ps_map *m, bool utf8, ps_te
         if (used == 0) continue;
         append_margin(scene, m->area.first_query + row * m->per_row, utf8, out);
         for (int c = 0; c < used; c++) {
-            ps_text_append_str(out, isnan(values[c]) ? " " : shade(utf8, level_of(m, values[c])));
+            ps_text_append_str(out, isnan(values[c]) ? " " : shade(utf8, level_of(b, values[c])));
         }
         ps_text_append_char(out, '\n');
     }
 }
 
-static void append_legend(const ps_map *m, bool utf8, ps_text *out)
+static void append_legend(const ps_map *m, const borders *b, bool utf8, ps_text *out)
 {
-    const double step = (m->high - m->low) / LEVELS;
     ps_text_appendf(out, "%*s", MARGIN, "");
     for (int i = 0; i < LEVELS; i++) {
-        ps_text_appendf(out, "%s %.3g to %.3g%s", shade(utf8, i), m->low + i * step,
-                        m->low + (i + 1) * step, i + 1 < LEVELS ? "   " : "\n\n");
+        ps_text_appendf(out, "%s %.2f to %.2f%s", shade(utf8, i), i > 0 ? b->at[i - 1] : m->low,
+                        i < LEVELS - 1 ? b->at[i] : m->high, i < LEVELS - 1 ? "  " : "\n\n");
     }
 }
 
@@ -90,8 +98,10 @@ static void draw_head(const ps_scene *scene, int l, int head, bool utf8, int col
     }
     ps_text_appendf(out, ", down: queries, %lld a row; across: keys from %lld on, %lld a column\n",
                     (long long)queries, (long long)area.first_key, (long long)keys);
-    append_rows(scene, &m, utf8, out);
-    append_legend(&m, utf8, out);
+    borders b;
+    ps_map_quantiles(&m, LEVELS - 1, b.at);
+    append_rows(scene, &m, &b, utf8, out);
+    append_legend(&m, &b, utf8, out);
     ps_map_release(&m);
 }
 
