@@ -18,7 +18,7 @@
 #include "base/mem.h"
 #include "pipe/comm_mpi.h"
 
-enum { NOTE_TAG = 1, TEXT_TAG = 2, PAUSE_MIN_US = 20, PAUSE_MAX_US = 1000, LOST_EXIT_STATUS = 3 };
+enum { NOTE_TAG = 1, PAUSE_MIN_US = 20, PAUSE_MAX_US = 1000, LOST_EXIT_STATUS = 3 };
 
 struct ps_comm {
     MPI_Comm world, notes;
@@ -313,9 +313,9 @@ static ps_err bring_bytes(ps_comm *c, int from, void *bytes, size_t n)
 {
     MPI_Request request;
     if (c->rank == 0) {
-        MPI_Irecv(bytes, (int)n, MPI_BYTE, from, TEXT_TAG, c->world, &request);
+        MPI_Irecv(bytes, (int)n, MPI_BYTE, from, PS_TAG_TEXT, c->world, &request);
     } else {
-        MPI_Isend(bytes, (int)n, MPI_BYTE, 0, TEXT_TAG, c->world, &request);
+        MPI_Isend(bytes, (int)n, MPI_BYTE, 0, PS_TAG_TEXT, c->world, &request);
     }
     return wait_for(c, &request, "text");
 }

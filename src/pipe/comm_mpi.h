@@ -9,4 +9,7 @@
 /* The communicator of ordered data; liveness has another one. Borrowed. */
 MPI_Comm ps_comm_world(const ps_comm *comm);
 
+/* What goes from one rank to another on it. */
+enum { PS_TAG_PARCEL = 2, PS_TAG_TEXT = 3 };
+
 #endif

@@ -14,7 +14,6 @@
 enum {
     DEPTH_MAX = 16,
     BUFFERS_MAX = 2 * DEPTH_MAX,
-    PARCEL_TAG = 2,
     LATENCY_SPINS = 20000, // about 2 ms of tests
     SHARED_SPINS = 50,
     YIELDS = 100,
@@ -81,8 +80,8 @@ static void post_receive(ps_ring *ring, buffer *b)
 {
     b->state = RECEIVING;
     const int previous = (ring->rank + ring->size - 1) % ring->size;
-    MPI_Irecv(b->handle.data, (int)ring->buffer_bytes, MPI_BYTE, previous, PARCEL_TAG, ring->comm,
-              &b->request);
+    MPI_Irecv(b->handle.data, (int)ring->buffer_bytes, MPI_BYTE, previous, PS_TAG_PARCEL,
+              ring->comm, &b->request);
     push_posted(ring, b->handle.index);
 }
 
@@ -199,8 +198,8 @@ void ps_ring_send(ps_ring *ring, ps_ring_buffer *handle)
         return;
     }
     b->state = SENDING;
-    MPI_Isend(handle->data, (int)handle->bytes, MPI_BYTE, (ring->rank + 1) % ring->size, PARCEL_TAG,
-              ring->comm, &b->request);
+    MPI_Isend(handle->data, (int)handle->bytes, MPI_BYTE, (ring->rank + 1) % ring->size,
+              PS_TAG_PARCEL, ring->comm, &b->request);
 }
 
 void ps_ring_release(ps_ring *ring, ps_ring_buffer *handle)

@@ -74,6 +74,28 @@ START_TEST(a_broadcast_of_any_length_arrives_whole)
 }
 END_TEST
 
+START_TEST(a_text_of_any_rank_comes_to_the_first_whole)
+{
+    static const size_t lengths[] = {0, 1, 4097, (1 << 24) + 5};
+    for (int from = 0; from < ranks_size(); from++) {
+        for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+            ps_text text = {0};
+            for (size_t at = 0; ranks_rank() == from && at < lengths[i]; at++) {
+                ps_text_append_char(&text, (char)(at * 31 + (size_t)from));
+            }
+            if (ranks_rank() != from) ps_text_append_str(&text, "what was there before");
+            assert_ok(ps_comm_bring(ranks_comm(), from, &text));
+            bool same = text.len == lengths[i];
+            for (size_t at = 0; same && at < lengths[i]; at++) {
+                same = text.data[at] == (char)(at * 31 + (size_t)from);
+            }
+            ck_assert(same == (ranks_rank() == 0 || ranks_rank() == from));
+            ps_text_release(&text);
+        }
+    }
+}
+END_TEST
+
 START_TEST(gathered_pieces_stand_in_the_order_of_ranks)
 {
     int32_t mine[3] = {ranks_rank(), 7, -ranks_rank()};
@@ -271,6 +293,7 @@ int main(void)
     tcase_add_test(tcase, ranks_that_are_all_well_agree);
     tcase_add_test(tcase, the_lowest_failing_rank_speaks_for_all);
     tcase_add_test(tcase, a_broadcast_of_any_length_arrives_whole);
+    tcase_add_test(tcase, a_text_of_any_rank_comes_to_the_first_whole);
     tcase_add_test(tcase, gathered_pieces_stand_in_the_order_of_ranks);
     tcase_add_test(tcase, the_same_text_everywhere_is_no_error);
     tcase_add_test(tcase, another_text_names_the_rank_and_the_line);
