@@ -114,6 +114,16 @@ demo:
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@launch/demo.sh
 
+.PHONY: pictures
+## pictures: what the shipped model's biases do: build/pictures/index.html, and the two pictures of the README
+pictures:
+	@launch/deps.sh pictures
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	build/pipestep bias -q --out build/pictures
+	@mkdir -p configs/tunes/pictures
+	cp build/pictures/figures/map-layer03.png configs/tunes/pictures/bias-map.png
+	cp build/pictures/figures/distance-layer03.png configs/tunes/pictures/bias-distance.png
+
 .PHONY: install
 ## install: program, model and launch scripts under PREFIX (DESTDIR for packagers)
 install: all

@@ -1,13 +1,14 @@
 #!/bin/sh
 # Makes sure that what pipestep is built from is there; silent when it is.
 #
-#   launch/deps.sh [build|demo|test|fuzz|all]
+#   launch/deps.sh [build|demo|pictures|test|fuzz|all]
 #
-# build  compiler, make, pkg-config, MPI, OpenBLAS, HDF5, jansson, PCRE2, utf8proc, xxHash, hwloc, OpenSSL (default)
-# demo   and abcmidi, for MIDI files; the demo does without it where it cannot be had
-# test   build, and Check
-# fuzz   build, and clang with libFuzzer; FUZZ_CC names another clang
-# all    demo, test and fuzz, and the tools of make lint and make format
+# build     compiler, make, pkg-config, MPI, OpenBLAS, HDF5, jansson, PCRE2, utf8proc, xxHash, hwloc, OpenSSL (default)
+# demo      and abcmidi, for MIDI files; the demo does without it where it cannot be had
+# pictures  build, and gnuplot, for the figures of pipestep bias
+# test      pictures, and Check
+# fuzz      build, and clang with libFuzzer; FUZZ_CC names another clang
+# all       demo, test and fuzz, and the tools of make lint and make format
 #
 # Looks for programs, headers and pkg-config modules, so it is right on any distribution. On Debian and its kin,
 # as root, it installs what is missing; elsewhere it names it, with the command that installs it, and fails.
@@ -89,6 +90,10 @@ probe_test() {
     has_module check || missing Check check check-devel check
 }
 
+probe_pictures() {
+    has_program gnuplot || missing gnuplot gnuplot-nox gnuplot gnuplot
+}
+
 probe_demo() {
     has_program abc2midi || optional=abcmidi
 }
@@ -115,6 +120,7 @@ probe() {
     probe_build
     case $set_wanted in demo | all) probe_demo ;; esac
     case $set_wanted in test | all) probe_test ;; esac
+    case $set_wanted in pictures | test | all) probe_pictures ;; esac
     case $set_wanted in fuzz | all) probe_fuzz ;; esac
     if [ "$set_wanted" = all ]; then probe_tools; fi
 }
@@ -162,9 +168,9 @@ tell() {
 }
 
 case $set_wanted in
-build | demo | test | fuzz | all) ;;
+build | demo | pictures | test | fuzz | all) ;;
 *)
-    say "unknown set $set_wanted: build, demo, test, fuzz or all"
+    say "unknown set $set_wanted: build, demo, pictures, test, fuzz or all"
     exit 2
     ;;
 esac

@@ -125,8 +125,8 @@ ps_err ps_figure_head(const ps_scene *scene, const char *directory, ps_figure *f
     const ps_record_layer *layer = &scene->record.layers[f->layer];
     const ps_map_area area = zoom_area(layer);
     name_figure(f, "head", layer->layer, scene->record.heads[f->head]);
-    f->width = 1080;
-    f->height = 1080;
+    f->width = 1110;
+    f->height = 1060;
     ps_plot plot;
     char title[TITLE_BYTES];
     snprintf(title, sizeof title, "Layer %d, head %d: what the bias is made of", layer->layer,
