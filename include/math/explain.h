@@ -4,17 +4,16 @@
  *
  *   score[j]          cap(scale <q, k[j]>)
  *   key_part[p, j]    of provider p: what the key or the stretch of text up to it decides
- *   position_part     of provider p: the rest, which for a given query depends on the distance alone
+ *   position_part     of provider p: the rest; for a given query a function of the distance
  *   bias[j]           all providers' biases, added as attention adds them
  *   total[j]          score + bias
  *   weight[j]         e^total / (sum_j e^total + e^sink)
  *   plain_weight[j]   the same without biases: e^score / (sum_j e^score + e^sink)
  *
  * over the visible keys in ascending order, kept tokens first; those that stand at cache positions
- * are scored from there. Scores and biases come from the kernels and the hooks
- * that attention itself uses, key by key the same numbers; only the softmax is one sum over all
- * keys here, so weights agree to rounding. Key and position part add up to the provider's bias to
- * rounding.
+ * are scored from there. Scores and biases come from the kernels and the hooks that attention itself
+ * uses, key by key the same numbers; only the softmax is one sum over all keys here, so weights
+ * agree to rounding. Key and position part add up to the provider's bias to rounding.
  *
  * Cost: one query's share of attention, three times.   Errors: PS_ERR_NOMEM from open.
  * MPI: local. Nothing allocates after open.

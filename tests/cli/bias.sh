@@ -103,6 +103,14 @@ grep -q 'add no bias to their scores' unbiased/index.html || complain 'the page 
 [ -s unbiased/figures/mass-layer00.svg ] || complain 'no figure of the weights'
 [ ! -e unbiased/figures/distance-layer00.svg ] || complain 'a figure of no bias'
 
+# A bias of the distance alone has no key part, and its lines of single queries lie on their mean.
+pipestep convert plain -o plain.h5 -q && "${tiny_model%/*}/alibi_model" plain.h5 alibi.h5 || complain 'no model'
+ok pipestep bias alibi.h5 -q --tokens ids.txt --layer 0 --head 0 --out alibi
+same 'key parts of ALiBi' 0 "$(tail -n +2 alibi/bias.csv | cut -d, -f7 | sort -u)"
+awk '/^[0-9]/ { for (i = 3; i <= NF; i++) if ($i != "NaN" && ($i - $2)^2 > 1e-8) bad++ } END { print (NR > 5), bad + 0 }' \
+    alibi/figures/distance-layer00.dat >alibi.txt
+same 'one line' '1 0' "$(<alibi.txt)"
+
 # ---- what is refused, before any work ----
 
 fails 2 'give --out DIR for files and figures, --text, or both' bias --prompt x

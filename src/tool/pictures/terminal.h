@@ -1,6 +1,6 @@
 /* The bias of a scene as compact heat maps of characters: a row for each run of queries, a column
- * for each run of keys, the mean of each cell as one of five shades, each of a fifth of the cells. Appends. Layers without a bias
- * show their weights instead, and say so.
+ * for each run of keys, the mean of each cell as one of five shades, each of a fifth of the cells.
+ * Layers without a bias show their weights instead, and say so. Appends.
  *
  * MPI: local.
  */

@@ -1,4 +1,4 @@
-/* What the pictures are made of: lists of numbers, maps of values, labels of tokens, quoted texts. */
+/* What the pictures are made of: lists of numbers, maps, labels of tokens, quoted texts. */
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
