@@ -49,20 +49,32 @@ static void append_escaped(ps_text *out, const char *text, size_t n)
 
 /* ---- what was run ---- */
 
-static const char *formula(ps_bias_kind kind)
+/* What a provider adds, by its name in math/bias.h; D is the distance i - j. */
+static const char *formula(const char *name)
 {
-    switch (kind) {
-    case PS_BIAS_ALIBI:
-        return "&minus;slope<sub>h</sub> &middot; (i &minus; j): the same for every text";
-    case PS_BIAS_REL_POS:
-        return "scale &middot; (&lang;u<sub>h</sub>, k<sub>j</sub>&rang; + &lang;q<sub>i</sub> + "
-               "v<sub>h</sub>, P<sub>h</sub>[i &minus; j]&rang;): the first term is the <b>key "
-               "part</b>, a number that each key carries with it; the second the <b>position "
-               "part</b>, in which query and distance meet. u, v and P are learned "
-               "(Transformer-XL, ACE-Step)";
-    default:
-        return "see <code>include/math/bias.h</code>";
+    static const struct {
+        const char *name, *text;
+    } rows[] = {
+        {"alibi", "&minus;slope<sub>h</sub> &middot; D: the same for every text"},
+        {"rel_pos",
+         "scale &middot; (&lang;u<sub>h</sub>, k<sub>j</sub>&rang; + &lang;q<sub>i</sub> + "
+         "v<sub>h</sub>, P<sub>h</sub>[D]&rang;): the first term is the <b>key part</b>, a number "
+         "that each key carries with it; the second the <b>position part</b>, in which query and "
+         "distance meet. u, v and P are learned (Transformer-XL, ACE-Step)"},
+        {"t5", "table[bucket(D), h]: learned, the same for every text"},
+        {"kerple_log", "&minus;p<sub>h</sub> log(1 + a<sub>h</sub> |D|): the same for every text"},
+        {"kerple_power", "&minus;p<sub>h</sub> |D|<sup>q<sub>h</sub></sup>: the same for every "
+                         "text"},
+        {"sandwich", "a sum of cosines of D, stronger in the first heads: the same for every text"},
+        {"fire", "a small network of log(1 + c D) / log(1 + c i): learned, the same for every "
+                 "text of a length"},
+        {"fox", "&sum; log f<sub>t</sub>, j &lt; t &le; i: gates f between 0 and 1 that the text "
+                "itself closes; all of it counts as <b>key part</b>"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (strcmp(name, rows[i].name) == 0) return rows[i].text;
     }
+    return "a provider of its own";
 }
 
 static void append_formulas(const ps_scene *scene, ps_text *out)
@@ -83,7 +95,7 @@ static void append_formulas(const ps_scene *scene, ps_text *out)
             if (seen[kind]) continue;
             seen[kind] = true;
             ps_text_appendf(out, "<li><code>%s</code>: %s.</li>\n", ps_bias_kind_name(kind),
-                            formula(kind));
+                            formula(ps_bias_kind_name(kind)));
         }
     }
     ps_text_append_str(out, "</ul>\n");
