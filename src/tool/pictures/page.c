@@ -19,7 +19,8 @@ static const char head[] =
     "  font-size: 14px; } pre b { background: #dbe9f6; font-weight: normal; }\n"
     "table { border-collapse: collapse; font-size: 14px; } td, th { padding: 3px 14px 3px 0;\n"
     "  text-align: right; border-bottom: 1px solid #eee; } th { font-weight: 600; }\n"
-    ".lead { color: #555; margin: 0 0 16px; } code { font-size: 14px; }\n"
+    ".note { color: #555; font-size: 14px; } .lead { color: #555; margin: 0 0 16px; } code { "
+    "font-size: 14px; }\n"
     ".heads { display: grid; grid-template-columns: repeat(auto-fill, minmax(500px, 1fr));\n"
     "  gap: 12px; } .heads figure { margin: 0; }\n"
     "summary { cursor: pointer; margin: 16px 0; font-weight: 600; }\n"
@@ -82,13 +83,21 @@ static void append_formulas(const ps_scene *scene, ps_text *out)
     bool seen[PS_BIAS_KIND_COUNT] = {false};
     ps_text_append_str(out,
                        "<p>For query i, key j and head h, attention computes<br><code>weight = "
-                       "softmax over j of (score + bias)</code>, <code>score = ");
+                       "softmax over j of (score + bias)</code>, with <code>score = ");
     if (scene->softcap > 0.0) ps_text_appendf(out, "cap<sub>%g</sub>(", scene->softcap);
     ps_text_appendf(out, "%.4g &middot; &lang;q<sub>i</sub>, k<sub>j</sub>&rang;", scene->scale);
-    ps_text_appendf(out, "%s</code>%s</p>\n<ul>\n", scene->softcap > 0.0 ? ")" : "",
+    ps_text_appendf(out, "%s</code>%s.", scene->softcap > 0.0 ? ")" : "",
                     scene->sinks ? ", with one more learned score for each head, its sink, in the "
                                    "softmax"
                                  : "");
+    if (!ps_scene_has_bias(scene)) {
+        ps_text_append_str(out,
+                           "</p>\n<p><b>The layers shown here add no bias to their scores:</b> "
+                           "positions reach attention in another way, or not at all. The "
+                           "figures show the weights.</p>\n");
+        return;
+    }
+    ps_text_append_str(out, " The bias, with D = i &minus; j, is</p>\n<ul>\n");
     for (int l = 0; l < scene->record.n_layers; l++) {
         for (int b = 0; b < scene->layers[l].n_biases; b++) {
             const ps_bias_kind kind = scene->layers[l].biases[b].kind;
@@ -99,10 +108,6 @@ static void append_formulas(const ps_scene *scene, ps_text *out)
         }
     }
     ps_text_append_str(out, "</ul>\n");
-    if (!ps_scene_has_bias(scene))
-        ps_text_append_str(out, "<p><b>The layers shown here add no bias to their scores:</b> "
-                                "positions reach attention in another way, or not at all. The "
-                                "figures show the weights.</p>\n");
 }
 
 static void append_run(const ps_scene *scene, ps_text *out)
@@ -205,8 +210,8 @@ static void append_table(const ps_scene *scene, int l, ps_text *out)
     const ps_record_layer *layer = &record->layers[l];
     ps_text_append_str(out,
                        "<table>\n<tr><th>head</th><th>score</th><th>key part</th><th>position "
-                       "part</th><th>bias</th><th>attention that the bias moves</th><th>on the "
-                       "oldest tenth</th><th>without the bias</th></tr>\n");
+                       "part</th><th>bias</th><th>attention moved by the bias</th><th>attention "
+                       "on the oldest tenth</th><th>the same without bias</th></tr>\n");
     for (int h = 0; h < record->n_heads; h++) {
         ps_text_appendf(out, "<tr><td>%d</td>", record->heads[h]);
         append_range(record, layer, h, PS_QUANTITY_SCORE, out);
@@ -218,7 +223,11 @@ static void append_table(const ps_scene *scene, int l, ps_text *out)
                         100.0 * ps_figure_oldest_share(record, layer, h, PS_QUANTITY_WEIGHT),
                         100.0 * ps_figure_oldest_share(record, layer, h, PS_QUANTITY_PLAIN_WEIGHT));
     }
-    ps_text_append_str(out, "</table>\n");
+    ps_text_appendf(out,
+                    "</table>\n<p class=\"note\">Scores, parts and bias: least and greatest of all "
+                    "steps. Attention: means over %s; moved is what lies on other keys than the "
+                    "scores alone would have chosen.</p>\n",
+                    ps_figure_full_name(layer));
 }
 
 static void append_heads(const ps_figures *figures, int l, const char *format, ps_text *out)
