@@ -163,8 +163,10 @@ static const char *caption(ps_figure_kind kind, bool biased)
     case PS_FIGURE_KEYS:
         return "<b>One key through time.</b> Each line follows one token from the moment it was "
                "read "
-               "(left) until it leaves the window. Its key part keeps the lines apart for life; "
-               "what bends them is the position part, asked by a new query at each step.";
+               "(left) until it leaves the window. A key part keeps the lines apart for life; "
+               "where "
+               "they bend, a new query asks otherwise at each step. Lines that lie on one another "
+               "belong to a bias of the distance alone.";
     case PS_FIGURE_MASS:
         return "<b>Where the attention goes.</b> Left: how much of it lies within a distance; a "
                "line "
