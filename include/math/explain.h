@@ -31,7 +31,7 @@ typedef struct ps_explained {
     int64_t *position; // [n] of the keys, ascending
     float *score, *bias, *total, *weight, *plain_weight;       // [n]
     float *key_part[PS_BIAS_MAX], *position_part[PS_BIAS_MAX]; // [n_biases][n]
-    float sink_weight; // what the head's sink takes; 0 without sinks
+    float sink_weight; // what the head's sink, or a quiet softmax, takes; else 0
     int head_dim;
     float *scratch, *widened;
     ps_region region;

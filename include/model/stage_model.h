@@ -42,10 +42,10 @@ typedef struct ps_rows {
 typedef void ps_observer(void *arg, int layer, const float *x, size_t stride, int rows);
 
 /* Sees each layer's attention when it has run: queries, features and caches are as it left them
- * until the call returns, so that ps_attention_explain can take it apart. Run r of the job belongs
- * to slot run_slot[r]. */
+ * until the call returns, so that ps_attention_explain can take it apart. The runs of the
+ * job name their slots. */
 typedef void ps_attention_observer(void *arg, const ps_engine *engine, int layer,
-                                   const ps_attention_job *job, const int *run_slot);
+                                   const ps_attention_job *job);
 
 typedef struct ps_stage_model ps_stage_model;
 

@@ -130,6 +130,7 @@ static void fill(const view *v, const ps_bias *bias, ps_bias_fill *hook, int num
                  const float *features, int64_t start, key_range keys, float *out)
 {
     ps_bias_tile tile = {
+        .sequence = v->run->sequence,
         .first_head = v->head,
         .n_heads = 1,
         .n_queries = 1,
@@ -193,11 +194,13 @@ static void segment(const view *v, int64_t start, key_range keys)
     e->n += n;
 }
 
-/* weight[n] = softmax of z[n] and the sink; returns what the sink takes. */
+/* weight[n] = softmax of z[n] and the score that has no key: a sink's, or 0 of a quiet softmax; returns
+ * what that takes. */
 static float softmax(const view *v, const float *z, float *weight)
 {
     const int64_t n = v->out->n;
-    float maximum = v->job->sinks ? v->job->sinks[v->head] : -INFINITY;
+    const bool starts = v->job->sinks || v->job->quiet;
+    float maximum = v->job->sinks ? v->job->sinks[v->head] : v->job->quiet ? 0.0f : -INFINITY;
     const float sink = maximum;
     for (int64_t j = 0; j < n; j++) {
         if (z[j] > maximum) maximum = z[j];
@@ -206,7 +209,7 @@ static float softmax(const view *v, const float *z, float *weight)
         memset(weight, 0, (size_t)n * sizeof *weight);
         return 0.0f;
     }
-    const double start = v->job->sinks ? (double)v->kernels->exp(sink - maximum) : 0.0;
+    const double start = starts ? (double)v->kernels->exp(sink - maximum) : 0.0;
     double sum = start;
     for (int64_t j = 0; j < n; j++) {
         weight[j] = v->kernels->exp(z[j] - maximum);

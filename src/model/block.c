@@ -281,7 +281,7 @@ static void attend(const ps_block *b)
         .scratch = w->attention,
     };
     ps_attention_forward(b->engine, &job);
-    if (b->observer) b->observer(b->observer_arg, b->engine, b->layer, &job, w->run_slot);
+    if (b->observer) b->observer(b->observer_arg, b->engine, b->layer, &job);
 }
 
 /* What attention gave, times the gates of the row. */

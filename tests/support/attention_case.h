@@ -19,7 +19,7 @@ typedef struct attention_case {
     float *q_kept;        // [n, H*K]: queries as kept tokens at cache positions see them, or NULL
     float *sinks;         // [H] or NULL
     bool quiet;
-    ps_kv_types types; // k and v are values that these can hold
+    ps_kv_types types;    // k and v are values that these can hold
     attention_look *look; // NULL: nobody
     void *look_arg;
 } attention_case;
@@ -58,6 +58,9 @@ size_t attention_case_floats(const attention_case *c);
  * not belong. */
 void attention_case_run(const attention_case *c, const ps_engine *engine, const attention_way *way,
                         float *out);
+
+/* Query and key of a case as the reference of a provider takes them. */
+provider_pair attention_case_pair(const attention_case *c, int head, int query, int key);
 
 /* The same, as it has to come out: one sum after the other in double precision. */
 void attention_case_naive(const attention_case *c, double *out);

@@ -6,6 +6,24 @@
 #include "base/mem.h"
 #include "support/attention_case.h"
 
+provider_pair attention_case_pair(const attention_case *c, int head, int query, int key)
+{
+    const ps_visible *v = &c->shape.visible;
+    const size_t i = (size_t)query, j = (size_t)key, k = (size_t)c->shape.head_dim;
+    const int64_t position = c->base + query;
+    const bool kept = key < ps_visible_kept(v, position);
+    const int64_t seen_from = kept ? ps_visible_kept_query(v, position) : position;
+    return (provider_pair){.head = head,
+                           .distance = seen_from - c->base - key,
+                           .position = seen_from,
+                           .rows = query - key,
+                           .x_stride = c->width,
+                           .query_x = c->x + i * (size_t)c->width,
+                           .q = c->q + i * (size_t)c->shape.n_heads * k,
+                           .key_x = c->x + j * (size_t)c->width,
+                           .k = c->k + j * (size_t)c->shape.n_kv_heads * k};
+}
+
 static double score(const attention_case *c, int head, int query, int key)
 {
     const size_t k = (size_t)c->shape.head_dim;
@@ -24,16 +42,7 @@ static double score(const attention_case *c, int head, int query, int key)
     sum *= (double)c->shape.scale;
     const double cap = (double)c->shape.softcap;
     if (cap > 0.0) sum = cap * tanh(sum / cap);
-    const provider_pair pair = {.head = head,
-                                .distance =
-                                    kept ? ps_visible_kept_query(v, position) - key : query - key,
-                                .position = kept ? ps_visible_kept_query(v, position) : position,
-                                .rows = query - key,
-                                .x_stride = c->width,
-                                .query_x = c->x + (size_t)query * (size_t)c->width,
-                                .q = c->q + q_row,
-                                .key_x = c->x + (size_t)key * (size_t)c->width,
-                                .k = c->k + k_row};
+    const provider_pair pair = attention_case_pair(c, head, query, key);
     for (int p = 0; p < c->list.n; p++) {
         sum += provider_reference(&c->list.item[p], &pair);
     }

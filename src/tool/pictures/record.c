@@ -125,10 +125,8 @@ static ps_record_layer *find_layer(ps_record *record, int number)
     return NULL;
 }
 
-static void watch(void *arg, const ps_engine *engine, int number, const ps_attention_job *job,
-                  const int *run_slot)
+static void watch(void *arg, const ps_engine *engine, int number, const ps_attention_job *job)
 {
-    (void)run_slot; // the run has one sequence
     ps_record *record = arg;
     ps_record_layer *layer = find_layer(record, number);
     for (int r = 0; layer && r < job->n_runs; r++) {

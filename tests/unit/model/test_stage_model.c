@@ -382,12 +382,12 @@ START_TEST(an_observer_sees_the_embedding_and_each_block)
 END_TEST
 
 static void look_at_attention(void *arg, const ps_engine *engine, int layer,
-                              const ps_attention_job *job, const int *run_slot)
+                              const ps_attention_job *job)
 {
     sight *s = arg;
     s->layers[s->n++] = layer;
     s->rows = job->runs[0].n_rows;
-    s->finite = s->finite && job->n_runs == 1 && run_slot[0] == 0;
+    s->finite = s->finite && job->n_runs == 1 && job->runs[0].sequence == 0;
     ps_explained e;
     assert_ok(ps_explained_open(5, job->shape.head_dim, &e));
     for (int row = 0; row < s->rows; row++) {
