@@ -318,8 +318,8 @@ static ps_err write_files(const state *s)
     const bool svg = o->figures == FIGURES_BOTH || o->figures == FIGURES_SVG;
     const bool png = o->figures == FIGURES_BOTH || o->figures == FIGURES_PNG;
     ps_figures figures;
-    PS_TRY(ps_figures_draw(&s->scene, s->out, svg, png, &figures));
-    err = ps_page_write(&s->scene, &figures, svg ? "svg" : png ? "png" : NULL, s->out);
+    err = ps_figures_draw(&s->scene, s->out, svg, png, &figures);
+    if (!err) err = ps_page_write(&s->scene, &figures, svg ? "svg" : png ? "png" : NULL, s->out);
     ps_figures_release(&figures);
     return err;
 }
