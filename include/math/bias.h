@@ -65,6 +65,7 @@ typedef enum ps_bias_kind {
 
 /* One new row of a parcel, as prepare sees it. */
 typedef struct ps_bias_row {
+    const struct ps_kernels *kernels;
     int sequence; // slot of the cache
     int64_t position;
     const float *x;         // [D] input of the attention projections

@@ -102,6 +102,9 @@ typedef struct ps_kernels {
     /* Rotates pairs (t, t + half) of x[0 .. 2 half) by the angles whose cosines and sines are
      * given. */
     void (*rope_half)(float *x, const float *cosine, const float *sine, int half);
+    /* out[r] = sum_i rows[r, i] x[i], one chain of fused multiply-adds from 0, i ascending; rows
+     * follow each other. */
+    void (*dots)(const float *rows, const float *x, int n_rows, int n, float *out);
     /* out[i] += a[i] + b[i] * scale, three roundings. */
     void (*add_scaled)(const float *a, const float *b, float scale, float *out, int n);
     float (*softmax)(const ps_softmax_job *job, float *sum);

@@ -6,7 +6,7 @@
  * the products that belong to ascending keys stand in ascending lanes, shifted by the query's
  * position, and are added without turning anything round. */
 #include <assert.h>
-#include <math.h>
+#include <string.h>
 
 #include "math/bias_kinds.h"
 #include "math/kernels.h"
@@ -27,17 +27,15 @@ int ps_rel_pos_numbers(const ps_bias *bias)
 
 void ps_rel_pos_prepare(const ps_bias *bias, const ps_bias_row *row)
 {
-    const int group = bias->n_heads / bias->n_kv_heads;
-    for (int h = 0; h < bias->n_heads; h++) {
-        const size_t at = (size_t)h * (size_t)bias->head_dim;
-        const float *key = row->k + (size_t)(h / group) * (size_t)bias->head_dim;
-        float sum = 0.0f;
-        for (int t = 0; t < bias->head_dim; t++) {
-            sum = fmaf(bias->u[at + (size_t)t], key[t], sum);
-            row->features[at + (size_t)t] = row->q[at + (size_t)t] + bias->v[at + (size_t)t];
-        }
-        row->numbers[h] = sum * bias->scale;
+    const int n = bias->n_heads * bias->head_dim, group = bias->n_heads / bias->n_kv_heads;
+    for (int g = 0; g < bias->n_kv_heads; g++) {
+        const size_t at = (size_t)g * (size_t)group * (size_t)bias->head_dim;
+        row->kernels->dots(bias->u + at, row->k + (size_t)g * (size_t)bias->head_dim, group,
+                           bias->head_dim, row->numbers + g * group);
     }
+    row->kernels->scale(row->numbers, bias->scale, bias->n_heads);
+    memcpy(row->features, row->q, (size_t)n * sizeof *row->features);
+    row->kernels->add(bias->v, row->features, n);
 }
 
 /* Lanes that a block of queries can touch in one segment, rounded out to whole tiles. */

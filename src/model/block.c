@@ -94,7 +94,8 @@ static void prepare_biases(const pass *p, int row)
 {
     const ps_block *b = p->block;
     const ps_workspace *w = b->work;
-    ps_bias_row r = {.sequence = p->rows->slot[row],
+    ps_bias_row r = {.kernels = b->engine->kernels,
+                     .sequence = p->rows->slot[row],
                      .position = p->rows->position[row],
                      .x = p->input + (size_t)row * w->d_stride,
                      .q = w->q + (size_t)row * w->q_stride,

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "base/mem.h"
+#include "math/isa.h"
 #include "support/floats.h"
 #include "support/provider_formulas.h"
 
@@ -192,6 +193,7 @@ void providers_release(providers *list)
 void providers_prepare(const providers *list, const ps_bias_row *row)
 {
     ps_bias_row r = *row;
+    ck_assert_int_eq(ps_isa_kernels("auto", &r.kernels), PS_OK);
     for (int i = 0; i < list->n; i++) {
         const matrix *gate = &list->item[i].gate;
         float *projected = floats_new((size_t)gate->linear.n + 1);

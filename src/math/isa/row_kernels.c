@@ -127,6 +127,30 @@ static void activate(const ps_activation *activation, const float *gate, const f
     }
 }
 
+/* Four rows at a time, so that one row's additions need not wait for each other alone. */
+static void dots(const float *rows, const float *x, int n_rows, int n, float *out)
+{
+    const size_t step = (size_t)n;
+    int r = 0;
+    for (; r + 4 <= n_rows; r += 4) {
+        const float *a = rows + (size_t)r * step;
+        float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        for (size_t i = 0; i < step; i++) {
+            for (size_t j = 0; j < 4; j++) {
+                sum[j] = fmaf(a[j * step + i], x[i], sum[j]);
+            }
+        }
+        memcpy(out + r, sum, sizeof sum);
+    }
+    for (; r < n_rows; r++) {
+        float sum = 0.0f;
+        for (size_t i = 0; i < step; i++) {
+            sum = fmaf(rows[(size_t)r * step + i], x[i], sum);
+        }
+        out[r] = sum;
+    }
+}
+
 static void add_scaled(const float *a, const float *b, float factor, float *out, int n)
 {
     const v16 f = v_set(factor);
@@ -319,6 +343,7 @@ const ps_kernels PS_ISA(ps_kernels) = {
     .add = add,
     .activate = activate,
     .layer_norm = layer_norm,
+    .dots = dots,
     .add_scaled = add_scaled,
     .gate = gate,
     .softcap = softcap,

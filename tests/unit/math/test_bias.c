@@ -158,8 +158,12 @@ START_TEST(rel_pos_keeps_q_plus_v_and_the_keys_product_with_u)
     float *k = floats_new_rolled(&d, (size_t)(s.n_kv_heads * s.head_dim), -2.0, 2.0);
     float *features = floats_new_poisoned((size_t)n + 1);
     float *numbers = floats_new_poisoned((size_t)s.n_heads + 1);
-    const ps_bias_row row = {
-        .position = 7, .q = q, .k = k, .features = features, .numbers = numbers};
+    const ps_bias_row row = {.kernels = engine.kernels,
+                             .position = 7,
+                             .q = q,
+                             .k = k,
+                             .features = features,
+                             .numbers = numbers};
     ps_bias_prepare_row(&list.bias[0], &row);
     for (int h = 0; h < s.n_heads; h++) {
         double sum = 0.0;
