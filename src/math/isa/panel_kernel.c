@@ -70,7 +70,8 @@ V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, bool ahead, int rows
     }
 }
 
-/* All panels for `rows` rows from `row` on: TILE_PANELS at a time, then one by one. */
+/* All panels for `rows` rows from `row` on: TILE_PANELS at a time, then one by one, but for one row,
+ * where the last two or three together wait for one chain and not for each. */
 V_INLINE void strip(const ps_panel_job *job, ps_dtype dtype, bool ahead, int rows, int row,
                     int panel, int panels, int k0, int k1)
 {
@@ -80,6 +81,14 @@ V_INLINE void strip(const ps_panel_job *job, ps_dtype dtype, bool ahead, int row
         tile(job, dtype, ahead, rows, wide, row, panel, k0, k1);
     }
     if (wide == 1) return;
+    if (rows == 1 && wide == 4 && end - panel >= 2) {
+        if (end - panel == 3) {
+            tile(job, dtype, ahead, 1, 3, row, panel, k0, k1);
+        } else {
+            tile(job, dtype, ahead, 1, 2, row, panel, k0, k1);
+        }
+        return;
+    }
     for (; panel < end; panel++) {
         tile(job, dtype, ahead, rows, 1, row, panel, k0, k1);
     }
