@@ -110,8 +110,8 @@ ps_err ps_h5_put_attribute_int(ps_h5_writer *w, const char *object, const char *
 ps_err ps_h5_put_attribute_real(ps_h5_writer *w, const char *object, const char *name,
                                 double value) PS_MUST_CHECK;
 
-/* One file by several writers in turn: the first creates it and hands it over, which closes it under
- * its temporary name; each of the others appends to that file and commits (close, fsync) or
+/* One file by several writers in turn: the first creates it and hands it over, which closes it
+ * under its temporary name; each of the others appends to that file and commits (close, fsync) or
  * abandons (close) its part; the first commits or abandons the whole. Only one has it open at a
  * time. */
 ps_err ps_h5_hand_over(ps_h5_writer *w) PS_MUST_CHECK;

@@ -57,9 +57,10 @@ ps_err ps_pipeline_logits(ps_pipeline *p, int first, int n, const float **logits
 void ps_pipeline_release(ps_pipeline *p);
 
 /* Adds the caches of a slot, which holds positions 0 .. position-1, to the state file being written
- * at `path`: all stages in turn, layer by layer (model/cache_file.h). And fills an empty slot from a
- * complete one. All batches must have been collected. The message of the first rank that fails
- * names it; a path of PS_PARCEL_PATH_BYTES is PS_ERR_LIMIT. */
+ * at `path`: all stages in turn, layer by layer (model/cache_file.h). And fills an empty slot from
+ * a complete one. All batches must have been collected. The message of the first rank that fails
+ * names it; a path of PS_PARCEL_PATH_BYTES is PS_ERR_LIMIT. Disks may take their time: there is no
+ * deadline for them. Allocates, as HDF5 does. */
 ps_err ps_pipeline_save(ps_pipeline *p, int slot, int64_t position, const char *path) PS_MUST_CHECK;
 ps_err ps_pipeline_load(ps_pipeline *p, int slot, int64_t position, int64_t length,
                         const char *path) PS_MUST_CHECK;

@@ -53,16 +53,15 @@ ps_err ps_generate_check(const ps_request *request, const ps_spec *spec,
                          const ps_limits *limits) PS_MUST_CHECK;
 
 /* Most positions that a sequence of the request can reach; 0: no end. With keeps_state the whole
- * context, since another run will go on. What ropes that depend on the
- * length go by. */
+ * context, since another run will go on. What ropes that depend on the length go by. */
 int64_t ps_generate_length(const ps_request *request, const ps_spec *spec, const ps_limits *limits);
 
 /* `number` comes back in the callbacks. The request's contents are moved. */
 ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request) PS_MUST_CHECK;
 
-/* Goes on with a saved sequence, whose caches are read from `path` by all stages: the next tokens and
- * texts are those that the run that saved it would have had next. max_tokens counts new ones. The
- * state's contents are moved. Before anything else is added. */
+/* Goes on with a saved sequence, whose caches are read from `path` by all stages: the next tokens
+ * and texts are those that the run that saved it would have had next. max_tokens counts new ones.
+ * The state's contents are moved. Before anything else is added. */
 ps_err ps_generate_add_state(ps_generate *g, uint64_t number, ps_state *state,
                              const char *path) PS_MUST_CHECK;
 

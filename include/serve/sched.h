@@ -60,9 +60,9 @@ typedef struct ps_sched_params {
 ps_sched *ps_sched_new(const ps_sched_params *params);
 void ps_sched_free(ps_sched *sched);
 
-/* Puts a task at the end of the queue; a parent comes before its copies. It has at least one token, at most `context` (where layers
- * without a window bound it), and asks for at most limits.n_slots slots. Borrowed until it is
- * finished. */
+/* Puts a task at the end of the queue; a parent comes before its copies. It has at least one token,
+ * at most `context` (where layers without a window bound it), and asks for at most limits.n_slots
+ * slots. Borrowed until it is finished. */
 void ps_sched_add(ps_sched *sched, ps_task *task);
 
 int ps_sched_waiting(const ps_sched *sched); // tasks without a slot

@@ -11,11 +11,12 @@
  *   /detokenizer    u8 [n]      what the detokenizer holds back; only where there is a tokenizer
  *   /layers/NNN/... the caches (model/cache_file.h)
  *
- * The datasets up to /detokenizer have an attribute xxh3. Randomness needs no more than `generated`:
- * draws are counted, not chained. At most PS_STATE_TOKENS_MAX tokens are kept: what penalties and
+ * The datasets up to /detokenizer have an attribute xxh3. Randomness needs no more than
+ * `generated`: draws are counted, not chained. At most PS_STATE_TOKENS_MAX tokens are kept: what penalties and
  * texts need of older ones is in /sampler, /held and /detokenizer.
  *
- * Errors: PS_ERR_IO, PS_ERR_FORMAT, PS_ERR_SHAPE, PS_ERR_LIMIT, naming file and dataset.   MPI: local.
+ * Errors: PS_ERR_IO, PS_ERR_FORMAT, PS_ERR_SHAPE, PS_ERR_LIMIT, naming file and dataset.
+ * MPI: local.
  */
 #ifndef PS_SERVE_STATE_H
 #define PS_SERVE_STATE_H
@@ -50,9 +51,10 @@ void ps_state_release(ps_state *state);
 ps_err ps_state_write(ps_h5_writer *w, const ps_state *state,
                       const ps_state_origin *origin) PS_MUST_CHECK;
 
-/* Everything but the caches, and whether it can go on here: PS_ERR_FORMAT for another model, another
- * arithmetic, a text that has ended, and whatever is damaged. Values are checked for themselves;
- * against vocabulary and context see ps_generate_check. *out is to be released in any case. */
+/* Everything but the caches, and whether it can go on here: PS_ERR_FORMAT for another model,
+ * another arithmetic, a text that has ended, and whatever is damaged. Values are checked for
+ * themselves; against vocabulary and context see ps_generate_check_state. *out is to be released in
+ * any case. */
 ps_err ps_state_read(const char *path, const ps_state_origin *origin, ps_state *out) PS_MUST_CHECK;
 
 #endif

@@ -1,8 +1,9 @@
 /* --save-state and --load-state of generate: what goes with them, and what a state must agree with.
  *
  * A loaded state brings its prompt and the whole sampler with it, so every option that would say
- * something else is refused.   Errors: PS_ERR_USAGE; those of serve/state.h.   MPI: rank 0 only, but
- * for the check.
+ * something else is refused.
+ *
+ * Errors: PS_ERR_USAGE; those of serve/state.h.   MPI: rank 0 only, but for the check.
  */
 #ifndef PS_TOOL_SAVED_STATE_H
 #define PS_TOOL_SAVED_STATE_H

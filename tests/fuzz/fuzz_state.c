@@ -1,5 +1,5 @@
-/* What a state file says of a sequence: its JSON; after a NUL a byte that picks decoders, and what a
- * detokenizer held back. What is read writes and reads the same again, samples, and shows UTF-8. */
+/* What a state file says of a sequence: its JSON; after a NUL a byte that picks decoders, and what
+ * a detokenizer held back. What is read writes and reads the same again, and goes on. */
 #include <string.h>
 
 #include "base/mem.h"

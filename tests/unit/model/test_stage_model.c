@@ -460,7 +460,7 @@ START_TEST(bytes_of_cache_read_are_those_that_the_windows_leave)
 }
 END_TEST
 
-/* Behind position 101 the windows of 7, 70 and all see from 95, 32 and 0 on, whatever the chunks. */
+/* Behind position 101 windows of 7, 70 and all see from 95, 32 and 0 on, whatever the chunks. */
 START_TEST(what_windows_leave_behind_is_counted)
 {
     const tiny_model m = tiny_model_default(TINY_RELPOS_LLAMA);
