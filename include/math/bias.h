@@ -30,6 +30,8 @@
  *                 x = log(1 + |c D|) / (log(1 + |c| max(i, |L L0|)) + 1e-6)
  *   fox           sum of log f_t, j < t <= i             forgetting transformer, arXiv 2503.02130
  *                 f = sigmoid(W x + b) of the layer's input, for each head
+ *   key_mask      -inf for a key whose row is hidden (padding), else 0, for every head and query;
+ *                 the number is cached with the key
  *   custom        functions and a pointer of the caller's: any attn_bias of one's own
  *
  * What fill computes for (h, i, j) must not depend on the other rows or keys of the call. Errors:
@@ -59,6 +61,7 @@ typedef enum ps_bias_kind {
     PS_BIAS_SANDWICH,
     PS_BIAS_FIRE,
     PS_BIAS_FOX,
+    PS_BIAS_KEY_MASK,
     PS_BIAS_CUSTOM,
     PS_BIAS_KIND_COUNT
 } ps_bias_kind;
@@ -68,6 +71,7 @@ typedef struct ps_bias_row {
     const struct ps_kernels *kernels;
     int sequence; // slot of the cache
     int64_t position;
+    bool hidden;            // no query may see this row's key (key_mask)
     const float *x;         // [D] input of the attention projections
     const float *projected; // [n] outputs of the provider's projection, if it has one
     const float *q;         // [n_heads, K] before rotation
@@ -123,7 +127,7 @@ struct ps_bias {
     ps_bias_kind kind;
     int n_heads, n_kv_heads, head_dim;
     float scale;          // of the layer's scores
-    int64_t span;         // distances 0 .. span-1 can occur
+    int64_t span, ahead;  // distances -ahead .. span-1 can occur
     const float *slopes;  // alibi: [n_heads]
     const float *u, *v;   // rel_pos: [n_heads, K]
     const float *table;   // rel_pos: see ps_bias_table_floats; functions of the distance: see
@@ -190,13 +194,14 @@ size_t ps_bias_scratch_floats(int n_queries);
  * slopes[n_heads], out. */
 void ps_bias_alibi_slopes(int n_heads, double max_exponent, double factor, float *slopes);
 
-/* Table of P for one rel_pos layer: [n_heads][span/16 tiles][K][16], lane n of the tiles together
- * being distance (rounded-up span - 1) - n, so that ascending lanes are ascending keys. */
-size_t ps_bias_table_floats(int n_heads, int head_dim, int64_t span);
+/* Table of P for one rel_pos layer: [n_heads][tiles][K][16] with as many tiles as span + ahead
+ * distances fill; the last lane of the tiles together is distance -ahead and each lane before it one
+ * more, so that ascending lanes are ascending keys. */
+size_t ps_bias_table_floats(int n_heads, int head_dim, int64_t span, int64_t ahead);
 
 /* Fills the table. w_pos is [n_heads*K, d]; scratch: ps_bias_table_scratch_floats floats. */
 void ps_bias_make_table(const ps_engine *engine, const ps_linear *w_pos, double theta, int n_heads,
-                        int head_dim, int64_t span, float *scratch, float *table);
+                        int head_dim, int64_t span, int64_t ahead, float *scratch, float *table);
 size_t ps_bias_table_scratch_floats(int n_heads, int head_dim, int d);
 
 /* Functions of head and distance alone (t5, kerple_log, kerple_power, sandwich): the value in

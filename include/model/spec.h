@@ -14,6 +14,8 @@
  *   mlp(n)      Wdown act(Wup n), or Wdown (act(Wgate n) * (Wup n)) where gated; of a mixture
  *               sum over the chosen experts e, ascending: weight_e mlp_e(n)
  *   end         logits = cap(logit_scale (head(norm(x)) (+ b)))
+ *   an encoder  hidden = norm(x), output = head(hidden) (+ b), n_outputs numbers that are no logits;
+ *               without a head where n_outputs is 0
  *
  * r = residual_scale. Canonical form: pairs of rotated dimensions are half a head apart, norm
  * weights hold the 1 that some families add, fused matrices are separate.
@@ -126,6 +128,8 @@ typedef struct ps_spec {
     int n_positions; // learned positions; 0: none
     bool tied_head;  // the head is the embedding
     bool head_bias;
+    bool encoder;    // gives vectors for given tokens: nothing is generated or scored with it
+    int n_outputs;   // of an encoder's head; 0: it has none
     int64_t context; // trained positions; 0: no bound
     int64_t n_kept;  // first tokens that layers with a window see for ever
     bool kept_at_cache;
@@ -194,6 +198,9 @@ typedef struct ps_own_biases {
 
 /* Whether two providers of this kind may stand in one layer: those without tensors. */
 bool ps_spec_bias_repeats(ps_bias_kind kind);
+
+/* Numbers that the head gives for a token: vocab_size, or an encoder's n_outputs. */
+int ps_spec_head_size(const ps_spec *spec);
 
 /* Providers' floats for each query and key of a layer. */
 int ps_spec_layer_features(const ps_spec *spec, int layer);

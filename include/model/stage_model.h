@@ -36,6 +36,7 @@ typedef struct ps_rows {
     int n;
     const int *slot;         // [n]
     const int64_t *position; // [n]
+    const bool *hidden;      // [n] the row's key is padding (key_mask); NULL: none is
 } ps_rows;
 
 /* Sees x after the embedding (layer -1) and after each block. */
@@ -70,9 +71,12 @@ void ps_stage_embed(ps_stage_model *model, const int32_t *tokens, const int64_t 
 ps_err ps_stage_blocks(ps_stage_model *model, const ps_rows *rows, float *x) PS_MUST_CHECK;
 
 /* logits[n, V rounded up to 16] of rows 0 .. n of x, in the model's own buffer: valid until the
- * next call. Only where the part ends the model. */
+ * next call. Only where the part ends the model. Of an encoder: its outputs, n_outputs for V. */
 const float *ps_stage_head(ps_stage_model *model, const float *x, int n);
 size_t ps_stage_logits_stride(const ps_spec *spec);
+
+/* [n, D] the rows of the last ps_stage_head behind the final norm, row stride ps_stage_stride. */
+const float *ps_stage_head_input(const ps_stage_model *model);
 
 /* Bytes of experts that the rows of the last ps_stage_blocks chose. */
 size_t ps_stage_expert_bytes_read(const ps_stage_model *model);

@@ -2,7 +2,8 @@
  *
  *   head     64 bytes
  *   actions  [n_actions] 16 bytes each: begin, end or fork of a slot; done before the rows
- *   rows     [n_rows]    16 bytes each: slot, position, whether logits are wanted
+ *   rows     [n_rows]    16 bytes each: slot, position, whether logits are wanted, whether the
+ *            row's key is hidden from all queries (padding)
  *   data     f32 [n_data, stride], 64-byte aligned: the rows' activations; on the way back to
  *            rank 0 only those of rows whose logits are wanted. Of a STOP parcel: one report for
  *            each rank; of SAVE and LOAD: one ps_parcel_state, in which the first rank that fails
@@ -48,7 +49,8 @@ typedef struct ps_parcel_action {
 typedef struct ps_parcel_row {
     int64_t position;
     int32_t slot;
-    int32_t wants_logits;
+    int16_t wants_logits;
+    int16_t hidden;
 } ps_parcel_row;
 
 enum { PS_PARCEL_PATH_BYTES = 4096 };

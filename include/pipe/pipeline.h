@@ -22,6 +22,7 @@ typedef struct ps_batch_row {
     int64_t position;
     int32_t token;
     bool wants_logits;
+    bool hidden; // its key is padding: no query sees it; only for specs with key_mask
 } ps_batch_row;
 
 typedef struct ps_batch {
@@ -54,6 +55,11 @@ ps_err ps_pipeline_collect(ps_pipeline *p, ps_finished *out) PS_MUST_CHECK;
 /* logits[n, V] of the wanted rows first .. first+n-1 of the collected batch; n <= PS_HEAD_ROWS. Row
  * stride ps_stage_logits_stride. Valid until the next call. A NaN or infinity is PS_ERR_NUMERIC. */
 ps_err ps_pipeline_logits(ps_pipeline *p, int first, int n, const float **logits) PS_MUST_CHECK;
+
+/* [n, D] what the final norm made of the rows of the last ps_pipeline_logits, before the head: row
+ * stride ps_stage_stride. Valid as long as those. */
+const float *ps_pipeline_head_input(const ps_pipeline *p);
+
 void ps_pipeline_release(ps_pipeline *p);
 
 /* Adds the caches of a slot, which holds positions 0 .. position-1, to the state file being written

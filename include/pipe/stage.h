@@ -37,6 +37,7 @@ typedef struct ps_stage {
     bool last;          // of the pipeline
     int *slots;         // [rows_max] scratch
     int64_t *positions; // [rows_max] scratch
+    bool *hidden;       // [rows_max] scratch
     ps_region region;
     size_t weight_bytes;    // read by one parcel
     int64_t begun_ns;       // of the first parcel; 0 before

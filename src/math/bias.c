@@ -5,6 +5,7 @@
 #include "math/bias.h"
 
 #include <assert.h>
+#include <math.h>
 
 #include "math/bias_kinds.h"
 #include "math/real.h"
@@ -19,6 +20,31 @@ static void alibi_fill(const ps_bias *bias, const struct ps_kernels *kernels,
         float *row = tile->bias + (size_t)r * PS_SEGMENT;
         for (int j = tile->first; j < tile->last; j++) {
             row[j] += slope * (float)(tile->start + j - position);
+        }
+    }
+}
+
+static int one_number(const ps_bias *bias)
+{
+    (void)bias;
+    return 1;
+}
+
+static void key_mask_prepare(const ps_bias *bias, const ps_bias_row *row)
+{
+    (void)bias;
+    row->numbers[0] = row->hidden ? -INFINITY : 0.0f;
+}
+
+static void key_mask_fill(const ps_bias *bias, const struct ps_kernels *kernels,
+                          const ps_bias_tile *tile)
+{
+    (void)bias;
+    (void)kernels;
+    for (int r = 0; r < tile->n_heads * tile->n_queries; r++) {
+        float *row = tile->bias + (size_t)r * PS_SEGMENT;
+        for (int j = tile->first; j < tile->last; j++) {
+            row[j] += tile->numbers[j / PS_KV_PAGE][j % PS_KV_PAGE];
         }
     }
 }
@@ -81,6 +107,7 @@ static const struct {
     [PS_BIAS_FIRE] = {"fire", no_needs, no_needs, prepare_nothing, NULL, ps_fire_fill},
     [PS_BIAS_FOX] = {"fox", ps_fox_floats, ps_fox_floats, ps_fox_prepare, ps_fox_accumulate,
                      ps_fox_fill},
+    [PS_BIAS_KEY_MASK] = {"key_mask", no_needs, one_number, key_mask_prepare, NULL, key_mask_fill},
     [PS_BIAS_CUSTOM] = {"custom", custom_features, custom_numbers, custom_prepare,
                         custom_accumulate, custom_fill},
 };

@@ -2,7 +2,7 @@
  *
  * Distances, not keys, index the table, so a block of consecutive queries of one head needs the
  * products (q + v) P[r] for one run of distances: one panel product for all of them. Lane n of the
- * table is distance top - n (top = rounded-up span - 1). For query i and key j, n = top - i + j:
+ * table is distance top - n, and the lowest is -ahead. For query i and key j, n = top - i + j:
  * the products that belong to ascending keys stand in ascending lanes, shifted by the query's
  * position, and are added without turning anything round. */
 #include <assert.h>
@@ -14,6 +14,11 @@
 #include "math/real.h"
 
 enum { TABLE_ROWS = 64 };
+
+static int64_t table_lanes(int64_t span, int64_t ahead)
+{
+    return (int64_t)ps_mem_round_up((size_t)(span + ahead), PS_PANEL_LANES);
+}
 
 int ps_rel_pos_features(const ps_bias *bias)
 {
@@ -55,7 +60,7 @@ static void add_row(const ps_bias *bias, const struct ps_kernels *kernels, const
                     int head, int64_t position, const float *product, int64_t shift, float *out)
 {
     const int64_t oldest = position - bias->span + 1 - tile->start;
-    const int64_t newest = position + 1 - tile->start;
+    const int64_t newest = position + bias->ahead + 1 - tile->start;
     const int last = newest < tile->last ? (int)newest : tile->last;
     int j = oldest > tile->first ? (int)oldest : tile->first;
     while (j < last) {
@@ -73,10 +78,10 @@ static void fill_head(const ps_bias *bias, const struct ps_kernels *kernels,
 {
     const int head = tile->first_head + head_in_block, n = tile->n_queries;
     const size_t k = (size_t)bias->head_dim, stride = lanes_max(n);
-    const int64_t lanes = (int64_t)ps_mem_round_up((size_t)bias->span, PS_PANEL_LANES);
+    const int64_t lanes = table_lanes(bias->span, bias->ahead), top = lanes - 1 - bias->ahead;
     const int64_t oldest = tile->first_position, newest = oldest + n - 1;
-    int64_t from = lanes - 1 - newest + tile->start + tile->first;
-    int64_t to = lanes - 1 - oldest + tile->start + tile->last;
+    int64_t from = top - newest + tile->start + tile->first;
+    int64_t to = top - oldest + tile->start + tile->last;
     from = (from < 0 ? 0 : from) / PS_PANEL_LANES * PS_PANEL_LANES;
     to = to > lanes ? lanes : to;
     const ps_panel_job job = {
@@ -96,7 +101,7 @@ static void fill_head(const ps_bias *bias, const struct ps_kernels *kernels,
     for (int i = 0; i < n; i++) {
         const int64_t position = oldest + i;
         add_row(bias, kernels, tile, head, position, tile->scratch + (size_t)i * stride,
-                lanes - 1 - position + tile->start - from,
+                top - position + tile->start - from,
                 tile->bias + (size_t)(head_in_block * n + i) * PS_SEGMENT);
     }
 }
@@ -119,15 +124,15 @@ void ps_rel_pos_fill_key_part(const ps_bias *bias, const struct ps_kernels *kern
         float *out = tile->bias + (size_t)r * PS_SEGMENT;
         for (int j = tile->first; j < tile->last; j++) {
             const int64_t distance = position - (tile->start + j);
-            if (distance < 0 || distance >= bias->span) continue;
+            if (distance < -bias->ahead || distance >= bias->span) continue;
             out[j] += tile->numbers[j / PS_KV_PAGE][head * PS_KV_PAGE + (size_t)(j % PS_KV_PAGE)];
         }
     }
 }
 
-size_t ps_bias_table_floats(int n_heads, int head_dim, int64_t span)
+size_t ps_bias_table_floats(int n_heads, int head_dim, int64_t span, int64_t ahead)
 {
-    return (size_t)n_heads * (size_t)head_dim * ps_mem_round_up((size_t)span, PS_PANEL_LANES);
+    return (size_t)n_heads * (size_t)head_dim * (size_t)table_lanes(span, ahead);
 }
 
 size_t ps_bias_table_scratch_floats(int n_heads, int head_dim, int d)
@@ -148,12 +153,12 @@ static void position_encoding(int64_t distance, double theta, int d, float *out)
 }
 
 void ps_bias_make_table(const ps_engine *engine, const ps_linear *w_pos, double theta, int n_heads,
-                        int head_dim, int64_t span, float *scratch, float *table)
+                        int head_dim, int64_t span, int64_t ahead, float *scratch, float *table)
 {
     assert(w_pos->n == n_heads * head_dim);
     const size_t d = (size_t)w_pos->k;
     const size_t stride = ps_mem_round_up((size_t)w_pos->n, PS_PANEL_LANES);
-    const int64_t lanes = (int64_t)ps_mem_round_up((size_t)span, PS_PANEL_LANES);
+    const int64_t lanes = table_lanes(span, ahead);
     float *encoding = scratch, *rows = scratch + TABLE_ROWS * d;
     // The table belongs to the model, not to a chunk: by panels and unrounded, whatever the run is.
     const ps_engine panels = {
@@ -161,7 +166,7 @@ void ps_bias_make_table(const ps_engine *engine, const ps_linear *w_pos, double 
     for (int64_t start = 0; start < lanes; start += TABLE_ROWS) {
         const int n = lanes - start < TABLE_ROWS ? (int)(lanes - start) : TABLE_ROWS;
         for (int r = 0; r < n; r++) {
-            position_encoding(start + r, theta, w_pos->k, encoding + (size_t)r * d);
+            position_encoding(start + r - ahead, theta, w_pos->k, encoding + (size_t)r * d);
         }
         const ps_linear_call call = {w_pos, encoding, d, rows, stride, n};
         ps_linear_forward(&panels, &call, 1, NULL);

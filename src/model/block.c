@@ -97,6 +97,7 @@ static void prepare_biases(const pass *p, int row)
     ps_bias_row r = {.kernels = b->engine->kernels,
                      .sequence = p->rows->slot[row],
                      .position = p->rows->position[row],
+                     .hidden = p->rows->hidden && p->rows->hidden[row],
                      .x = p->input + (size_t)row * w->d_stride,
                      .q = w->q + (size_t)row * w->q_stride,
                      .k = w->k + (size_t)row * w->k_stride,

@@ -140,6 +140,7 @@ static ps_err check_bias(const ps_spec *spec, const ps_bias_spec *bias, const ch
     case PS_BIAS_KERPLE_LOG:
     case PS_BIAS_KERPLE_POWER:
     case PS_BIAS_FOX:
+    case PS_BIAS_KEY_MASK:
         return PS_OK;
     default:
         return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: bias %s cannot come from a file", where,
@@ -246,6 +247,11 @@ static ps_err check_block(const ps_spec *spec, const char *where)
                        "%s: sinks and quiet_softmax are both true, wanted one of them", where);
     PS_TRY(check_range(where, "output_gate", spec->output_gate, 0, PS_OUTPUT_GATE_COUNT - 1));
     PS_TRY(check_range(where, "n_positions", spec->n_positions, 0, INT32_MAX / 2));
+    PS_TRY(
+        check_range(where, "n_outputs", spec->n_outputs, 0, spec->encoder ? PS_SPEC_WIDTH_MAX : 0));
+    if (spec->encoder && (spec->tied_head || (spec->head_bias && spec->n_outputs == 0)))
+        return PS_FAIL(PS_ERR_FORMAT,
+                       "%s: an encoder's head has weights of its own, and a bias with them", where);
     return check_experts(spec, where);
 }
 
@@ -306,6 +312,11 @@ bool ps_spec_looks_ahead(const ps_spec *spec)
         if (spec->layers[l].look_ahead) return true;
     }
     return false;
+}
+
+int ps_spec_head_size(const ps_spec *spec)
+{
+    return spec->encoder ? spec->n_outputs : spec->vocab_size;
 }
 
 bool ps_spec_has_mixture(const ps_spec *spec)

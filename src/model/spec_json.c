@@ -126,8 +126,9 @@ _Static_assert(sizeof(ps_norm_kind) == sizeof(int) && sizeof(ps_qk_norm) == size
 
 enum { N_FIELDS = sizeof fields / sizeof fields[0] };
 
-static const char *const other_keys[] = {"family", "context",       "bos_id", "eos_ids",
-                                         "n_kept", "kept_at_cache", "ropes",  "layers"};
+static const char *const other_keys[] = {"family",  "context",  "bos_id",        "eos_ids",
+                                         "encoder", "n_kept",   "kept_at_cache", "ropes",
+                                         "layers",  "n_outputs"};
 
 /* Optional fields are flags and names. */
 static bool is_zero(const ps_spec *spec, int i)
@@ -297,6 +298,9 @@ void ps_spec_to_json(const ps_spec *spec, ps_text *out)
     for (int i = 0; i < N_FIELDS; i++) {
         append_field(spec, i, out);
     }
+    // Written only where there is something to say, so that other models' files stay as they are.
+    if (spec->encoder)
+        ps_text_appendf(out, " \"encoder\": true,\n \"n_outputs\": %d,\n", spec->n_outputs);
     ps_text_appendf(out, " \"context\": %lld,\n \"bos_id\": %d,\n \"eos_ids\": [",
                     (long long)spec->context, spec->bos_id);
     for (int i = 0; i < spec->n_eos; i++) {
@@ -555,6 +559,8 @@ static ps_err read_root(const json_t *root, const char *where, ps_spec *spec)
     for (int i = 0; i < N_FIELDS; i++) {
         PS_TRY(read_field(root, i, where, spec));
     }
+    PS_TRY(ps_json_opt_bool(root, "encoder", where, &spec->encoder));
+    PS_TRY(ps_json_opt_int(root, "n_outputs", 0, PS_SPEC_WIDTH_MAX, where, &spec->n_outputs));
     double context;
     PS_TRY(ps_json_get_real(root, "context", where, &context));
     if (!(context >= 0.0 && context <= 0x1p48 && context == trunc(context)))

@@ -39,7 +39,7 @@ size_t ps_stage_stride(const ps_spec *spec)
 
 size_t ps_stage_logits_stride(const ps_spec *spec)
 {
-    return round16((size_t)spec->vocab_size);
+    return round16((size_t)ps_spec_head_size(spec));
 }
 
 static int larger(int a, int b)
@@ -455,17 +455,25 @@ const float *ps_stage_head(ps_stage_model *m, const float *x, int n)
         norm_row(m, &m->weights.final_norm, x + (size_t)r * stride,
                  m->head_normed + (size_t)r * stride);
     }
+    const int n_out = ps_spec_head_size(spec);
+    if (n_out == 0) return m->logits;
     const ps_linear_call call = {
         &m->weights.head, m->head_normed, stride, m->logits, ps_stage_logits_stride(spec), n};
     ps_linear_forward(m->engine, &call, 1, &m->work.linear);
     for (int r = 0; r < n; r++) {
         float *row = m->logits + (size_t)r * ps_stage_logits_stride(spec);
         if (spec->logit_scale != 1.0)
-            m->engine->kernels->scale(row, (float)spec->logit_scale, spec->vocab_size);
+            m->engine->kernels->scale(row, (float)spec->logit_scale, n_out);
         if (spec->final_softcap > 0.0)
-            m->engine->kernels->softcap(row, (float)spec->final_softcap, spec->vocab_size);
+            m->engine->kernels->softcap(row, (float)spec->final_softcap, n_out);
     }
     return m->logits;
+}
+
+const float *ps_stage_head_input(const ps_stage_model *m)
+{
+    assert(m->part.ends);
+    return m->head_normed;
 }
 
 size_t ps_stage_expert_bytes_read(const ps_stage_model *m)

@@ -4,7 +4,7 @@
 
 typedef enum {
     ALWAYS,
-    UNTIED,
+    HEAD,
     HEAD_BIAS,
     POSITIONS,
     EMBED_NORM,
@@ -38,10 +38,10 @@ typedef enum {
     EXPERT_BIAS
 } condition;
 
-/* Names as in the formulas. P: rel_pos dim, QN and KN: norms of q and k, E: experts, FE: their ffn
+/* Names as in the formulas. O: what the head gives for a token, P: rel_pos dim, QN and KN: norms of q and k, E: experts, FE: their ffn
  * width, N: learned positions, H: heads, BH: t5 buckets times heads, FW: width of fire, OG: outputs
  * of the output gate. */
-typedef enum { ONE, THREE, D, H, HK, GK, QN, KN, F, V, P, E, FE, N, BH, FW, FWH, OG } dimension;
+typedef enum { ONE, THREE, D, H, HK, GK, QN, KN, F, V, O, P, E, FE, N, BH, FW, FWH, OG } dimension;
 
 static const struct {
     const char *part;
@@ -56,8 +56,8 @@ static const struct {
     [PS_ROLE_EMBED_NORM_BIAS] = {"embed", "norm_bias", EMBED_NORM_BIAS, false, D, ONE},
     [PS_ROLE_FINAL_NORM] = {"norm", "weight", ALWAYS, false, D, ONE},
     [PS_ROLE_FINAL_NORM_BIAS] = {"norm", "bias", NORM_BIAS, false, D, ONE},
-    [PS_ROLE_HEAD] = {"head", "weight", UNTIED, true, V, D},
-    [PS_ROLE_HEAD_BIAS] = {"head", "bias", HEAD_BIAS, false, V, ONE},
+    [PS_ROLE_HEAD] = {"head", "weight", HEAD, true, O, D},
+    [PS_ROLE_HEAD_BIAS] = {"head", "bias", HEAD_BIAS, false, O, ONE},
     [PS_ROLE_ATTENTION_NORM] = {"attention", "norm", PRE_NORM, false, D, ONE},
     [PS_ROLE_ATTENTION_NORM_BIAS] = {"attention", "norm_bias", PRE_NORM_BIAS, false, D, ONE},
     [PS_ROLE_Q] = {"attention", "q", ALWAYS, true, HK, D},
@@ -159,8 +159,8 @@ static bool holds_for_mlp(const ps_spec *s, condition when, bool mixture)
 static bool holds(const ps_spec *s, condition when, int layer)
 {
     switch (when) {
-    case UNTIED:
-        return !s->tied_head;
+    case HEAD:
+        return !s->tied_head && ps_spec_head_size(s) > 0;
     case HEAD_BIAS:
         return s->head_bias;
     case POSITIONS:
@@ -236,6 +236,8 @@ static int length(const ps_spec *spec, dimension d, int layer)
         return spec->d_ff;
     case V:
         return spec->vocab_size;
+    case O:
+        return ps_spec_head_size(spec);
     case P:
         return bias_of(spec, layer, PS_BIAS_REL_POS)->dim;
     case BH:

@@ -105,7 +105,8 @@ static ps_err place_rel_pos(layout *l, const ps_bias_spec *spec, int layer, ps_b
     PS_TRY(place_linear(l, PS_ROLE_REL_POS_W, PS_ROLE_COUNT, layer, &w_pos));
     PS_TRY(place_vector(l, PS_ROLE_REL_POS_U, layer, &bias->u));
     PS_TRY(place_vector(l, PS_ROLE_REL_POS_V, layer, &bias->v));
-    const size_t floats = ps_bias_table_floats(bias->n_heads, bias->head_dim, bias->span);
+    const size_t floats =
+        ps_bias_table_floats(bias->n_heads, bias->head_dim, bias->span, bias->ahead);
     float *table = ps_arena_take(&l->arena, floats, sizeof *table);
     bias->table = table;
     if (!l->weights) return PS_OK;
@@ -114,7 +115,7 @@ static ps_err place_rel_pos(layout *l, const ps_bias_spec *spec, int layer, ps_b
                               sizeof(float),
                           "scratch for a bias table", &scratch));
     ps_bias_make_table(engine, &w_pos, spec->theta, bias->n_heads, bias->head_dim, bias->span,
-                       scratch.base, table);
+                       bias->ahead, scratch.base, table);
     ps_region_release(&scratch);
     return PS_OK;
 }
@@ -177,6 +178,8 @@ static ps_err place_bias(layout *l, const ps_bias_spec *spec, int layer, ps_laye
     case PS_BIAS_FOX:
         bias->projection = &out->fox;
         return place_linear(l, PS_ROLE_FOX_WEIGHT, PS_ROLE_FOX_BIAS, layer, &out->fox);
+    case PS_BIAS_KEY_MASK:
+        return PS_OK;
     default:
         assert(ps_bias_is_of_distance(bias->kind));
         return place_distances(l, layer, bias);
@@ -369,5 +372,5 @@ size_t ps_weights_head_bytes(const ps_ckpt *ckpt)
 {
     const ps_ckpt_tensor *head =
         ps_ckpt_find(ckpt, ckpt->spec.tied_head ? PS_ROLE_EMBED : PS_ROLE_HEAD, -1);
-    return head->bytes;
+    return head ? head->bytes : 0;
 }

@@ -74,8 +74,10 @@ ps_err ps_pipeline_submit(ps_pipeline *p, const ps_batch *batch, uint64_t *seque
         memcpy(parcel.actions, batch->actions, (size_t)batch->n_actions * sizeof *batch->actions);
     for (int r = 0; r < batch->n_rows; r++) {
         const ps_batch_row *row = &batch->rows[r];
-        parcel.rows[r] = (ps_parcel_row){
-            .position = row->position, .slot = row->slot, .wants_logits = row->wants_logits};
+        parcel.rows[r] = (ps_parcel_row){.position = row->position,
+                                         .slot = row->slot,
+                                         .wants_logits = row->wants_logits,
+                                         .hidden = row->hidden};
         p->tokens[r] = row->token;
         p->stage.positions[r] = row->position;
     }
@@ -121,14 +123,21 @@ ps_err ps_pipeline_collect(ps_pipeline *p, ps_finished *out)
 static ps_err check_finite(const ps_pipeline *p, const float *logits, int n)
 {
     const size_t stride = ps_stage_logits_stride(p->spec);
+    const size_t n_out = (size_t)ps_spec_head_size(p->spec);
     for (int r = 0; r < n; r++) {
         const float *row = logits + (size_t)r * stride;
-        const size_t at = ps_dtype_first_not_finite(PS_F32, row, (size_t)p->spec->vocab_size);
-        if (at == (size_t)p->spec->vocab_size) continue;
-        return PS_FAIL(PS_ERR_NUMERIC, "the logit of token %zu is %s: the model's numbers overflow",
-                       at, isnan(row[at]) ? "NaN" : "infinite");
+        const size_t at = ps_dtype_first_not_finite(PS_F32, row, n_out);
+        if (at == n_out) continue;
+        return PS_FAIL(PS_ERR_NUMERIC, "%s %zu is %s: the model's numbers overflow",
+                       p->spec->encoder ? "output" : "the logit of token", at,
+                       isnan(row[at]) ? "NaN" : "infinite");
     }
     return PS_OK;
+}
+
+const float *ps_pipeline_head_input(const ps_pipeline *p)
+{
+    return ps_stage_head_input(p->stage.model);
 }
 
 ps_err ps_pipeline_logits(ps_pipeline *p, int first, int n, const float **logits)

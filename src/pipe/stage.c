@@ -47,9 +47,11 @@ static ps_err open_model(const ps_stage_params *params, const ps_part *part, ps_
                                          .own = params->own};
     PS_TRY(ps_stage_model_open(&model, &stage->model));
     const size_t rows = (size_t)params->plan->limits.rows_max;
-    PS_TRY(ps_region_take(rows * (sizeof(int) + sizeof(int64_t)), "rows", &stage->region));
+    PS_TRY(ps_region_take(rows * (sizeof(int) + sizeof(int64_t) + sizeof(bool)), "rows",
+                          &stage->region));
     stage->positions = stage->region.base;
     stage->slots = (int *)(stage->positions + rows);
+    stage->hidden = (bool *)(stage->slots + rows);
     return PS_OK;
 }
 
@@ -130,9 +132,11 @@ ps_err ps_stage_step(ps_stage *stage, const ps_parcel *parcel, int *n_data)
     for (int r = 0; r < n_rows; r++) {
         stage->slots[r] = parcel->rows[r].slot;
         stage->positions[r] = parcel->rows[r].position;
+        stage->hidden[r] = parcel->rows[r].hidden != 0;
     }
     do_actions(stage, parcel);
-    const ps_rows rows = {.n = n_rows, .slot = stage->slots, .position = stage->positions};
+    const ps_rows rows = {
+        .n = n_rows, .slot = stage->slots, .position = stage->positions, .hidden = stage->hidden};
     PS_TRY(ps_stage_blocks(stage->model, &rows, parcel->data));
     *n_data = stage->last ? keep_wanted(parcel) : n_rows;
     ps_watch_progress(stage->watch);

@@ -70,12 +70,12 @@ static void table_fill(const ps_bias *bias, const struct ps_kernels *kernels,
 }
 
 /* P[r] = W_pos PE(r) by its definition. */
-static double *make_positions(const matrix *w_pos, int64_t span)
+static double *make_positions(const matrix *w_pos, int64_t span, int64_t ahead)
 {
     const size_t n = (size_t)w_pos->linear.n, d = (size_t)w_pos->linear.k;
-    double *positions = ps_mem_new((size_t)span * n, sizeof *positions);
+    double *positions = ps_mem_new((size_t)(span + ahead) * n, sizeof *positions);
     double *encoding = ps_mem_new(d, sizeof *encoding);
-    for (int64_t r = 0; r < span; r++) {
+    for (int64_t r = -ahead; r < span; r++) {
         for (size_t t = 0; t < d; t++) {
             const double w = pow(THETA, -2.0 * (double)(t / 2) / (double)d);
             encoding[t] = t % 2 ? cos((double)r * w) : sin((double)r * w);
@@ -85,7 +85,7 @@ static double *make_positions(const matrix *w_pos, int64_t span)
             for (size_t t = 0; t < d; t++) {
                 sum += (double)w_pos->values[o * d + t] * encoding[t];
             }
-            positions[(size_t)r * n + o] = sum;
+            positions[(size_t)(r + ahead) * n + o] = sum;
         }
     }
     ps_mem_free(encoding);
@@ -100,13 +100,13 @@ static void make_rel_pos(provider *p, const provider_shape *shape, const ps_engi
     p->u = floats_new_rolled(d, n, -1.0, 1.0);
     p->v = floats_new_rolled(d, n, -1.0, 1.0);
     p->w_pos = matrix_roll(d, dtype, (int)n, width, 0.7, false);
-    p->positions = make_positions(&p->w_pos, shape->span);
-    p->table =
-        floats_new_poisoned(ps_bias_table_floats(shape->n_heads, shape->head_dim, shape->span));
+    p->positions = make_positions(&p->w_pos, shape->span, shape->ahead);
+    p->table = floats_new_poisoned(
+        ps_bias_table_floats(shape->n_heads, shape->head_dim, shape->span, shape->ahead));
     float *scratch =
         floats_new(ps_bias_table_scratch_floats(shape->n_heads, shape->head_dim, width));
     ps_bias_make_table(engine, &p->w_pos.linear, THETA, shape->n_heads, shape->head_dim,
-                       shape->span, scratch, p->table);
+                       shape->span, shape->ahead, scratch, p->table);
     ps_mem_free(scratch);
     p->bias.kind = PS_BIAS_REL_POS;
     p->bias.u = p->u;
@@ -141,7 +141,8 @@ void providers_add(providers *list, provider_kind kind, const provider_shape *sh
                            .n_kv_heads = shape->n_kv_heads,
                            .head_dim = shape->head_dim,
                            .scale = shape->scale,
-                           .span = shape->span}};
+                           .span = shape->span,
+                           .ahead = shape->ahead}};
     switch (kind) {
     case PROVIDER_ALIBI:
         p.slopes = floats_new((size_t)shape->n_heads);
@@ -225,7 +226,7 @@ static double rel_pos_reference(const provider *p, const provider_pair *pair)
     const size_t k = (size_t)b->head_dim, head = (size_t)pair->head;
     const size_t kv_head = head / (size_t)(b->n_heads / b->n_kv_heads);
     const double *position =
-        p->positions + ((size_t)pair->distance * (size_t)b->n_heads + head) * k;
+        p->positions + ((size_t)(pair->distance + b->ahead) * (size_t)b->n_heads + head) * k;
     const float *key = pair->k + kv_head * k, *q = pair->q + head * k;
     double sum = 0.0;
     for (size_t t = 0; t < k; t++) {

@@ -25,7 +25,7 @@ typedef struct provider_shape {
     int n_heads, n_kv_heads, head_dim;
     int width; // of the layer's input
     float scale;
-    int64_t span;
+    int64_t span, ahead;
 } provider_shape;
 
 /* One provider with all that it was made of. */
@@ -34,7 +34,7 @@ typedef struct provider {
     ps_bias bias;
     float *slopes, *u, *v, *table;
     matrix w_pos;
-    double *positions; // rel_pos: P[r], [span, n_heads*K]
+    double *positions; // rel_pos: P[r], [ahead + span, n_heads*K], from r = -ahead on
     float *own[5];     // parameters of the other kinds
     int width;         // fire: hidden units
     double *doubles;   // fire: what was made of them

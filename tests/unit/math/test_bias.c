@@ -90,7 +90,8 @@ static provider_shape shape_roll(dice *d)
     provider_shape s = {.n_kv_heads = 1 + dice_throw(d, 3),
                         .head_dim = 1 + dice_throw(d, 40),
                         .width = 3 + dice_throw(d, 9),
-                        .span = 1 + dice_throw(d, 600)};
+                        .span = 1 + dice_throw(d, 600),
+                        .ahead = dice_throw(d, 2) ? dice_throw(d, 300) : 0};
     s.n_heads = s.n_kv_heads * groups[dice_throw(d, 5)];
     s.scale = (float)(1.0 / sqrt(s.head_dim));
     return s;
@@ -104,15 +105,15 @@ START_TEST(the_table_is_w_pos_times_the_encoding_of_every_distance)
     providers list = {0};
     providers_add(&list, PROVIDER_REL_POS, &s, &engine, &d);
     const provider *p = &list.item[0];
-    const int64_t lanes = (s.span + 15) / 16 * 16;
-    ck_assert_uint_eq(ps_bias_table_floats(s.n_heads, s.head_dim, s.span),
+    const int64_t lanes = (s.span + s.ahead + 15) / 16 * 16;
+    ck_assert_uint_eq(ps_bias_table_floats(s.n_heads, s.head_dim, s.span, s.ahead),
                       (size_t)(s.n_heads * s.head_dim) * (size_t)lanes);
-    for (int64_t r = 0; r < s.span; r++) {
-        const int64_t lane = lanes - 1 - r;
+    for (int64_t r = -s.ahead; r < s.span; r++) {
+        const int64_t lane = lanes - 1 - s.ahead - r;
         for (int i = 0; i < s.n_heads * s.head_dim; i++) {
             const int64_t tile = i / s.head_dim * (lanes / 16) + lane / 16;
             const float found = p->table[(tile * s.head_dim + i % s.head_dim) * 16 + lane % 16];
-            const double wanted = p->positions[r * s.n_heads * s.head_dim + i];
+            const double wanted = p->positions[(r + s.ahead) * s.n_heads * s.head_dim + i];
             ck_assert_double_le(fabs((double)found - wanted), 1e-5);
         }
     }
@@ -127,13 +128,13 @@ START_TEST(the_table_has_the_same_bits_from_every_engine)
     const provider_shape s = shape_roll(&d);
     const int width = 1 + dice_throw(&d, 40);
     matrix w = matrix_roll(&d, PS_BF16, s.n_heads * s.head_dim, width, 1.0, false);
-    const size_t n = ps_bias_table_floats(s.n_heads, s.head_dim, s.span);
+    const size_t n = ps_bias_table_floats(s.n_heads, s.head_dim, s.span, s.ahead);
     float *tables[2] = {floats_new_poisoned(n), floats_new_poisoned(n)};
     float *scratch = floats_new(ps_bias_table_scratch_floats(s.n_heads, s.head_dim, width));
     engines_all all = engines_open_all();
     for (int e = 0; e < all.n; e++) {
         ps_bias_make_table(&all.engine[e], &w.linear, 10000.0, s.n_heads, s.head_dim, s.span,
-                           scratch, tables[e > 0]);
+                           s.ahead, scratch, tables[e > 0]);
         ck_assert_uint_eq(floats_first_difference(tables[0], tables[e > 0], n), n);
     }
     engines_close_all(&all);
@@ -249,7 +250,7 @@ static tile_case tile_case_roll(dice *d, provider_kind kind, const ps_engine *en
     t->first_head = dice_throw(d, c.shape.n_kv_heads) * group;
     t->n_heads = group;
     t->first_position = dice_throw(d, 3000);
-    const int64_t newest = t->first_position + t->n_queries - 1;
+    const int64_t newest = t->first_position + t->n_queries - 1 + c.shape.ahead;
     const int64_t oldest = t->first_position - c.shape.span + 1;
     const int64_t first = oldest < 0 ? 0 : oldest;
     t->start =
@@ -285,7 +286,7 @@ static void tile_case_release(tile_case *c)
 static bool can_occur(const tile_case *c, int query, int key)
 {
     const int64_t distance = c->tile.first_position + query - c->tile.start - key;
-    return distance >= 0 && distance < c->shape.span;
+    return distance >= -c->shape.ahead && distance < c->shape.span;
 }
 
 static double reference(const tile_case *c, int head, int query, int key)
@@ -377,6 +378,44 @@ START_TEST(bits_of_a_bias_do_not_depend_on_the_rest_of_the_tile_nor_on_the_set)
 }
 END_TEST
 
+START_TEST(a_hidden_key_gets_minus_infinity_from_every_query_and_the_others_nothing)
+{
+    enum { QUERIES = 3, HEADS = 2, FIRST = 40, LAST = 170 };
+    const ps_bias bias = {.kind = PS_BIAS_KEY_MASK, .n_heads = HEADS, .n_kv_heads = 1};
+    ck_assert_int_eq(ps_bias_features(&bias), 0);
+    ck_assert_int_eq(ps_bias_numbers(&bias), 1);
+    dice d = {.seed = 3};
+    ps_engine engine = engines_open(1);
+    float *numbers = floats_new_poisoned(PS_SEGMENT);
+    float *before = floats_new_rolled(&d, (size_t)HEADS * QUERIES * PS_SEGMENT, -1.0, 1.0);
+    float *found = floats_new((size_t)HEADS * QUERIES * PS_SEGMENT);
+    memcpy(found, before, (size_t)HEADS * QUERIES * PS_SEGMENT * sizeof *found);
+    for (int j = FIRST; j < LAST; j++) {
+        const ps_bias_row row = {.hidden = j % 3 == 0, .numbers = &numbers[j]};
+        ps_bias_prepare_row(&bias, &row);
+    }
+    ps_bias_tile tile = {.n_heads = HEADS,
+                         .n_queries = QUERIES,
+                         .first_position = 100,
+                         .first = FIRST,
+                         .last = LAST,
+                         .bias = found};
+    for (int page = 0; page <= (LAST - 1) / PS_KV_PAGE; page++) {
+        tile.numbers[page] = numbers + page * PS_KV_PAGE;
+    }
+    ps_bias_fill_tile(&bias, engine.kernels, &tile);
+    for (int i = 0; i < HEADS * QUERIES * PS_SEGMENT; i++) {
+        const int j = i % PS_SEGMENT;
+        const bool hidden = j >= FIRST && j < LAST && j % 3 == 0;
+        ck_assert(found[i] == (hidden ? -INFINITY : before[i]));
+    }
+    ps_mem_free(numbers);
+    ps_mem_free(before);
+    ps_mem_free(found);
+    ps_engine_close(&engine);
+}
+END_TEST
+
 START_TEST(providers_say_what_they_need)
 {
     static const struct {
@@ -392,6 +431,7 @@ START_TEST(providers_say_what_they_need)
         [PS_BIAS_SANDWICH] = {"sandwich", 0, 0, false},
         [PS_BIAS_FIRE] = {"fire", 0, 0, false},
         [PS_BIAS_FOX] = {"fox", 16, 16, true},
+        [PS_BIAS_KEY_MASK] = {"key_mask", 0, 1, false},
         [PS_BIAS_CUSTOM] = {"custom", 3, 2, false},
     };
     for (int kind = 0; kind < PS_BIAS_KIND_COUNT; kind++) {
@@ -421,6 +461,7 @@ int main(void)
     tcase_add_loop_test(tcase, a_tile_gets_the_bias_of_every_pair_added, 0, 120);
     tcase_add_loop_test(tcase, bits_of_a_bias_do_not_depend_on_the_rest_of_the_tile_nor_on_the_set,
                         0, 40);
+    tcase_add_test(tcase, a_hidden_key_gets_minus_infinity_from_every_query_and_the_others_nothing);
     tcase_add_test(tcase, providers_say_what_they_need);
     Suite *suite = suite_create("math/bias");
     suite_add_tcase(suite, tcase);
