@@ -12,6 +12,7 @@ enum { CONFIG_BYTES_MAX = 1 << 24 };
 static const char *const harmless[] = {
     "_attn_implementation",
     "_attn_implementation_autoset",
+    "_diffusers_version",
     "_from_model_config",
     "_name_or_path",
     "activation_dropout",

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/progress.h"
 #include "math/panel.h"
+#include "tool/import/fold.h"
 #include "tool/import/lora.h"
 #include "tool/import/origin.h"
 
@@ -21,6 +22,7 @@ typedef struct work {
     uint64_t done_bytes;
     ps_lora **loras; // [n_loras] owned
     bool *selected;  // [n_loras] those that change the matrix being written; owned
+    ps_fold *fold;   // into the embedding, owned; NULL: nothing
     double squares, error_squares, largest_error; // of the matrix being written
 } work;
 
@@ -132,6 +134,7 @@ typedef struct route {
     size_t from_bytes, to_bytes; // of a row
     bool unit_rows;              // rows are scaled to length 1
     bool adapted;                // an adapter is merged
+    bool folded;                 // a Linear layer is folded in
     bool wide;                   // goes through f32
 } route;
 
@@ -236,9 +239,10 @@ static ps_err find_route(work *w, const ps_tensor_need *need, const slab *s, rou
         return PS_FAIL(PS_ERR_UNSUPPORTED,
                        "%s: tensor %s holds all experts: an adapter of it is not merged here",
                        t->file, t->name);
-    if (out->unit_rows) out->to = PS_F32;
+    out->folded = w->fold && need->role == PS_ROLE_EMBED;
+    if (out->unit_rows || out->folded) out->to = PS_F32;
     if (o->has_type && !keeps_format(need->role)) out->to = o->type;
-    out->wide = out->adapted || out->unit_rows || out->to != out->from;
+    out->wide = out->adapted || out->folded || out->unit_rows || out->to != out->from;
     if (!ps_dtype_row_bytes(out->from, k, &out->from_bytes))
         return PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s has rows of %zu values, %s wants blocks of %d",
                        t->file, t->name, k, t->type_name, ps_dtype_block_values(out->from));
@@ -300,6 +304,7 @@ static ps_err fetch_rows(work *w, const slab *s, const ps_tensor_need *need, con
     for (int i = 0; i < w->c->options->n_loras; i++) {
         if (w->selected[i]) ps_lora_add(w->loras[i], rows, n, wide);
     }
+    if (r->folded) ps_fold_rows(w->fold, n, wide);
     if (r->unit_rows) scale_to_unit(wide, n, k);
     for (int i = 0; i < n; i++) {
         char *row = written + (size_t)i * r->to_bytes;
@@ -362,6 +367,13 @@ static bool is_norm_weight(ps_role role)
     }
 }
 
+/* What the norm of the embedding is multiplied with. */
+static double factor_of(const ps_import *import, ps_role role)
+{
+    const bool embed = role == PS_ROLE_EMBED_NORM || role == PS_ROLE_EMBED_NORM_BIAS;
+    return embed && import->embed_norm_factor > 0.0 ? import->embed_norm_factor : 1.0;
+}
+
 /* The role's values, from one tensor or one for each head, into out[n]. */
 static ps_err read_vector(work *w, const ps_tensor_need *need, const slab *s, float *wide,
                           float *out)
@@ -377,9 +389,10 @@ static ps_err read_vector(work *w, const ps_tensor_need *need, const slab *s, fl
     ps_dtype_widen(t->dtype, w->rows, s->n_rows, wide);
     const size_t at = ps_dtype_first_not_finite(PS_F32, wide, s->n_rows);
     if (at < s->n_rows) return fail_not_finite(s, at);
+    const double factor = factor_of(import, need->role);
     const float more = import->norm_plus_one && is_norm_weight(need->role) ? 1.0f : 0.0f;
     for (int n = 0; n < need->n; n++) {
-        out[n] = wide[ps_import_row(import, need, n)] + more;
+        out[n] = (float)(factor * (double)(wide[ps_import_row(import, need, n)] + more));
     }
     return PS_OK;
 }
@@ -499,6 +512,7 @@ static void release(work *w)
     for (int i = 0; i < w->c->options->n_loras; i++) {
         ps_lora_close(w->loras[i]);
     }
+    ps_fold_close(w->fold);
     ps_mem_free(w->selected);
     ps_mem_free(w->loras);
     ps_mem_free(w->panels);
@@ -512,6 +526,10 @@ static ps_err write_tensors(work *w)
         total_bytes += w->c->source->tensors[i].bytes;
     }
     ps_err err = open_loras(w);
+    const ps_import *import = w->c->import;
+    if (!err && import->embed_linear)
+        err = ps_fold_open(w->c->source, w->c->where, import->embed_linear, import->spec.d_model,
+                           &w->fold);
     ps_progress_begin(&w->progress, "convert", total_bytes, "B", !w->c->options->progress);
     int cursor = 0;
     ps_tensor_need need;

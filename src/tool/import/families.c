@@ -5,7 +5,8 @@
 
 #include "tool/import/families_parts.h"
 
-static const ps_family *const tables[] = {ps_families_llama, ps_families_gpt, ps_families_score};
+static const ps_family *const tables[] = {ps_families_llama, ps_families_gpt, ps_families_score,
+                                          ps_families_encoder};
 
 enum { N_TABLES = sizeof tables / sizeof tables[0] };
 
@@ -13,6 +14,7 @@ static ps_err find_family(ps_config *config, const ps_family **out)
 {
     const char *model_type = NULL;
     PS_TRY(ps_config_text(config, "model_type", &model_type));
+    if (!model_type) PS_TRY(ps_config_text(config, "_class_name", &model_type));
     if (!model_type) return PS_FAIL(PS_ERR_FORMAT, "%s: key model_type is missing", config->path);
     ps_text known = {0};
     for (int t = 0; t < N_TABLES; t++) {
@@ -60,6 +62,8 @@ bool ps_family_ignores(const ps_import *import, const char *name)
     // Buffers that files of some versions hold, and that follow from the configuration.
     static const char *const buffers[] = {".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias",
                                           ".attention.bias", ".attention.masked_bias"};
+    const char *own = import->own_prefix;
+    if (own && strncmp(name, own, strlen(own)) != 0) return true;
     const char *head = import->from[PS_ROLE_HEAD].name;
     if (import->spec.tied_head && head && strcmp(name, head) == 0) return true;
     const size_t n = strlen(name);

@@ -41,6 +41,9 @@ typedef struct ps_import {
     bool norm_plus_one;                 // norms multiply by 1 + weight
     bool unit_head_rows;                // rows of the head are scaled to length 1
     int skip_positions;                 // rows of the position table that are never used
+    const char *embed_linear;           // a Linear layer that goes into the embedding; or NULL
+    double embed_norm_factor;           // times the norm of the embedding; 0: as it is
+    const char *own_prefix;             // tensors called otherwise are of another model; or NULL
 } ps_import;
 
 /* Fills *out from config (its spec is released by the caller with ps_spec_release, also after an

@@ -6,14 +6,15 @@
 
 /* A row of the table of families. */
 typedef struct ps_family {
-    const char *model_type;
+    const char *model_type; // or _class_name, where a config.json has that instead
     ps_err (*read)(ps_config *config, ps_import *out);
     const ps_tensor_from *from; // [PS_ROLE_COUNT]
     bool tied;                  // whether the head is tied where the config does not say
 } ps_family;
 
-extern const ps_family ps_families_llama[], ps_families_gpt[],
-    ps_families_score[]; // ended by model_type NULL
+// Ended by model_type NULL.
+extern const ps_family ps_families_llama[], ps_families_gpt[], ps_families_score[],
+    ps_families_encoder[];
 extern const ps_tensor_from ps_from_llama[PS_ROLE_COUNT];
 
 /* Keys of the sizes, each in all its spellings. NULL: the family has no such key. */
