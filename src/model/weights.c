@@ -186,6 +186,14 @@ static ps_err place_bias(layout *l, const ps_bias_spec *spec, int layer, ps_laye
     }
 }
 
+/* Distances below zero that occur in a layer: as far as a query looks ahead. */
+static int64_t ahead_of(const ps_spec *spec, int layer, int64_t context)
+{
+    const ps_layer_spec *l = &spec->layers[layer];
+    if (!l->look_ahead) return 0;
+    return l->chunk > 0 && l->chunk < context ? l->chunk - 1 : context - 1;
+}
+
 static ps_err place_biases(layout *l, int layer, ps_layer_weights *out, const ps_engine *engine)
 {
     const ps_spec *spec = &l->ckpt->spec;
@@ -200,6 +208,7 @@ static ps_err place_biases(layout *l, int layer, ps_layer_weights *out, const ps
                           .head_dim = spec->head_dim,
                           .scale = (float)spec->attention_scale,
                           .span = span_of(spec, layer, l->span),
+                          .ahead = ahead_of(spec, layer, l->span),
                           .n_buckets = own->n_buckets,
                           .max_distance = own->max_distance,
                           .bidirectional = own->bidirectional,

@@ -12,6 +12,7 @@ typedef struct ps_command {
 int ps_cmd_generate(int argc, char **argv);
 int ps_cmd_batch(int argc, char **argv);
 int ps_cmd_score(int argc, char **argv);
+int ps_cmd_encode(int argc, char **argv);
 int ps_cmd_tokenize(int argc, char **argv);
 int ps_cmd_detokenize(int argc, char **argv);
 int ps_cmd_plan(int argc, char **argv);

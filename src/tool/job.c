@@ -162,8 +162,21 @@ static ps_err find_model(ps_job *job, char **out)
     return err;
 }
 
+/* An encoder gives vectors, all others the next token. */
+static ps_err check_models(const ps_job_command *c, const ps_job *job)
+{
+    const bool encoder = job->ckpt.spec.encoder;
+    if (c->models == PS_JOB_DECODERS && encoder)
+        return PS_FAIL(PS_ERR_USAGE, "%s: is an encoder, which predicts no tokens: use encode",
+                       job->ckpt.path);
+    if (c->models == PS_JOB_ENCODERS && !encoder)
+        return PS_FAIL(PS_ERR_USAGE, "%s: is no encoder (%s): encode wants one", job->ckpt.path,
+                       job->ckpt.spec.family);
+    return PS_OK;
+}
+
 /* Rank 0 opens the model and tells the others what is in it. */
-static ps_err load_index(ps_job *job)
+static ps_err load_index(const ps_job_command *c, ps_job *job)
 {
     char *path;
     ps_err err = find_model(job, &path);
@@ -184,6 +197,7 @@ static ps_err load_index(ps_job *job)
         if (job->rank != 0) mine = ps_ckpt_unpack(ps_text_str(&index), index.len, path, &job->ckpt);
         err = ps_comm_agree(job->comm, mine);
     }
+    if (!err) err = ps_comm_agree(job->comm, check_models(c, job));
     if (!err) err = ps_comm_agree(job->comm, ps_windows_apply(&job->run, &job->ckpt.spec));
     ps_text_release(&index);
     ps_mem_free(path);
@@ -318,7 +332,7 @@ static ps_err share_limits(const ps_job_command *c, ps_job *job)
 
 static ps_err start(const ps_job_command *c, ps_job *job)
 {
-    PS_TRY(load_index(job));
+    PS_TRY(load_index(c, job));
     PS_TRY(share_limits(c, job));
     ps_engine_params engine;
     PS_TRY(ps_comm_agree(job->comm, ps_job_engine_params(job, true, &engine)));

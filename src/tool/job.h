@@ -43,8 +43,12 @@ typedef struct ps_job {
     const char *needs_one_rank; // what refuses more; NULL: nothing
 } ps_job;
 
+/* Models that a command is for. */
+typedef enum ps_job_models { PS_JOB_DECODERS, PS_JOB_ENCODERS, PS_JOB_ALL_MODELS } ps_job_models;
+
 typedef struct ps_job_command {
     const char *name;
+    ps_job_models models;
     ps_opt_group *groups; // the base group is among them, over job->run
     int n_groups;
     const char *notes; // ends the help: what the table of options cannot say; may be NULL

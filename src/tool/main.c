@@ -17,6 +17,7 @@ static const ps_command commands[] = {
     {"batch", "runs a JSONL file of requests side by side", ps_cmd_batch},
     {"score", "log-probabilities and perplexity of given sequences", ps_cmd_score},
     {"bias", "pictures of what score biases do to attention", ps_cmd_bias},
+    {"encode", "vectors of an encoder for given sequences", ps_cmd_encode},
     {"tokenize", "text on standard input to token ids", ps_cmd_tokenize},
     {"detokenize", "token ids on standard input to text", ps_cmd_detokenize},
     {"plan", "split, memory and messages of a run, without running it", ps_cmd_plan},

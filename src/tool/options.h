@@ -27,6 +27,7 @@ typedef struct ps_run_options {
     int slots, chunk, in_flight;
     int64_t context;
     const char *split;
+    int stream; // encode: keys that a token sees, itself included, none ahead; 0: the model's
     const char *windows;  // NULL: the model's
     int n_kept, keep_at;  // ps_keep_at
     int cache_k, cache_v; // ps_dtype

@@ -115,11 +115,22 @@ static ps_err check_kept(const ps_spec *spec)
 
 bool ps_windows_differ(const ps_run_options *run)
 {
-    return run->windows || run->n_kept > 0;
+    return run->windows || run->n_kept > 0 || run->stream > 0;
+}
+
+/* The causal form of an encoder. */
+static void apply_stream(int window, ps_spec *spec)
+{
+    for (int l = 0; l < spec->n_layers; l++) {
+        spec->layers[l].window = window;
+        spec->layers[l].chunk = spec->layers[l].left_chunks = 0;
+        spec->layers[l].look_ahead = false;
+    }
 }
 
 ps_err ps_windows_apply(const ps_run_options *run, ps_spec *spec)
 {
+    if (run->stream > 0) apply_stream(run->stream, spec);
     if (run->windows) {
         if (ps_spec_looks_ahead(spec))
             return PS_FAIL(PS_ERR_USAGE, "--window: the model's queries look ahead, and see all");

@@ -10,6 +10,8 @@
  *   --keep-first N       the first N tokens stay visible in layers with a window
  *   --keep-at true|cache at their true positions, or as if nothing lay between them and the window
  *
+ *   --stream W           (encode) a window of W keys in every layer, and nothing ahead
+ *
  * Errors: PS_ERR_USAGE with the entry; what the model's biases and ropes do not allow.   MPI: local.
  */
 #ifndef PS_TOOL_WINDOWS_H

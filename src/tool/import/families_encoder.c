@@ -17,7 +17,7 @@ static void give_encoder(ps_spec *s, double theta)
     s->gated = false;
     for (int l = 0; l < s->n_layers; l++) {
         s->layers[l].rope = -1;
-        //VISIBLE
+        s->layers[l].look_ahead = true;
         s->layers[l].n_biases = 2;
         s->layers[l].biases[0] =
             (ps_bias_spec){.kind = PS_BIAS_REL_POS, .dim = s->d_model, .theta = theta};
@@ -109,10 +109,10 @@ static ps_err read_ace_step(ps_config *c, ps_import *m)
 {
     enum { HEADS = 16, BLOCKS = 6, FF = 4096 };
     static const char *const diffusion[] = {
-        "in_channels",      "inner_dim",  "max_height",  "max_position",
-        "max_width",        "mlp_ratio",  "num_layers",  "out_channels",
-        "patch_size",       "rope_theta", "ssl_names",   "speaker_embedding_dim",
-        "ssl_latent_dims",  "text_embedding_dim",        "ssl_encoder_depths"};
+        "in_channels",     "inner_dim",          "max_height",        "max_position",
+        "max_width",       "mlp_ratio",          "num_layers",        "out_channels",
+        "patch_size",      "rope_theta",         "ssl_names",         "speaker_embedding_dim",
+        "ssl_latent_dims", "text_embedding_dim", "ssl_encoder_depths"};
     ps_spec *s = &m->spec;
     int width = 0, heads = 0, head_dim = 0;
     PS_TRY(ps_config_need_int(c, "lyric_encoder_vocab_size", 1, PS_SPEC_VOCAB_MAX, &s->vocab_size));

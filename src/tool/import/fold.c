@@ -13,8 +13,8 @@ struct ps_fold {
 };
 
 /* Values of a tensor of the source as doubles, out[rows][columns]; by columns if `turned`. */
-static ps_err read_tensor(const ps_source *source, const char *where, const char *name,
-                          size_t rows, size_t columns, bool turned, double *out)
+static ps_err read_tensor(const ps_source *source, const char *where, const char *name, size_t rows,
+                          size_t columns, bool turned, double *out)
 {
     ps_source_tensor *t = ps_source_find(source, name);
     if (!t) return PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s is missing", where, name);
