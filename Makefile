@@ -188,10 +188,12 @@ LINK_test_lora := -Wl,--wrap=ps_isa_kernels
 LINK_test_cached := -Wl,--wrap=ps_convert_model
 
 # What drives a pipeline, over one that keeps books (tests/support/fake_pipeline.h).
-LINK_FAKE_PIPELINE := $(addprefix -Wl$(COMMA)--wrap=ps_pipeline_,in_flight can_submit submit collect logits release save load)
+LINK_FAKE_PIPELINE := $(addprefix -Wl$(COMMA)--wrap=ps_pipeline_,in_flight can_submit submit collect logits release \
+                      save load head_input)
 LINK_test_sched := $(LINK_FAKE_PIPELINE)
 LINK_test_generate := $(LINK_FAKE_PIPELINE)
 LINK_test_score := $(LINK_FAKE_PIPELINE)
+LINK_test_encode := $(LINK_FAKE_PIPELINE)
 
 .PHONY: test unit mpi cli golden
 ## test: installs or names what is missing, builds, runs all tests; closes with "N passed, N failed"

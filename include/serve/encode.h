@@ -14,7 +14,7 @@
 #include "pipe/pipeline.h"
 
 typedef struct ps_encode_sequence {
-    const int32_t *ids; // [n]
+    const int32_t *ids;  // [n]
     const int32_t *mask; // [n] 0: padding, which no query sees; NULL: all are seen
     size_t n;
 } ps_encode_sequence; // borrowed

@@ -14,7 +14,7 @@ typedef struct cursor {
 
 typedef struct encoder {
     const ps_encode_params *params;
-    bool whole;                // sequences are not cut
+    bool whole; // sequences are not cut
     cursor submitted, returned;
     ps_parcel_action *actions; // [2 n_slots] of the parcel being made
     ps_batch_row *rows;        // [chunk_rows] of the parcel being made
@@ -42,8 +42,8 @@ static void begin_sequence(encoder *e, int slot, size_t n_tokens)
 {
     if (e->submitted.sequence >= (size_t)e->params->limits.n_slots)
         e->actions[e->n_actions++] = (ps_parcel_action){.kind = PS_ACTION_END, .slot = slot};
-    e->actions[e->n_actions++] = (ps_parcel_action){
-        .kind = PS_ACTION_BEGIN, .slot = slot, .argument = (int64_t)n_tokens};
+    e->actions[e->n_actions++] =
+        (ps_parcel_action){.kind = PS_ACTION_BEGIN, .slot = slot, .argument = (int64_t)n_tokens};
 }
 
 /* Adds what fits of the next sequence to the parcel; false when it is full. */
@@ -59,12 +59,11 @@ static bool add_sequence(encoder *e)
     const int slot = (int)(at->sequence % (size_t)p->limits.n_slots);
     if (at->position == 0) begin_sequence(e, slot, s->n);
     for (size_t i = 0; i < n; i++, at->position++) {
-        e->rows[e->n_rows++] =
-            (ps_batch_row){.slot = slot,
-                           .position = (int64_t)at->position,
-                           .token = s->ids[at->position],
-                           .wants_logits = true,
-                           .hidden = s->mask && s->mask[at->position] == 0};
+        e->rows[e->n_rows++] = (ps_batch_row){.slot = slot,
+                                              .position = (int64_t)at->position,
+                                              .token = s->ids[at->position],
+                                              .wants_logits = true,
+                                              .hidden = s->mask && s->mask[at->position] == 0};
     }
     if (at->position < s->n) return false;
     *at = (cursor){.sequence = at->sequence + 1};

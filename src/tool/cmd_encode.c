@@ -135,8 +135,7 @@ static ps_err read_masks(state *s)
 static ps_err check_sequences(const state *s)
 {
     for (size_t i = 0; i < s->ids.n; i++) {
-        const ps_err err =
-            ps_encode_check(&s->sequences[i], &s->job->ckpt.spec, s->job->run.chunk);
+        const ps_err err = ps_encode_check(&s->sequences[i], &s->job->ckpt.spec, s->job->run.chunk);
         if (!err) continue;
         char message[PS_ERR_MESSAGE_BYTES];
         snprintf(message, sizeof message, "%s", ps_err_message());

@@ -65,7 +65,7 @@ void stage_runner_close(stage_runner *r)
 void stage_runner_rows(stage_runner *r, const ps_rows *rows, const int32_t *tokens, float *logits)
 {
     const size_t stride = ps_stage_stride(&r->ckpt.spec);
-    const size_t vocabulary = (size_t)r->ckpt.spec.vocab_size;
+    const size_t n_out = (size_t)ps_spec_head_size(&r->ckpt.spec);
     ps_stage_embed(r->parts[0], tokens, rows->position, rows->n, r->x);
     for (int i = 0; i < r->params.n_parts; i++) {
         const ps_err err = ps_stage_blocks(r->parts[i], rows, r->x);
@@ -76,9 +76,9 @@ void stage_runner_rows(stage_runner *r, const ps_rows *rows, const int32_t *toke
         const int n = rows->n - row < PS_HEAD_ROWS ? rows->n - row : PS_HEAD_ROWS;
         const float *found = ps_stage_head(r->parts[0], r->x + (size_t)row * stride, n);
         for (int i = 0; i < n; i++) {
-            memcpy(logits + (size_t)(row + i) * vocabulary,
+            memcpy(logits + (size_t)(row + i) * n_out,
                    found + (size_t)i * ps_stage_logits_stride(&r->ckpt.spec),
-                   vocabulary * sizeof *logits);
+                   n_out * sizeof *logits);
         }
     }
 }
@@ -95,7 +95,8 @@ void stage_runner_run(stage_runner *r, int slot, int64_t first, const int32_t *t
             positions[i] = first + done + i;
         }
         stage_runner_rows(r, &(ps_rows){.n = rows, .slot = slots, .position = positions},
-                          tokens + done, logits + (size_t)done * (size_t)r->ckpt.spec.vocab_size);
+                          tokens + done,
+                          logits + (size_t)done * (size_t)ps_spec_head_size(&r->ckpt.spec));
     }
     ps_mem_free(positions);
     ps_mem_free(slots);

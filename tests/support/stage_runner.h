@@ -32,7 +32,7 @@ typedef struct stage_runner {
 ps_err stage_runner_open(const stage_runner_params *params, stage_runner *out) PS_MUST_CHECK;
 void stage_runner_close(stage_runner *r);
 
-/* One parcel of rows: tokens[n] -> logits[n, vocabulary], out. */
+/* One parcel of rows: tokens[n] -> logits[n, vocabulary], or an encoder's outputs, out. */
 void stage_runner_rows(stage_runner *r, const ps_rows *rows, const int32_t *tokens, float *logits);
 
 /* tokens[n] of one slot from position `first` on, in parcels of up to `chunk` rows. */
