@@ -298,8 +298,7 @@ int main(void)
     tcase_add_test(tcase, the_first_row_depends_on_the_last_token);
     tcase_add_loop_test(tcase, splits_and_threads_change_no_bit_of_an_encoder, 0, 2);
     tcase_add_test(tcase, a_streamed_encoder_has_the_same_bits_in_chunks_of_any_size);
-    tcase_add_test(tcase,
-                   a_streamed_token_reaches_as_far_as_its_layers_windows_and_nothing_ahead);
+    tcase_add_test(tcase, a_streamed_token_reaches_as_far_as_its_layers_windows_and_nothing_ahead);
     tcase_add_test(tcase, an_encoder_without_a_head_still_gives_its_hidden_rows);
     return scratch_run(suite);
 }

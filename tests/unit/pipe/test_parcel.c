@@ -41,7 +41,8 @@ static ps_parcel make_parcel(char *buffer, dice *d, uint64_t sequence, size_t *b
     for (int i = 0; i < n_rows; i++) {
         p.rows[i] = (ps_parcel_row){.position = (int64_t)(dice_bits(d) >> 1),
                                     .slot = dice_throw(d, SLOTS),
-                                    .wants_logits = dice_throw(d, 2)};
+                                    .wants_logits = (int16_t)dice_throw(d, 2),
+                                    .hidden = (int16_t)dice_throw(d, 2)};
     }
     for (int i = 0; i < n_data * STRIDE; i++) {
         p.data[i] = (float)dice_real(d, -1.0, 1.0);

@@ -72,6 +72,9 @@ static const char *const configs[] = {
     "{'model_type': 'bloom', 'hidden_size': 24, 'n_layer': 2, 'n_head': 2, 'vocab_size': 30}",
     "{'model_type': 'falcon', 'hidden_size': 24, 'num_hidden_layers': 2, 'num_attention_heads': 4, "
     "'vocab_size': 30, 'new_decoder_architecture': true, 'num_kv_heads': 2, 'bias': true}",
+    "{'model_type': 'espnet_encoder', 'output_size': 24, 'attention_heads': 2, 'linear_units': 20, "
+    "'num_blocks': 2, 'vocab_size': 30, 'input_layer': 'embed', 'rel_pos_type': 'latest', "
+    "'use_cnn_module': false}",
     "{'model_type': 'mpt', 'd_model': 24, 'n_layers': 2, 'n_heads': 2, 'vocab_size': 30, "
     "'attn_config': {'alibi': true}}",
     SMALL("phi", ""),
