@@ -236,6 +236,16 @@ static void random_reals(dice *d, ps_spec *s)
 }
 
 /* Fills what lies behind *s, padding included, with `filler` first. */
+/* Flags that must fit each other are already drawn. */
+static void random_encoder(dice *d, ps_spec *s)
+{
+    s->encoder = dice_throw(d, 2);
+    s->n_outputs = s->encoder && dice_throw(d, 2) ? 1 + dice_throw(d, PS_SPEC_WIDTH_MAX) : 0;
+    if (!s->encoder) return;
+    s->tied_head = false;
+    s->head_bias = s->head_bias && s->n_outputs > 0;
+}
+
 static void random_spec(dice *d, int filler, ps_spec *s)
 {
     memset(s, filler, sizeof *s);
@@ -252,6 +262,7 @@ static void random_spec(dice *d, int filler, ps_spec *s)
     s->n_positions = dice_throw(d, 2) ? dice_throw(d, INT32_MAX / 2) : 0;
     random_flags(d, s);
     random_reals(d, s);
+    random_encoder(d, s);
     s->n_kept = dice_throw(d, 2) ? 1 + dice_throw(d, PS_SPEC_KEPT_MAX) : 0;
     s->kept_at_cache = false;
     s->context = (int64_t)(dice_bits(d) % ((UINT64_C(1) << 48) + 1));
@@ -460,6 +471,14 @@ static const struct {
      "m.h5: residual_scale is 0, wanted a positive number"},
     {"\"logit_scale\": 0.0625", "\"logit_scale\": -1", PS_ERR_FORMAT,
      "m.h5: logit_scale is -1, wanted a positive number"},
+    {"\"context\": 4096", "\"n_outputs\": 3, \"context\": 4096", PS_ERR_FORMAT,
+     "m.h5: n_outputs is 3, wanted 0..0"},
+    {"\"context\": 4096", "\"encoder\": true, \"n_outputs\": 1048577, \"context\": 4096",
+     PS_ERR_FORMAT, "m.h5: n_outputs is 1048577, wanted 0..1048576"},
+    {"\"context\": 4096", "\"encoder\": 1, \"context\": 4096", PS_ERR_FORMAT,
+     "m.h5: encoder is an integer, wanted a boolean"},
+    {"\"context\": 4096", "\"encoder\": true, \"context\": 4096", PS_ERR_FORMAT,
+     "m.h5: an encoder's head has weights of its own, and a bias with them"},
     {"\"n_positions\": 64", "\"n_positions\": -1", PS_ERR_FORMAT,
      "m.h5: n_positions is -1, wanted 0..1073741823"},
     {"\"n_positions\": 64", "\"n_positions\": 1073741824", PS_ERR_FORMAT,

@@ -123,15 +123,15 @@ static const struct {
      "config.json: macaron_style true is not computed here"},
     {ESPNET(", 'normalize_before': false"), PS_ERR_UNSUPPORTED,
      "config.json: normalize_before false is not computed here"},
-    {"{'model_type': 'espnet_encoder', 'rel_pos_type': 'latest', 'input_layer': 'embed', "
-     ESPNET_SIZES "}",
+    {"{'model_type': 'espnet_encoder', 'rel_pos_type': 'latest', 'input_layer': "
+     "'embed', " ESPNET_SIZES "}",
      PS_ERR_UNSUPPORTED,
      "config.json: use_cnn_module true (or absent) is not computed here: no convolutions"},
-    {"{'model_type': 'espnet_encoder', 'rel_pos_type': 'latest', 'use_cnn_module': false, "
-     ESPNET_SIZES "}",
+    {"{'model_type': 'espnet_encoder', 'rel_pos_type': 'latest', 'use_cnn_module': "
+     "false, " ESPNET_SIZES "}",
      PS_ERR_UNSUPPORTED, "config.json: input_layer conv2d is not computed here, only embed"},
-    {"{'model_type': 'espnet_encoder', 'input_layer': 'embed', 'use_cnn_module': false, "
-     ESPNET_SIZES "}",
+    {"{'model_type': 'espnet_encoder', 'input_layer': 'embed', 'use_cnn_module': "
+     "false, " ESPNET_SIZES "}",
      PS_ERR_UNSUPPORTED, "config.json: rel_pos_type legacy is not computed here, only latest"},
 };
 
