@@ -5,6 +5,7 @@
  *
  * Kinds are told by what lies in a directory, never by its name:
  *   config.json + *.safetensors + expected.h5    a model: logits, hidden, logprob, greedy ids
+ *   ... and report.json                          an encoder: support/golden_encoder.h
  *   model.gguf + expected.h5                     a model with its vocabulary: logits, greedy ids
  *   expected.h5 with top_ids                     a real model, whose file $PS_GOLDEN_MODEL names
  *   tokenizers and chat templates                support/golden_vocabularies.h
@@ -19,6 +20,7 @@
 
 #include "base/err.h"
 #include "base/text.h"
+#include "support/golden_encoder.h"
 #include "support/golden_gguf.h"
 #include "support/golden_quants.h"
 #include "support/golden_real.h"
@@ -137,7 +139,8 @@ static void check_directory(golden *g, const char *directory, const char *name)
         check_model(g, directory, name);
         known = true;
     }
-    if (golden_check_vocabularies(g, directory, name)) known = true;
+    const bool encoder = golden_check_encoder(g, directory, name);
+    if (encoder || golden_check_vocabularies(g, directory, name)) known = true;
     if (golden_exists(directory, "model.gguf") && golden_exists(directory, "expected.h5")) {
         golden_check_gguf(g, directory, name);
         known = true;
@@ -147,7 +150,7 @@ static void check_directory(golden *g, const char *directory, const char *name)
     }
     if (golden_exists(directory, "quants.h5"))
         check_quants(g, directory, name[0] ? name : "quants.h5");
-    list_unknown_files(g, directory, name);
+    if (!encoder) list_unknown_files(g, directory, name);
     if (!known && golden_exists(directory, "expected.h5"))
         ps_text_appendf(&g->unknown, "not known yet: %s/expected.h5\n", name);
     fflush(stdout);
