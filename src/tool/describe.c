@@ -229,6 +229,14 @@ void ps_describe_spec(const ps_spec *s, ps_text *out)
     ps_text_appendf(out, "%d%s%s\n", s->vocab_size,
                     s->tied_head ? ", head tied to the embedding" : "",
                     s->head_bias ? ", head with bias" : "");
+    if (s->encoder) {
+        begin_line("encoder", out);
+        if (s->n_outputs > 0) {
+            ps_text_appendf(out, "%d outputs a token\n", s->n_outputs);
+        } else {
+            ps_text_append_str(out, "hidden rows alone\n");
+        }
+    }
     begin_line("context", out);
     if (s->context > 0) {
         ps_text_appendf(out, "%lld\n", (long long)s->context);

@@ -4,14 +4,10 @@
  *
  * The linker puts it in place of pipe/pipeline (LINK_test_sched and its like in the Makefile). A
  * rule that is broken fails the test: rows of a slot follow each other without a gap, a slot is
-<<<<<<< HEAD
  * ended before it begins anew, a fork goes into a free slot, no batch is over its limits, no more
  * batches are under way than allowed, they are collected and released in turn, and slots are saved
  * and loaded when none is under way. A saved slot is its tokens, in the place of layer 0's cache.
-=======
- * ended before it begins anew, the head's input is its output, a fork goes into a free slot, no batch is over its limits, no more
- * batches are under way than allowed, and they are collected and released in turn.
->>>>>>> 9d0c1f5 (tests: encoders over models and over a pipeline that keeps books)
+ * The head's input is its output.
  *
  * MPI: none.
  */

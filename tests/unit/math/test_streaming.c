@@ -197,8 +197,8 @@ END_TEST
 START_TEST(four_chunks_of_four_have_the_bits_of_sixteen_at_once)
 {
     dice d = {.seed = 6};
-    stream s = stream_open(&(attention_sizes){.window = 16, .n_providers = 1,
-                                              .kinds = {PROVIDER_REL_POS}});
+    stream s = stream_open(
+        &(attention_sizes){.window = 16, .n_providers = 1, .kinds = {PROVIDER_REL_POS}});
     float *q = floats_new_rolled(&d, KEYS * KEYS, -1.0, 1.0);
     float *at_once = floats_new(KEYS * KEYS);
     memcpy(s.c.q, q, KEYS * KEYS * sizeof *q);
@@ -230,9 +230,8 @@ static void by_key_fill(const ps_bias *bias, const struct ps_kernels *kernels,
 static void give_biases(stream *s, float *of_key)
 {
     s->c.list.n = 1;
-    s->c.list.bias[0] =
-        (ps_bias){.kind = PS_BIAS_CUSTOM, .n_heads = 1, .n_kv_heads = 1, .fill = by_key_fill,
-                  .user = of_key};
+    s->c.list.bias[0] = (ps_bias){
+        .kind = PS_BIAS_CUSTOM, .n_heads = 1, .n_kv_heads = 1, .fill = by_key_fill, .user = of_key};
 }
 
 START_TEST(a_bias_of_ln_9_weighs_nine_times_as_much)
@@ -310,8 +309,8 @@ START_TEST(alibi_rewards_nearness)
     for (int i = 1; i < KEYS; i++) {
         for (int j = 1; j <= i; j++) {
             // One head has the slope 2^-8.
-            const double ratio = (double)s.weights[i * KEYS + j] /
-                                 (double)s.weights[i * KEYS + j - 1];
+            const double ratio =
+                (double)s.weights[i * KEYS + j] / (double)s.weights[i * KEYS + j - 1];
             ck_assert_double_eq_tol(ratio, exp(0x1p-8), 1e-5);
         }
     }

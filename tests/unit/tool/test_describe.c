@@ -50,6 +50,30 @@ START_TEST(a_plain_spec_has_few_lines)
 }
 END_TEST
 
+START_TEST(an_encoder_says_so_and_that_it_looks_both_ways)
+{
+    for (int n_outputs = 0; n_outputs <= 80; n_outputs += 80) {
+        ps_text found = {0};
+        ps_spec s = make_spec(2);
+        s.encoder = true;
+        s.n_outputs = n_outputs;
+        for (int l = 0; l < 2; l++) {
+            s.layers[l].rope = -1;
+            s.layers[l].look_ahead = true;
+        }
+        ps_describe_spec(&s, &found);
+        const char *const wanted = n_outputs ? "vocabulary     300\n"
+                                               "encoder        80 outputs a token\n"
+                                               "context        not bounded\n"
+                                               "windows        full both ways\n"
+                                             : "encoder        hidden rows alone\n";
+        ck_assert_msg(strstr(ps_text_str(&found), wanted) != NULL, "%s", ps_text_str(&found));
+        ps_text_release(&found);
+        ps_spec_release(&s);
+    }
+}
+END_TEST
+
 START_TEST(a_spec_with_everything_has_every_line)
 {
     ps_spec s = make_spec(4);
@@ -168,6 +192,7 @@ int main(void)
     Suite *suite = suite_create("tool/describe");
     TCase *tcase = scratch_case(suite, "describe");
     tcase_add_test(tcase, a_plain_spec_has_few_lines);
+    tcase_add_test(tcase, an_encoder_says_so_and_that_it_looks_both_ways);
     tcase_add_test(tcase, a_spec_with_everything_has_every_line);
     tcase_add_test(tcase, layers_that_alternate_are_put_together);
     tcase_add_test(tcase, experts_in_all_layers_leave_no_dense_width);
