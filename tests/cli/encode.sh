@@ -62,6 +62,8 @@ for i in 0:40 1:1; do
     done
 done
 same 'mask' '1 0 0' "$("$h5_bytes" padded.h5 /1/mask | od -An -td4 | xargs)"
+launch 3 60 "$PIPESTEP" encode lyric.h5 -q --tokens padded.txt --mask mask.txt --out masked.h5
+cmp padded.h5 masked.h5 || complain 'with a mask on three ranks: other vectors'
 # Nothing but padding: numbers all the same.
 echo '0 0 0' >none.txt
 ok encode --tokens none.txt --mask none.txt -o none.h5

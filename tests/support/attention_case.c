@@ -56,7 +56,8 @@ attention_case attention_case_roll(const attention_sizes *s, const ps_engine *en
                                   .head_dim = s->head_dim,
                                   .width = c.width,
                                   .scale = c.shape.scale,
-                                  .span = span_of(s)};
+                                  .span = span_of(s),
+                                  .ahead = s->look_ahead ? s->n - 1 : 0};
     for (int i = 0; i < s->n_providers; i++) {
         providers_add(&c.list, s->kinds[i], &shape, engine, d);
     }

@@ -212,6 +212,7 @@ END_TEST
 START_TEST(queries_that_look_ahead_are_near_the_double_precision_sum)
 {
     static const int64_t chunks[] = {0, 1, 16, 37, 300};
+    static const provider_kind kinds[] = {PROVIDER_ALIBI, PROVIDER_DOT, PROVIDER_REL_POS};
     dice d = {.seed = 1500 + (uint64_t)_i};
     ps_engine engine = engines_open(1 + _i % 2);
     const attention_sizes sizes = {.n_kv_heads = 2,
@@ -223,7 +224,7 @@ START_TEST(queries_that_look_ahead_are_near_the_double_precision_sum)
                                    .look_ahead = true,
                                    .sinks = _i % 2,
                                    .n_providers = 1,
-                                   .kinds = {_i % 2 ? PROVIDER_DOT : PROVIDER_ALIBI}};
+                                   .kinds = {kinds[_i % 3]}};
     attention_case c = attention_case_roll(&sizes, &engine, &d);
     const attention_way way = {.chunk = c.n};
     float *out = floats_new(attention_case_floats(&c));
