@@ -195,7 +195,7 @@ size_t ps_bias_scratch_floats(int n_queries);
 void ps_bias_alibi_slopes(int n_heads, double max_exponent, double factor, float *slopes);
 
 /* Table of P for one rel_pos layer: [n_heads][tiles][K][16] with as many tiles as span + ahead
- * distances fill; the last lane of the tiles together is distance -ahead and each lane before it one
+ * distances fill; the last lane of the tiles together is distance -ahead, each lane before it one
  * more, so that ascending lanes are ascending keys. */
 size_t ps_bias_table_floats(int n_heads, int head_dim, int64_t span, int64_t ahead);
 

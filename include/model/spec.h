@@ -14,7 +14,7 @@
  *   mlp(n)      Wdown act(Wup n), or Wdown (act(Wgate n) * (Wup n)) where gated; of a mixture
  *               sum over the chosen experts e, ascending: weight_e mlp_e(n)
  *   end         logits = cap(logit_scale (head(norm(x)) (+ b)))
- *   an encoder  hidden = norm(x), output = head(hidden) (+ b), n_outputs numbers that are no logits;
+ *   an encoder  hidden = norm(x), output = head(hidden) (+ b): n_outputs numbers, no logits;
  *               without a head where n_outputs is 0
  *
  * r = residual_scale. Canonical form: pairs of rotated dimensions are half a head apart, norm

@@ -38,9 +38,9 @@ typedef enum {
     EXPERT_BIAS
 } condition;
 
-/* Names as in the formulas. O: what the head gives for a token, P: rel_pos dim, QN and KN: norms of q and k, E: experts, FE: their ffn
- * width, N: learned positions, H: heads, BH: t5 buckets times heads, FW: width of fire, OG: outputs
- * of the output gate. */
+/* Names as in the formulas. O: what the head gives for a token, P: rel_pos dim, QN and KN: norms of
+ * q and k, E: experts, FE: their ffn width, N: learned positions, H: heads, BH: t5 buckets times
+ * heads, FW: width of fire, OG: outputs of the output gate. */
 typedef enum { ONE, THREE, D, H, HK, GK, QN, KN, F, V, O, P, E, FE, N, BH, FW, FWH, OG } dimension;
 
 static const struct {

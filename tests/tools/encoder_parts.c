@@ -2,10 +2,11 @@
  *
  *   encoder_parts MODEL.h5 EXPECTED.h5 GROUP WINDOW OUT
  *
- * Runs the sequence GROUP/ids (with GROUP/mask where there is one) in one parcel, or with WINDOW > 0
- * streamed through windows in chunks of 7. OUT.<rank> gets a line "WHAT ERROR TOLERANCE" for each
- * thing compared: the rows behind the embedding and each block, the key part and the position part
- * of each layer's relative bias, its attention weights, and on rank 0 what the encoder gives. */
+ * Runs the sequence GROUP/ids (with GROUP/mask where there is one) in one parcel, or with WINDOW
+ * above 0 streamed through windows in chunks of 7. OUT.<rank> gets a line "WHAT ERROR TOLERANCE"
+ * for each thing compared: the rows behind the embedding and each block, the key part and the
+ * position part of each layer's relative bias, its attention weights, and on rank 0 what the
+ * encoder gives. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,7 +58,8 @@ static float *reference(const state *s, const char *name, size_t wanted)
     size_t n;
     snprintf(path, sizeof path, "/%s/%s", s->group, name);
     float *values = golden_read_dataset(s->expected, path, PS_H5_F32, &n);
-    if (!values || n != wanted) must(PS_FAIL(PS_ERR_FORMAT, "%s: has not %zu values", path, wanted));
+    if (!values || n != wanted)
+        must(PS_FAIL(PS_ERR_FORMAT, "%s: has not %zu values", path, wanted));
     return values;
 }
 
@@ -198,8 +200,7 @@ static void run(state *s, ps_watch *watch)
                                          .n_sequences = 1,
                                          .on_rows = on_rows,
                                          .arg = s};
-        ps_stage_report *reports =
-            ps_mem_new((size_t)s->plan.n_stages, sizeof *reports);
+        ps_stage_report *reports = ps_mem_new((size_t)s->plan.n_stages, sizeof *reports);
         must(ps_encode_run(&params));
         must(ps_pipeline_stop(s->pipeline, reports));
         ps_mem_free(reports);

@@ -1,6 +1,6 @@
-/* Encoders with relative positions: the lyric encoder of ACE-Step v1, alone or inside the checkpoint
- * of its diffusion model, and ESPnet's encoders for tokens. All are the same pre-norm block; they
- * differ in how a token becomes the first block's input, and in names. */
+/* Encoders with relative positions: the lyric encoder of ACE-Step v1, alone or inside the
+ * checkpoint of its diffusion model, and ESPnet's encoders for tokens. All are the same pre-norm
+ * block; they differ in how a token becomes the first block's input, and in names. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
