@@ -227,7 +227,8 @@ void ps_bias_make_fire(const ps_bias_fire_weights *weights, double *memory, ps_b
 
 /* A bias that is a plain tensor, aligned to the active window: values[b, h, r, c] belongs to
  * sequence b, head h, the query at position first_query + r and the c-th key of its own part
- * (math/visible.h). Pairs outside the tensor, kept tokens too, have none. A custom provider; *tensor and its values are borrowed. */
+ * (math/visible.h). Pairs outside the tensor, kept tokens too, have none. A custom provider; *tensor
+ * and its values are borrowed. */
 typedef struct ps_bias_tensor {
     const float *values; // [n_sequences, n_heads, q_len, k_len]
     int n_sequences, n_heads, q_len, k_len;

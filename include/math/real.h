@@ -5,7 +5,8 @@
  * RoPE tables, position encodings, slopes and the sampler: places where a few ns do not matter.
  *
  * Errors against the true value, measured over random arguments in tests/unit/math/test_real.c:
- * exp, log 2 ulp; log1p 4 ulp; sin, cos 2^-52 absolute for |x| < 2^40.   NaN gives NaN.   MPI: local.
+ * exp, log 2 ulp; log1p 4 ulp; sin, cos 2^-52 absolute for |x| < 2^40.   NaN gives NaN.
+ * MPI: local.
  */
 #ifndef PS_MATH_REAL_H
 #define PS_MATH_REAL_H

@@ -187,6 +187,25 @@ START_TEST(experts_in_all_layers_leave_no_dense_width)
 }
 END_TEST
 
+START_TEST(kinds_of_softmax_and_gates_are_named)
+{
+    static const char *const wanted[PS_OUTPUT_GATE_COUNT] = {
+        "attention      quiet softmax\n",
+        "attention      quiet softmax, gate on the output of each head\n",
+        "attention      quiet softmax, gate on each output\n"};
+    for (int gate = 0; gate < PS_OUTPUT_GATE_COUNT; gate++) {
+        ps_spec s = make_spec(1);
+        ps_text found = {0};
+        s.quiet_softmax = true;
+        s.output_gate = (ps_output_gate)gate;
+        ps_describe_spec(&s, &found);
+        ck_assert_msg(strstr(found.data, wanted[gate]) != NULL, "%s", found.data);
+        ps_text_release(&found);
+        ps_spec_release(&s);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tool/describe");
@@ -196,5 +215,6 @@ int main(void)
     tcase_add_test(tcase, a_spec_with_everything_has_every_line);
     tcase_add_test(tcase, layers_that_alternate_are_put_together);
     tcase_add_test(tcase, experts_in_all_layers_leave_no_dense_width);
+    tcase_add_test(tcase, kinds_of_softmax_and_gates_are_named);
     return scratch_run(suite);
 }
