@@ -83,7 +83,7 @@ int main(int argc, char **argv)
                     .slopes = slopes,
                     .u = filled(HEADS * HEAD_DIM),
                     .v = filled(HEADS * HEAD_DIM),
-                    .table = filled(ps_bias_table_floats(HEADS, HEAD_DIM, span))};
+                    .table = filled(ps_bias_table_floats(HEADS, HEAD_DIM, span, 0))};
     attention_work w = {.engine = &engine};
     w.run.view = (ps_kv_view){.layout = &layout, .pages = pages, .n_pages = POSITIONS / PS_KV_PAGE};
     const size_t width = HEADS * HEAD_DIM;

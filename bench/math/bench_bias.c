@@ -56,7 +56,7 @@ static ps_bias make_bias(ps_bias_kind kind)
                  .u = filled(HEADS * HEAD_DIM, -0.5f, 0.5f),
                  .v = filled(HEADS * HEAD_DIM, -0.5f, 0.5f)};
     if (kind == PS_BIAS_REL_POS)
-        b.table = filled(ps_bias_table_floats(HEADS, HEAD_DIM, DEPTH), -0.5f, 0.5f);
+        b.table = filled(ps_bias_table_floats(HEADS, HEAD_DIM, DEPTH, 0), -0.5f, 0.5f);
     if (ps_bias_is_of_distance(kind)) {
         float *table = bench_memory(ps_bias_distance_floats(&b) * sizeof *table);
         ps_bias_make_distances(&b, table);

@@ -75,7 +75,7 @@ static inline char *ps_kv_page(const ps_kv_view *view, int64_t position)
 static inline char *ps_kv_keys(const ps_kv_view *view, int64_t position, int kv_head)
 {
     const int tile = (int)(position % PS_KV_PAGE) / PS_KV_TILE;
-    const size_t at = (size_t)(kv_head * (PS_KV_PAGE / PS_KV_TILE) + tile);
+    const size_t at = (size_t)kv_head * (PS_KV_PAGE / PS_KV_TILE) + (size_t)tile;
     return ps_kv_page(view, position) + at * view->layout->tile_bytes;
 }
 

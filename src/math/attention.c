@@ -22,7 +22,6 @@
 
 enum {
     BLOCK_ROWS = 24,
-    AHEAD_ROWS = 12,    // most rows for which keys and values are fetched ahead
     SPLIT_UNITS = 32,   // segments that the threads sum up before they are folded
     SPLIT_SEGMENTS = 4, // least segments of an item that is split
 };
@@ -154,17 +153,6 @@ static const void *values_of(const block_state *b, int64_t first, int n, ps_dtyp
     return b->widened;
 }
 
-/* From what is read now to the page of keys or values that comes next, where the reads are worth
- * fetching ahead: few rows, so that memory is what the product waits for. 0: nothing. A page of one
- * head is a few kilobytes, too little for the processor to see a stream in. */
-static ptrdiff_t ahead_of(const block_state *b, const void *now, const void *next)
-{
-    if (b->rows > AHEAD_ROWS || ps_dtype_is_quantised(b->run->view.layout->types.key) ||
-        ps_dtype_is_quantised(b->run->view.layout->types.value))
-        return 0;
-    return (const char *)next - (const char *)now;
-}
-
 /* z[row, j] = <q, k> for the tiles of [first, last), page by page. */
 static void scores(const block_state *b, int64_t start, key_range keys)
 {
@@ -175,16 +163,12 @@ static void scores(const block_state *b, int64_t start, key_range keys)
         const int panels = ps_panel_count(smaller(page_end, keys.last) - j);
         ps_dtype type;
         const void *tiles = keys_of(b, start + j, panels, &type);
-        const void *next = page_end < keys.last
-                               ? ps_kv_keys(&b->run->view, start + page_end, b->kv_head)
-                               : ps_kv_value(&b->run->view, start + keys.first, b->kv_head);
         const ps_panel_job job = {
             .dtype = type,
             .rows = b->rows,
             .panels = panels,
             .k = b->job->shape.head_dim,
             .weights = tiles,
-            .ahead = ahead_of(b, tiles, next),
             .k_stride = PS_KV_TILE,
             .panel_stride = k * PS_KV_TILE,
             .x = b->q,
@@ -254,19 +238,6 @@ static void biases(const block_state *b, int64_t start, key_range keys)
     }
 }
 
-/* What is read after the values before `end` of a segment: the next page's values, the next head's
- * keys, or the next segment's. */
-static const void *after_values(const block_state *b, int64_t start, int end)
-{
-    const ps_kv_view *view = &b->run->view;
-    const int64_t next = start + (end + PS_KV_PAGE - 1) / PS_KV_PAGE * PS_KV_PAGE;
-    const int64_t last = b->first_position + b->n_queries - 1;
-    if (next <= last && next < start + PS_SEGMENT) return ps_kv_value(view, next, b->kv_head);
-    const bool more_heads = b->kv_head + 1 < b->first_kv_head + b->n_kv_heads;
-    if (more_heads) return ps_kv_keys(view, start, b->kv_head + 1);
-    return ps_kv_keys(view, next <= last ? next : start, b->first_kv_head);
-}
-
 /* part[row] += sum over keys [first, last) of weight * value for rows row .. + rows, keys
  * ascending. */
 static void add_values(const block_state *b, int64_t start, int row, int rows, int first, int last)
@@ -284,7 +255,6 @@ static void add_values(const block_state *b, int64_t start, int row, int rows, i
             .panels = (int)(stride / PS_PANEL_LANES),
             .k = end - j,
             .weights = rows_of_values,
-            .ahead = ahead_of(b, rows_of_values, after_values(b, start, end)),
             .k_stride = stride,
             .panel_stride = PS_PANEL_LANES,
             .x = b->z + (size_t)row * PS_SEGMENT + j,

@@ -21,16 +21,12 @@
  *
  * chain false: the arithmetic of math/panel.h (blocks of PS_PANEL_BLOCK), out is overwritten, or
  * with `add` the block sums are added to it. chain true: one accumulator that starts from out and
- * goes through all k; not for quantised weights.
- *
- * ahead: bytes from the weights to those that will be read next, which are fetched meanwhile, line
- * for line; 0: nothing. Streams of a few kilobytes end before the processor has learned them. */
+ * goes through all k; not for quantised weights. */
 typedef struct ps_panel_job {
     ps_dtype dtype;
     bool chain, add;
     int rows, panels, k;
     const void *weights;
-    ptrdiff_t ahead;
     size_t k_stride, panel_stride;
     const float *x;
     size_t x_stride;

@@ -14,12 +14,6 @@
 void PS_ISA(ps_panel_product)(const ps_panel_job *job);
 void PS_ISA(ps_quant_widen)(ps_dtype dtype, const void *panel, int k0, int k1, float *out);
 
-V_INLINE void fetch_weights(ps_dtype dtype, const ps_panel_job *job, size_t at)
-{
-    const size_t bytes = dtype == PS_F32 ? 4 : 2;
-    __builtin_prefetch((const char *)job->weights + job->ahead + at * bytes);
-}
-
 V_INLINE v16 load_weights(ps_dtype dtype, const void *weights, size_t at)
 {
     switch (dtype) {
@@ -33,9 +27,9 @@ V_INLINE v16 load_weights(ps_dtype dtype, const void *weights, size_t at)
 }
 
 /* One tile over k in [k0, k1). `first` tells whether out is overwritten or added to. All of dtype,
- * ahead, rows and panels are constants after inlining. */
-V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, bool ahead, int rows, int panels,
-                   int row, int panel, int k0, int k1)
+ * rows and panels are constants after inlining. */
+V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, int rows, int panels, int row,
+                   int panel, int k0, int k1)
 {
     v16 acc[TILE_ROWS_MAX][4];
     float *out = job->out + (size_t)row * job->out_stride + (size_t)panel * PS_PANEL_LANES;
@@ -52,7 +46,6 @@ V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, bool ahead, int rows
         v16 w[4];
         for (int p = 0; p < panels; p++) {
             w[p] = load_weights(dtype, job->weights, at + (size_t)p * job->panel_stride);
-            if (ahead) fetch_weights(dtype, job, at + (size_t)p * job->panel_stride);
         }
         for (int r = 0; r < rows; r++) {
             const v16 value = v_set(x[(size_t)r * job->x_stride + (size_t)k]);
@@ -72,52 +65,52 @@ V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, bool ahead, int rows
 
 /* All panels for `rows` rows from `row` on: TILE_PANELS at a time, then one by one, but for one row,
  * where the last two or three together wait for one chain and not for each. */
-V_INLINE void strip(const ps_panel_job *job, ps_dtype dtype, bool ahead, int rows, int row,
-                    int panel, int panels, int k0, int k1)
+V_INLINE void strip(const ps_panel_job *job, ps_dtype dtype, int rows, int row, int panel,
+                    int panels, int k0, int k1)
 {
     const int wide = TILE_PANELS(rows);
     const int end = panel + panels;
     for (; panel + wide <= end; panel += wide) {
-        tile(job, dtype, ahead, rows, wide, row, panel, k0, k1);
+        tile(job, dtype, rows, wide, row, panel, k0, k1);
     }
     if (wide == 1) return;
     if (rows == 1 && wide == 4 && end - panel >= 2) {
         if (end - panel == 3) {
-            tile(job, dtype, ahead, 1, 3, row, panel, k0, k1);
+            tile(job, dtype, 1, 3, row, panel, k0, k1);
         } else {
-            tile(job, dtype, ahead, 1, 2, row, panel, k0, k1);
+            tile(job, dtype, 1, 2, row, panel, k0, k1);
         }
         return;
     }
     for (; panel < end; panel++) {
-        tile(job, dtype, ahead, rows, 1, row, panel, k0, k1);
+        tile(job, dtype, rows, 1, row, panel, k0, k1);
     }
 }
 
-V_INLINE void all_rows(const ps_panel_job *job, ps_dtype dtype, bool ahead, int panel, int panels,
-                       int k0, int k1)
+V_INLINE void all_rows(const ps_panel_job *job, ps_dtype dtype, int panel, int panels, int k0,
+                       int k1)
 {
     int row = 0;
     for (; row + TILE_ROWS_MAX <= job->rows; row += TILE_ROWS_MAX) {
-        strip(job, dtype, ahead, TILE_ROWS_MAX, row, panel, panels, k0, k1);
+        strip(job, dtype, TILE_ROWS_MAX, row, panel, panels, k0, k1);
     }
     switch (job->rows - row) {
 #if TILE_ROWS_MAX == 6
     case 5:
-        strip(job, dtype, ahead, 5, row, panel, panels, k0, k1);
+        strip(job, dtype, 5, row, panel, panels, k0, k1);
         break;
     case 4:
-        strip(job, dtype, ahead, 4, row, panel, panels, k0, k1);
+        strip(job, dtype, 4, row, panel, panels, k0, k1);
         break;
     case 3:
-        strip(job, dtype, ahead, 3, row, panel, panels, k0, k1);
+        strip(job, dtype, 3, row, panel, panels, k0, k1);
         break;
     case 2:
-        strip(job, dtype, ahead, 2, row, panel, panels, k0, k1);
+        strip(job, dtype, 2, row, panel, panels, k0, k1);
         break;
 #endif
     case 1:
-        strip(job, dtype, ahead, 1, row, panel, panels, k0, k1);
+        strip(job, dtype, 1, row, panel, panels, k0, k1);
         break;
     default:
         break;
@@ -126,7 +119,7 @@ V_INLINE void all_rows(const ps_panel_job *job, ps_dtype dtype, bool ahead, int 
 
 /* Groups of four panels, so that a block of their weights stays in the first cache level while all
  * rows pass over it. */
-V_INLINE void product_ahead(const ps_panel_job *job, ps_dtype dtype, bool ahead)
+V_INLINE void product(const ps_panel_job *job, ps_dtype dtype)
 {
     const int block = job->chain ? job->k : PS_PANEL_BLOCK;
     for (int panel = 0; panel < job->panels; panel += 4) {
@@ -134,18 +127,9 @@ V_INLINE void product_ahead(const ps_panel_job *job, ps_dtype dtype, bool ahead)
         int k0 = 0;
         do {
             const int k1 = job->k - k0 < block ? job->k : k0 + block;
-            all_rows(job, dtype, ahead, panel, panels, k0, k1);
+            all_rows(job, dtype, panel, panels, k0, k1);
             k0 = k1;
         } while (k0 < job->k);
-    }
-}
-
-V_INLINE void product(const ps_panel_job *job, ps_dtype dtype)
-{
-    if (job->ahead) {
-        product_ahead(job, dtype, true);
-    } else {
-        product_ahead(job, dtype, false);
     }
 }
 
