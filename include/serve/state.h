@@ -12,8 +12,8 @@
  *   /layers/NNN/... the caches (model/cache_file.h)
  *
  * The datasets up to /detokenizer have an attribute xxh3. Randomness needs no more than
- * `generated`: draws are counted, not chained. At most PS_STATE_TOKENS_MAX tokens are kept: what penalties and
- * texts need of older ones is in /sampler, /held and /detokenizer.
+ * `generated`: draws are counted, not chained. At most PS_STATE_TOKENS_MAX tokens are kept: what
+ * penalties and texts need of older ones is in /sampler, /held and /detokenizer.
  *
  * Errors: PS_ERR_IO, PS_ERR_FORMAT, PS_ERR_SHAPE, PS_ERR_LIMIT, naming file and dataset.
  * MPI: local.
