@@ -6,9 +6,9 @@
 # build     compiler, make, pkg-config, MPI, OpenBLAS, HDF5, jansson, PCRE2, utf8proc, xxHash, hwloc, OpenSSL (default)
 # demo      and abcmidi, for MIDI files; the demo does without it where it cannot be had
 # pictures  build, and gnuplot, for the figures of pipestep bias
-# test      pictures, and Check
+# test      build, and Check
 # fuzz      build, and clang with libFuzzer; FUZZ_CC names another clang
-# all       demo, test and fuzz, and the tools of make lint and make format
+# all       demo, pictures, test and fuzz, and the tools of make lint and make format
 #
 # Looks for programs, headers and pkg-config modules, so it is right on any distribution. On Debian and its kin,
 # as root, it installs what is missing; elsewhere it names it, with the command that installs it, and fails.
@@ -120,7 +120,7 @@ probe() {
     probe_build
     case $set_wanted in demo | all) probe_demo ;; esac
     case $set_wanted in test | all) probe_test ;; esac
-    case $set_wanted in pictures | test | all) probe_pictures ;; esac
+    case $set_wanted in pictures | all) probe_pictures ;; esac
     case $set_wanted in fuzz | all) probe_fuzz ;; esac
     if [ "$set_wanted" = all ]; then probe_tools; fi
 }

@@ -119,7 +119,7 @@ void ps_rel_pos_fill_key_part(const ps_bias *bias, const struct ps_kernels *kern
 {
     (void)kernels;
     for (int r = 0; r < tile->n_heads * tile->n_queries; r++) {
-        const size_t head = (size_t)(tile->first_head + r / tile->n_queries);
+        const size_t head = (size_t)tile->first_head + (size_t)(r / tile->n_queries);
         const int64_t position = tile->first_position + r % tile->n_queries;
         float *out = tile->bias + (size_t)r * PS_SEGMENT;
         for (int j = tile->first; j < tile->last; j++) {

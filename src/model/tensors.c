@@ -121,13 +121,13 @@ static const ps_bias_spec *bias_of(const ps_spec *spec, int layer, ps_bias_kind 
 
 static bool holds_for_bias(const ps_spec *s, condition when, int layer)
 {
-    static const ps_bias_kind kinds[] = {[REL_POS - REL_POS] = PS_BIAS_REL_POS,
-                                         [T5 - REL_POS] = PS_BIAS_T5,
-                                         [KERPLE_LOG - REL_POS] = PS_BIAS_KERPLE_LOG,
-                                         [KERPLE_POWER - REL_POS] = PS_BIAS_KERPLE_POWER,
-                                         [FIRE - REL_POS] = PS_BIAS_FIRE,
-                                         [FOX - REL_POS] = PS_BIAS_FOX};
-    return bias_of(s, layer, kinds[when - REL_POS]) != NULL;
+    static const ps_bias_kind kinds[] = {[REL_POS] = PS_BIAS_REL_POS,
+                                         [T5] = PS_BIAS_T5,
+                                         [KERPLE_LOG] = PS_BIAS_KERPLE_LOG,
+                                         [KERPLE_POWER] = PS_BIAS_KERPLE_POWER,
+                                         [FIRE] = PS_BIAS_FIRE,
+                                         [FOX] = PS_BIAS_FOX};
+    return bias_of(s, layer, kinds[when]) != NULL;
 }
 
 static bool holds_for_mlp(const ps_spec *s, condition when, bool mixture)

@@ -73,43 +73,50 @@ LC_ALL=C bias --prompt "$header" --layer 0 --head 3 --text >ascii.txt
 if LC_ALL=C grep -q '[^ -~]' ascii.txt; then complain 'not ASCII'; fi
 same 'lines in ASCII' "$(wc -l <text.txt)" "$(wc -l <ascii.txt)"
 
-# ---- figures and page ----
+# ---- figures and page: where there is gnuplot, which is not needed for anything else ----
 
-ok bias --prompt "$header" --layer 0,3 --head 0,4 --out pictures
-for figure in map distance keys mass; do
-    for ending in svg png gp dat; do
-        [ -s pictures/figures/$figure-layer03.$ending ] || complain "no $figure-layer03.$ending"
-    done
-done
-[ -s pictures/figures/head-layer00-head04.svg ] || complain 'no figure of head 4'
-same 'PNG' 89504e47 "$(head -c 4 pictures/figures/map-layer00.png | od -An -tx1 | tr -d ' \n')"
-grep -q 'image-rendering:pixelated' pictures/figures/map-layer00.svg || complain 'blurred maps'
-# Whatever the page refers to is there, and nothing outside.
-grep -o '\(href\|src\)="[^"#]*"' pictures/index.html | cut -d'"' -f2 | sort -u >links.txt
-[ "$(wc -l <links.txt)" -gt 10 ] || complain 'hardly any links'
-while read -r link; do [ -e "pictures/$link" ] || complain "the page refers to $link"; done <links.txt
-# The scripts draw again by themselves.
-rm pictures/figures/keys-layer00.svg
-(cd pictures/figures && gnuplot keys-layer00.gp) 2>again.err || complain "redrawing: $(<again.err)"
-[ -s pictures/figures/keys-layer00.svg ] || complain 'not drawn again'
-ok bias --prompt "$header" --layer 0 --head 0 --out svg --figures svg
-[ -e svg/figures/map-layer00.svg ] && [ ! -e svg/figures/map-layer00.png ] || complain '--figures svg'
-
-# A model without a bias says so.
-"$tiny_model" plain
 echo '1 2 3 4 5 6 7' >ids.txt
-ok pipestep bias plain -q --tokens ids.txt --out unbiased
-grep -q 'add no bias to their scores' unbiased/index.html || complain 'the page does not say that there is no bias'
-[ -s unbiased/figures/mass-layer00.svg ] || complain 'no figure of the weights'
-[ ! -e unbiased/figures/distance-layer00.svg ] || complain 'a figure of no bias'
+figures() {
+    ok bias --prompt "$header" --layer 0,3 --head 0,4 --out pictures
+    for figure in map distance keys mass; do
+        for ending in svg png gp dat; do
+            [ -s pictures/figures/$figure-layer03.$ending ] || complain "no $figure-layer03.$ending"
+        done
+    done
+    [ -s pictures/figures/head-layer00-head04.svg ] || complain 'no figure of head 4'
+    same 'PNG' 89504e47 "$(head -c 4 pictures/figures/map-layer00.png | od -An -tx1 | tr -d ' \n')"
+    grep -q 'image-rendering:pixelated' pictures/figures/map-layer00.svg || complain 'blurred maps'
+    # Whatever the page refers to is there, and nothing outside.
+    grep -o '\(href\|src\)="[^"#]*"' pictures/index.html | cut -d'"' -f2 | sort -u >links.txt
+    [ "$(wc -l <links.txt)" -gt 10 ] || complain 'hardly any links'
+    while read -r link; do [ -e "pictures/$link" ] || complain "the page refers to $link"; done <links.txt
+    # The scripts draw again by themselves.
+    rm pictures/figures/keys-layer00.svg
+    (cd pictures/figures && gnuplot keys-layer00.gp) 2>again.err || complain "redrawing: $(<again.err)"
+    [ -s pictures/figures/keys-layer00.svg ] || complain 'not drawn again'
+    ok bias --prompt "$header" --layer 0 --head 0 --out svg --figures svg
+    [ -e svg/figures/map-layer00.svg ] && [ ! -e svg/figures/map-layer00.png ] || complain '--figures svg'
 
-# A bias of the distance alone has no key part, and its lines of single queries lie on their mean.
-pipestep convert plain -o plain.h5 -q && "${tiny_model%/*}/alibi_model" plain.h5 alibi.h5 || complain 'no model'
-ok pipestep bias alibi.h5 -q --tokens ids.txt --layer 0 --head 0 --out alibi
-same 'key parts of ALiBi' 0 "$(tail -n +2 alibi/bias.csv | cut -d, -f7 | sort -u)"
-awk '/^[0-9]/ { for (i = 3; i <= NF; i++) if ($i != "NaN" && ($i - $2)^2 > 1e-8) bad++ } END { print (NR > 5), bad + 0 }' \
-    alibi/figures/distance-layer00.dat >alibi.txt
-same 'one line' '1 0' "$(<alibi.txt)"
+    # A model without a bias says so.
+    "$tiny_model" plain
+    ok pipestep bias plain -q --tokens ids.txt --out unbiased
+    grep -q 'add no bias to their scores' unbiased/index.html || complain 'the page does not say that there is no bias'
+    [ -s unbiased/figures/mass-layer00.svg ] || complain 'no figure of the weights'
+    [ ! -e unbiased/figures/distance-layer00.svg ] || complain 'a figure of no bias'
+
+    # A bias of the distance alone has no key part, and its lines of single queries lie on their mean.
+    pipestep convert plain -o plain.h5 -q && "${tiny_model%/*}/alibi_model" plain.h5 alibi.h5 || complain 'no model'
+    ok pipestep bias alibi.h5 -q --tokens ids.txt --layer 0 --head 0 --out alibi
+    same 'key parts of ALiBi' 0 "$(tail -n +2 alibi/bias.csv | cut -d, -f7 | sort -u)"
+    awk '/^[0-9]/ { for (i = 3; i <= NF; i++) if ($i != "NaN" && ($i - $2)^2 > 1e-8) bad++ } END { print (NR > 5), bad + 0 }' \
+        alibi/figures/distance-layer00.dat >alibi.txt
+    same 'one line' '1 0' "$(<alibi.txt)"
+}
+if command -v gnuplot >/dev/null; then
+    figures
+else
+    echo 'figures are not tested for want of gnuplot (launch/deps.sh pictures)'
+fi
 
 # ---- what is refused, before any work ----
 

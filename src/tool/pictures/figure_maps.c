@@ -138,7 +138,8 @@ ps_err ps_figure_head(const ps_scene *scene, const char *directory, ps_figure *f
         ps_map_make(&scene->record, layer, f->head, shown[i], &area, 1, 1, &maps[i]);
     }
     for (int i = 0; i < 4; i++) {
-        const ps_plot_box box = {76 + (i % 2) * 520, 84 + (i / 2) * 500, ZOOM_PANEL, ZOOM_PANEL};
+        const int column = i % 2, line = i / 2;
+        const ps_plot_box box = {76 + column * 520, 84 + line * 500, ZOOM_PANEL, ZOOM_PANEL};
         const ps_plot_box bar = {box.left + ZOOM_PANEL + 8, box.top, 10, ZOOM_PANEL};
         ps_plot_panel(&plot, &box, titles[i]);
         if (i < 3) ps_plot_diverging(&plot, scale_of(maps, 3, 0.0));

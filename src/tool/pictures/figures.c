@@ -13,8 +13,6 @@
 #include "base/clock.h"
 #include "base/file.h"
 
-extern char **environ;
-
 enum { DRAW_SECONDS_MAX = 600, PAUSE_US = 2000, SVG_BYTES_MAX = 1 << 28 };
 
 static const char program[] = "gnuplot";

@@ -91,8 +91,9 @@ ps_plot_grid ps_plot_grid_make(int n, int width, double left, double gap_x, doub
 
 ps_plot_box ps_plot_grid_box(const ps_plot_grid *grid, int panel)
 {
-    return (ps_plot_box){.left = grid->left + grid->step_x * (panel % grid->columns),
-                         .top = grid->top + grid->step_y * (panel / grid->columns),
+    const int column = panel % grid->columns, line = panel / grid->columns;
+    return (ps_plot_box){.left = grid->left + grid->step_x * column,
+                         .top = grid->top + grid->step_y * line,
                          .width = grid->panel_x,
                          .height = grid->panel_y};
 }
