@@ -139,7 +139,7 @@ grep -q "^pipestep: warning: $((n + 5)) of $((2 * n + 7)) requests could not run
 # ---- a common prefix: the results of requests that hold it, and it is computed once ----
 
 for ((i = 1; i <= 9; i++)); do
-    echo "{\"prompt\": \"K:D\\n$((i * i))\", \"max_tokens\": 90, \"seed\": $i, \"n\": $((i % 3 + 1))}"
+    printf '{"prompt": "K:D\\n%d", "max_tokens": 90, "seed": %d, "n": %d}\n' $((i * i)) "$i" $((i % 3 + 1))
 done >rest.jsonl
 echo '{"tokens": [26, 17, 30], "max_tokens": 70, "temperature": 0}' >>rest.jsonl
 echo '{"prompt": "", "max_tokens": 9, "temperature": 0}' >>rest.jsonl
@@ -147,11 +147,12 @@ printf 'X:1\nR:jig\nM:6/8\nL:1/8\n' >prefix.txt
 prefix=$(pipestep tokenize "$model" -q <prefix.txt)
 while read -r line; do
     case $line in
-    *'"prompt": '*) own=$(sed 's/.*"prompt": "\([^"]*\)".*/\1/' <<<"$line" | xargs -0 printf '%b' | head -c -1 |
+    *'"prompt": '*) own=$(printf '%s\n' "$line" | sed 's/.*"prompt": "\([^"]*\)".*/\1/' | xargs -0 printf '%b' | head -c -1 |
         pipestep tokenize "$model" -q --no-special) ;;
     *) own='26 17 30' ;;
     esac
-    sed "s/\"\(prompt\|tokens\)\": \(\"[^\"]*\"\|\[[^]]*\]\)/\"tokens\": [$(xargs <<<"$prefix $own" | tr ' ' ,)]/" <<<"$line"
+    printf '%s\n' "$line" |
+        sed "s/\"\(prompt\|tokens\)\": \(\"[^\"]*\"\|\[[^]]*\]\)/\"tokens\": [$(xargs <<<"$prefix $own" | tr ' ' ,)]/"
 done <rest.jsonl >whole.jsonl
 ok batch --in whole.jsonl --out whole.out
 for slots in 0 2 7; do

@@ -95,7 +95,7 @@ figures() {
     (cd pictures/figures && gnuplot keys-layer00.gp) 2>again.err || complain "redrawing: $(<again.err)"
     [ -s pictures/figures/keys-layer00.svg ] || complain 'not drawn again'
     ok bias --prompt "$header" --layer 0 --head 0 --out svg --figures svg
-    [ -e svg/figures/map-layer00.svg ] && [ ! -e svg/figures/map-layer00.png ] || complain '--figures svg'
+    same '--figures svg' map-layer00.svg "$(cd svg/figures && echo map-layer00.[sp]*g)"
 
     # A model without a bias says so.
     "$tiny_model" plain
@@ -105,7 +105,8 @@ figures() {
     [ ! -e unbiased/figures/distance-layer00.svg ] || complain 'a figure of no bias'
 
     # A bias of the distance alone has no key part, and its lines of single queries lie on their mean.
-    pipestep convert plain -o plain.h5 -q && "${tiny_model%/*}/alibi_model" plain.h5 alibi.h5 || complain 'no model'
+    pipestep convert plain -o plain.h5 -q || complain 'no model'
+    "${tiny_model%/*}/alibi_model" plain.h5 alibi.h5 || complain 'no model with ALiBi'
     ok pipestep bias alibi.h5 -q --tokens ids.txt --layer 0 --head 0 --out alibi
     same 'key parts of ALiBi' 0 "$(tail -n +2 alibi/bias.csv | cut -d, -f7 | sort -u)"
     awk '/^[0-9]/ { for (i = 3; i <= NF; i++) if ($i != "NaN" && ($i - $2)^2 > 1e-8) bad++ } END { print (NR > 5), bad + 0 }' \
