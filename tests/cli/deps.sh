@@ -75,6 +75,9 @@ ln -s /bin/true other/dnf
 out=$(other test)
 says 'Fedora' 1 'deps: missing: jansson, Check
 deps: to install: dnf install jansson-devel check-devel   (as root)' $? "$out"
+out=$(other pictures)
+says 'no gnuplot' 1 'deps: missing: jansson, gnuplot
+deps: to install: dnf install jansson-devel gnuplot   (as root)' $? "$out"
 mv other/dnf other/pacman
 out=$(other build)
 says 'Arch' 1 'deps: missing: jansson

@@ -89,7 +89,10 @@ static void append_formulas(const ps_scene *scene, ps_text *out)
     ps_text_appendf(out, "%s</code>%s.", scene->softcap > 0.0 ? ")" : "",
                     scene->sinks ? ", with one more learned score for each head, its sink, in the "
                                    "softmax"
-                                 : "");
+                    : scene->quiet
+                        ? ", with one more score of 0 in the softmax, so that a head may "
+                          "attend to nothing"
+                        : "");
     if (!ps_scene_has_bias(scene)) {
         ps_text_append_str(out,
                            "</p>\n<p><b>The layers shown here add no bias to their scores:</b> "

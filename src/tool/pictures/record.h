@@ -41,7 +41,7 @@ typedef struct ps_record_layer {
     ps_record_step *steps; // [n_steps] ascending
     int64_t *keys;         // [n_keys] positions, ascending within a step
     float *values;         // step by step [heads][PS_RECORD_QUANTITIES][keys of the step]
-    float *sinks;          // [n_steps, heads] weight of the head's sink
+    float *sinks;          // [n_steps, heads] weight of the head's sink, or of a quiet softmax's 0
     size_t n_steps, n_keys;
     size_t steps_capacity, keys_capacity, values_capacity, sinks_capacity;
 } ps_record_layer;

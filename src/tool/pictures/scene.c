@@ -48,6 +48,7 @@ ps_err ps_scene_describe(ps_scene *scene, const ps_job *job)
     scene->scale = spec->attention_scale;
     scene->softcap = spec->softcap;
     scene->sinks = spec->sinks;
+    scene->quiet = spec->quiet_softmax;
     scene->layers = ps_mem_new((size_t)scene->record.n_layers, sizeof *scene->layers);
     scene->visible = ps_mem_new((size_t)scene->record.n_layers, sizeof *scene->visible);
     for (int l = 0; l < scene->record.n_layers; l++) {

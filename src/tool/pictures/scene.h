@@ -13,7 +13,7 @@ typedef struct ps_scene {
     char *family; // of the spec
     int model_layers, model_heads, head_dim;
     double scale, softcap;
-    bool sinks;
+    bool sinks, quiet;     // of the softmax
     ps_layer_spec *layers; // [record.n_layers] as the spec has them
     ps_text *visible;      // [record.n_layers] "the last 64 keys, its own included"
     ps_tokens tokens;      // the prompt and what followed
