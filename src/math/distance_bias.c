@@ -92,11 +92,21 @@ bool ps_bias_is_of_distance(ps_bias_kind kind)
            kind == PS_BIAS_SANDWICH;
 }
 
-/* The last lane is distance -MARGIN. */
+static int64_t bounded(int64_t distances)
+{
+    return distances < TABLE_DISTANCES_MAX ? distances : TABLE_DISTANCES_MAX;
+}
+
+/* The last lane is the distance below zero that is farthest away. */
+static int64_t farthest_ahead(const ps_bias *bias)
+{
+    return bounded(bias->ahead) + MARGIN;
+}
+
 static int64_t table_lanes(const ps_bias *bias)
 {
-    const int64_t n = bias->span < TABLE_DISTANCES_MAX ? bias->span : TABLE_DISTANCES_MAX;
-    return (int64_t)ps_mem_round_up((size_t)n + 2 * MARGIN, PS_PANEL_LANES);
+    const int64_t n = bounded(bias->span) + MARGIN + farthest_ahead(bias);
+    return (int64_t)ps_mem_round_up((size_t)n, PS_PANEL_LANES);
 }
 
 size_t ps_bias_distance_floats(const ps_bias *bias)
@@ -106,10 +116,10 @@ size_t ps_bias_distance_floats(const ps_bias *bias)
 
 void ps_bias_make_distances(const ps_bias *bias, float *table)
 {
-    const int64_t lanes = table_lanes(bias);
+    const int64_t lanes = table_lanes(bias), top = lanes - 1 - farthest_ahead(bias);
     for (int h = 0; h < bias->n_heads; h++) {
         for (int64_t n = 0; n < lanes; n++) {
-            table[h * lanes + n] = (float)ps_bias_distance_value(bias, h, lanes - 1 - MARGIN - n);
+            table[h * lanes + n] = (float)ps_bias_distance_value(bias, h, top - n);
         }
     }
 }
@@ -131,13 +141,14 @@ static int held_to(int64_t value, int low, int high)
 void ps_distance_fill(const ps_bias *bias, const struct ps_kernels *kernels,
                       const ps_bias_tile *tile)
 {
-    const int64_t lanes = table_lanes(bias), top = lanes - 1 - MARGIN;
+    const int64_t lanes = table_lanes(bias), n_ahead = farthest_ahead(bias);
+    const int64_t top = lanes - 1 - n_ahead;
     for (int r = 0; r < tile->n_heads * tile->n_queries; r++) {
         const int head = tile->first_head + r / tile->n_queries;
         const int64_t position = tile->first_position + r % tile->n_queries;
         float *row = tile->bias + (size_t)r * PS_SEGMENT;
         const int near = held_to(position - top - tile->start, tile->first, tile->last);
-        const int ahead = held_to(position + MARGIN + 1 - tile->start, near, tile->last);
+        const int ahead = held_to(position + n_ahead + 1 - tile->start, near, tile->last);
         add_values(bias, head, position, tile->start, tile->first, near, row);
         if (near < ahead) {
             const int64_t lane = top - (position - tile->start - near);

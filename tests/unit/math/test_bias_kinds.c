@@ -107,8 +107,12 @@ START_TEST(distances_outside_the_table_have_the_bits_of_the_function)
     enum { HEADS = 3, QUERIES = 5 };
     dice d = {.seed = (uint64_t)_i};
     ps_engine engine = engines_open(1);
-    const provider_shape shape = {
-        .n_heads = HEADS, .n_kv_heads = 1, .head_dim = 4, .width = 3, .span = 1 + 40 * _i};
+    const provider_shape shape = {.n_heads = HEADS,
+                                  .n_kv_heads = 1,
+                                  .head_dim = 4,
+                                  .width = 3,
+                                  .span = 1 + 40 * _i,
+                                  .ahead = _i / 4 * 50};
     providers list = {0};
     providers_add(&list, kinds[_i % 4], &shape, &engine, &d);
     float *bias = floats_new(HEADS * QUERIES * PS_SEGMENT);
