@@ -1,6 +1,7 @@
-/* Attention of one layer: a decode step and a prompt chunk at several depths of the cache, without
- * bias, with ALiBi, and with the relative-position bias; the cost of a bias is the ratio to the row
- * without. */
+/* Attention of one layer without bias: a decode step and a prompt chunk at several depths of the
+ * cache, over all of it and in a window. What a bias costs beyond that is in bench_bias.
+ *
+ *   bench_attention [THREADS [DEPTH]]      with DEPTH one row over all of that depth, nothing else */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,7 +10,7 @@
 #include "math/attention.h"
 #include "math/panel.h"
 
-enum { HEADS = 32, KV_HEADS = 8, HEAD_DIM = 64, POSITIONS = 32768, CHUNK = 128 };
+enum { HEADS = 32, KV_HEADS = 8, HEAD_DIM = 64, POSITIONS = 32768, CHUNK = 128, WINDOW = 1024 };
 
 typedef struct attention_work {
     const ps_engine *engine;
@@ -44,10 +45,8 @@ static const float *filled(size_t n)
     return values;
 }
 
-static void measure(attention_work *w, const char *bias, int n_biases, int rows, int64_t depth,
-                    int64_t window)
+static void measure(attention_work *w, int rows, int64_t depth, int64_t window)
 {
-    w->job.n_biases = n_biases;
     w->job.shape.visible.window = window;
     w->run =
         (ps_attention_run){.n_rows = rows, .first_position = depth - rows, .view = w->run.view};
@@ -55,35 +54,22 @@ static void measure(attention_work *w, const char *bias, int n_biases, int rows,
     const int64_t seen = window > 0 && window < depth ? window : depth;
     const double bytes = (double)seen * 2.0 * KV_HEADS * HEAD_DIM * sizeof(float);
     const double flops = 4.0 * rows * HEADS * HEAD_DIM * (double)seen;
-    printf("%s,%d,%lld,%lld,%d,%.4f,%.4f,%.4f,%.2f,%.1f\n", bias, rows, (long long)depth,
-           (long long)window, t.runs, 1e3 * t.min_s, 1e3 * t.median_s, 1e3 * t.p90_s,
-           bytes * 1e-9 / t.median_s, flops * 1e-9 / t.median_s);
+    printf("%d,%lld,%lld,%d,%.4f,%.4f,%.4f,%.2f,%.1f\n", rows, (long long)depth, (long long)window,
+           t.runs, 1e3 * t.min_s, 1e3 * t.median_s, 1e3 * t.p90_s, bytes * 1e-9 / t.median_s,
+           flops * 1e-9 / t.median_s);
     fflush(stdout);
 }
 
 int main(int argc, char **argv)
 {
     const int threads = argc > 1 ? atoi(argv[1]) : 1;
-    const int64_t only_depth = argc > 2 ? atoll(argv[2]) : 0; // one row at this depth, nothing else
+    const int64_t only_depth = argc > 2 ? atoll(argv[2]) : 0;
     const ps_engine engine = bench_engine(threads, "auto");
     static ps_kv_layout layout;
     static char *pages[POSITIONS / PS_KV_PAGE];
     static ps_attention_block blocks[CHUNK];
-    float slopes[HEADS];
-    layout = ps_kv_layout_make(KV_HEADS, HEAD_DIM, HEADS, (ps_kv_types){0});
+    layout = ps_kv_layout_make(KV_HEADS, HEAD_DIM, 0, (ps_kv_types){0});
     take_pages(&layout, pages, POSITIONS / PS_KV_PAGE);
-    ps_bias_alibi_slopes(HEADS, 8.0, 1.0, slopes);
-    const int64_t span = 1024;
-    ps_bias bias = {.kind = PS_BIAS_ALIBI,
-                    .n_heads = HEADS,
-                    .n_kv_heads = KV_HEADS,
-                    .head_dim = HEAD_DIM,
-                    .scale = 0.125f,
-                    .span = span,
-                    .slopes = slopes,
-                    .u = filled(HEADS * HEAD_DIM),
-                    .v = filled(HEADS * HEAD_DIM),
-                    .table = filled(ps_bias_table_floats(HEADS, HEAD_DIM, span, 0))};
     attention_work w = {.engine = &engine};
     w.run.view = (ps_kv_view){.layout = &layout, .pages = pages, .n_pages = POSITIONS / PS_KV_PAGE};
     const size_t width = HEADS * HEAD_DIM;
@@ -95,29 +81,22 @@ int main(int argc, char **argv)
         .q_stride = width,
         .out = bench_memory(CHUNK * width * sizeof(float)),
         .out_stride = width,
-        .biases = &bias,
-        .features = filled(CHUNK * width),
-        .feature_stride = width,
         .blocks = blocks,
         .scratch = bench_memory(ps_attention_scratch_floats(threads, HEADS / KV_HEADS, HEAD_DIM) *
                                 sizeof(float))};
     bench_header("attention", &engine);
     printf("# heads=%d\n# kv_heads=%d\n# head_dim=%d\n", HEADS, KV_HEADS, HEAD_DIM);
-    printf("bias,rows,depth,window,runs,min_ms,median_ms,p90_ms,read_gb_s,rate_gflop_s\n");
+    printf("rows,depth,window,runs,min_ms,median_ms,p90_ms,read_gb_s,rate_gflop_s\n");
     static const int64_t depths[] = {256, 1024, 8192, 32768};
     static const int rows[] = {1, CHUNK};
     if (only_depth > 0 && only_depth <= POSITIONS) {
-        measure(&w, "none", 0, 1, only_depth, 0);
+        measure(&w, 1, only_depth, 0);
         return 0;
     }
     for (size_t d = 0; d < sizeof depths / sizeof depths[0]; d++) {
         for (size_t r = 0; r < 2; r++) {
-            measure(&w, "none", 0, rows[r], depths[d], 0);
-            measure(&w, "none", 0, rows[r], depths[d], span);
-            bias.kind = PS_BIAS_ALIBI;
-            measure(&w, "alibi", 1, rows[r], depths[d], span);
-            bias.kind = PS_BIAS_REL_POS;
-            measure(&w, "rel_pos", 1, rows[r], depths[d], span);
+            measure(&w, rows[r], depths[d], 0);
+            measure(&w, rows[r], depths[d], WINDOW);
         }
     }
     return 0;

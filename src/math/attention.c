@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "math/attention_parts.h"
 #include "math/kernels.h"
 #include "math/panel.h"
 
@@ -91,21 +92,15 @@ size_t ps_attention_scratch_floats(int n_threads, int group, int head_dim)
            units * unit_floats(group, head_dim);
 }
 
-/* Positions behind the sequence's last: what a query that looks ahead can see. */
-static int64_t length_of(const block_state *b)
-{
-    return b->run->first_position + b->run->n_rows;
-}
-
 /* What a query of the block sees of a segment in this pass. */
 static key_range visible(const block_state *b, int query, int64_t start)
 {
     const ps_visible *v = &b->job->shape.visible;
     const int64_t position = b->first_position + query;
     int64_t first = (b->kept ? 0 : ps_visible_first(v, position)) - start;
-    int64_t last =
-        (b->kept ? ps_visible_kept(v, position) : ps_visible_end(v, position, length_of(b))) -
-        start;
+    int64_t last = (b->kept ? ps_visible_kept(v, position)
+                            : ps_visible_end(v, position, ps_attention_length(b->run))) -
+                   start;
     if (first < 0) first = 0;
     if (first > PS_SEGMENT) first = PS_SEGMENT;
     if (last > PS_SEGMENT) last = PS_SEGMENT;
@@ -120,22 +115,6 @@ static int smaller(int a, int b)
 static int larger(int a, int b)
 {
     return a > b ? a : b;
-}
-
-/* The tiles from position `first` on as far as `end` in one page, as a panel product reads them. */
-static const void *keys_of(const block_state *b, int64_t first, int n_tiles, ps_dtype *type)
-{
-    const ps_kv_layout *layout = b->run->view.layout;
-    const char *tiles = ps_kv_keys(&b->run->view, first, b->kv_head);
-    *type = layout->types.key;
-    if (!ps_dtype_is_quantised(*type)) return tiles;
-    const size_t tile_floats = (size_t)layout->head_dim * PS_KV_TILE;
-    for (int t = 0; t < n_tiles; t++) {
-        b->kernels->kv_widen_keys(*type, tiles + (size_t)t * layout->tile_bytes, layout->head_dim,
-                                  b->widened + (size_t)t * tile_floats);
-    }
-    *type = PS_F32;
-    return b->widened;
 }
 
 /* Values of n positions from `first` on, all in one page. */
@@ -153,34 +132,6 @@ static const void *values_of(const block_state *b, int64_t first, int n, ps_dtyp
     return b->widened;
 }
 
-/* z[row, j] = <q, k> for the tiles of [first, last), page by page. */
-static void scores(const block_state *b, int64_t start, key_range keys)
-{
-    const size_t k = (size_t)b->job->shape.head_dim;
-    int j = keys.first / PS_KV_TILE * PS_KV_TILE;
-    while (j < keys.last) {
-        const int page_end = (j / PS_KV_PAGE + 1) * PS_KV_PAGE;
-        const int panels = ps_panel_count(smaller(page_end, keys.last) - j);
-        ps_dtype type;
-        const void *tiles = keys_of(b, start + j, panels, &type);
-        const ps_panel_job job = {
-            .dtype = type,
-            .rows = b->rows,
-            .panels = panels,
-            .k = b->job->shape.head_dim,
-            .weights = tiles,
-            .k_stride = PS_KV_TILE,
-            .panel_stride = k * PS_KV_TILE,
-            .x = b->q,
-            .x_stride = k,
-            .out = b->z + j,
-            .out_stride = PS_SEGMENT,
-        };
-        b->kernels->panel_product(&job);
-        j = page_end;
-    }
-}
-
 /* Adds every provider's biases for n_queries queries from `query` on, as seen from `position`, to
  * the rows of the tile's heads. */
 static void fill_biases(const block_state *b, ps_bias_tile *tile, int query)
@@ -193,10 +144,7 @@ static void fill_biases(const block_state *b, ps_bias_tile *tile, int query)
     for (int p = 0; p < job->n_biases; p++) {
         const ps_bias *bias = &job->biases[p];
         tile->features = features;
-        for (int j = tile->first; j < tile->last; j = (j / PS_KV_PAGE + 1) * PS_KV_PAGE) {
-            const int64_t page_start = tile->start + j / PS_KV_PAGE * PS_KV_PAGE;
-            tile->numbers[j / PS_KV_PAGE] = ps_kv_number(&b->run->view, page_start, number);
-        }
+        ps_attention_find_numbers(&b->run->view, number, tile);
         ps_bias_fill_tile(bias, b->kernels, tile);
         features += (size_t)ps_bias_features(bias);
         number += ps_bias_numbers(bias);
@@ -314,7 +262,17 @@ static bool sum_segment(const block_state *b, int64_t start)
         common.last = smaller(common.last, own.last);
     }
     if (all.first >= all.last) return false;
-    scores(b, start, all);
+    const ps_attention_scores_job scores = {.kernels = b->kernels,
+                                            .view = &b->run->view,
+                                            .kv_head = b->kv_head,
+                                            .rows = b->rows,
+                                            .q = b->q,
+                                            .start = start,
+                                            .first = all.first,
+                                            .last = all.last,
+                                            .widened = b->widened,
+                                            .z = b->z};
+    ps_attention_scores(&scores);
     if (b->job->n_biases > 0) biases(b, start, all);
     for (int r = 0; r < b->rows; r++) {
         const key_range own = visible(b, r % b->n_queries, start);
@@ -387,7 +345,7 @@ static span choose_pass(block_state *b, bool kept)
     b->kept = kept;
     if (!kept) {
         pass.first = ps_visible_first(v, b->first_position) / PS_SEGMENT * PS_SEGMENT;
-        pass.end = ps_visible_end(v, last, length_of(b));
+        pass.end = ps_visible_end(v, last, ps_attention_length(b->run));
     }
     return pass;
 }

@@ -6,8 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "math/kernels.h"
-#include "math/panel.h"
+#include "math/attention_parts.h"
 
 /* One query in one head, and the rows of one segment. */
 typedef struct view {
@@ -63,63 +62,29 @@ void ps_explained_close(ps_explained *e)
     *e = (ps_explained){0};
 }
 
-/* Position behind the sequence's last, as attention sees it. */
-static int64_t length_of(const ps_attention_run *run)
-{
-    return run->first_position + run->n_rows;
-}
-
 int64_t ps_attention_count_keys(const ps_attention_job *job, const ps_attention_run *run, int row)
 {
     const ps_visible *v = &job->shape.visible;
     const int64_t position = run->first_position + row;
-    return ps_visible_kept(v, position) + ps_visible_end(v, position, length_of(run)) -
+    return ps_visible_kept(v, position) + ps_visible_end(v, position, ps_attention_length(run)) -
            ps_visible_first(v, position);
 }
 
-/* The tiles of keys from `position` on, all in one page, as a panel product reads them. */
-static const void *keys_of(const view *v, int64_t position, int n_tiles, ps_dtype *type)
-{
-    const ps_kv_layout *layout = v->run->view.layout;
-    const char *tiles = ps_kv_keys(&v->run->view, position, v->kv_head);
-    *type = layout->types.key;
-    if (!ps_dtype_is_quantised(*type)) return tiles;
-    for (int t = 0; t < n_tiles; t++) {
-        v->kernels->kv_widen_keys(*type, tiles + (size_t)t * layout->tile_bytes, layout->head_dim,
-                                  v->widened + (size_t)t * PS_KV_TILE * (size_t)layout->head_dim);
-    }
-    *type = PS_F32;
-    return v->widened;
-}
-
-/* z[j] = cap(scale <q, k_j>) of the range, page by page. */
+/* z[j] = cap(scale <q, k_j>) of the range. */
 static void scores(const view *v, int64_t start, key_range keys)
 {
     const ps_attention_shape *shape = &v->job->shape;
-    const size_t k = (size_t)shape->head_dim;
-    int j = keys.first / PS_KV_TILE * PS_KV_TILE;
-    while (j < keys.last) {
-        const int page_end = (j / PS_KV_PAGE + 1) * PS_KV_PAGE;
-        const int end = page_end < keys.last ? page_end : keys.last;
-        const int panels = ps_panel_count(end - j);
-        ps_dtype type;
-        const void *tiles = keys_of(v, start + j, panels, &type);
-        const ps_panel_job product = {
-            .dtype = type,
-            .rows = 1,
-            .panels = panels,
-            .k = shape->head_dim,
-            .weights = tiles,
-            .k_stride = PS_KV_TILE,
-            .panel_stride = k * PS_KV_TILE,
-            .x = v->q,
-            .x_stride = k,
-            .out = v->z + j,
-            .out_stride = PS_SEGMENT,
-        };
-        v->kernels->panel_product(&product);
-        j = page_end;
-    }
+    const ps_attention_scores_job job = {.kernels = v->kernels,
+                                         .view = &v->run->view,
+                                         .kv_head = v->kv_head,
+                                         .rows = 1,
+                                         .q = v->q,
+                                         .start = start,
+                                         .first = keys.first,
+                                         .last = keys.last,
+                                         .widened = v->widened,
+                                         .z = v->z};
+    ps_attention_scores(&job);
     v->kernels->scale(v->z + keys.first, shape->scale, keys.last - keys.first);
     if (shape->softcap > 0.0f)
         v->kernels->softcap(v->z + keys.first, shape->softcap, keys.last - keys.first);
@@ -143,10 +108,7 @@ static void fill(const view *v, const ps_bias *bias, ps_bias_fill *hook, int num
         .bias = out,
         .scratch = v->bias_scratch,
     };
-    for (int j = keys.first; j < keys.last; j = (j / PS_KV_PAGE + 1) * PS_KV_PAGE) {
-        const int64_t page_start = start + j / PS_KV_PAGE * PS_KV_PAGE;
-        tile.numbers[j / PS_KV_PAGE] = ps_kv_number(&v->run->view, page_start, number);
-    }
+    ps_attention_find_numbers(&v->run->view, number, &tile);
     hook(bias, v->kernels, &tile);
 }
 
@@ -262,7 +224,7 @@ void ps_attention_explain(const ps_engine *engine, const ps_attention_job *job,
     pass(&v, job->q_kept ? job->q_kept : job->q, ps_visible_kept_query(visible, position), 0,
          ps_visible_kept(visible, position));
     pass(&v, job->q, position, ps_visible_first(visible, position),
-         ps_visible_end(visible, position, length_of(run)));
+         ps_visible_end(visible, position, ps_attention_length(run)));
     out->sink_weight = softmax(&v, out->total, out->weight);
     softmax(&v, out->score, out->plain_weight);
 }

@@ -92,11 +92,6 @@ static uint16_t encode_block(ps_dtype type, const float *x, size_t n, uint8_t *c
     return scale;
 }
 
-static bool is_too_large(float value)
-{
-    return isfinite(value) && isinf(ps_half_widen(ps_half_narrow(value)));
-}
-
 static bool is_infinite(uint16_t half)
 {
     return (half & 0x7FFF) == 0x7C00;
@@ -111,8 +106,8 @@ static bool put_floats(ps_dtype type, const float *x, size_t k, void *to, size_t
     for (size_t t = 0; t < k; t++) {
         switch (type) {
         case PS_F16:
-            fits = fits && !is_too_large(x[t]);
             halves[t * step] = ps_half_narrow(x[t]);
+            fits = fits && !(is_infinite(halves[t * step]) && isfinite(x[t]));
             break;
         case PS_BF16:
             ps_dtype_narrow(PS_BF16, &x[t], 1, &halves[t * step]);

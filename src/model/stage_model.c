@@ -484,9 +484,6 @@ size_t ps_stage_expert_bytes_read(const ps_stage_model *m)
 size_t ps_stage_cache_bytes_read(const ps_stage_model *m)
 {
     const ps_spec *spec = &m->ckpt->spec;
-    const ps_kv_layout layout =
-        ps_kv_layout_make(spec->n_kv_heads, spec->head_dim, 0, m->limits.cache);
-    const size_t position_bytes = ps_kv_read_bytes(&layout);
     size_t seen = 0;
     for (int i = 0; i < m->work.n_runs; i++) {
         const ps_attention_run *run = &m->work.runs[i];
@@ -497,7 +494,8 @@ size_t ps_stage_cache_bytes_read(const ps_stage_model *m)
             seen += (size_t)(reach > 0 && bound < end ? bound : end);
         }
     }
-    return seen * position_bytes;
+    // A position takes the same in every layer.
+    return seen > 0 ? seen * ps_kv_read_bytes(&m->cache.layers[0].layout) : 0;
 }
 
 /* Positions before this one that the query there does not see. */

@@ -10,13 +10,13 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "tool/commands.h"
-#include "tool/input.h"
 #include "tool/job.h"
 #include "tool/pictures/figures.h"
 #include "tool/pictures/page.h"
 #include "tool/pictures/scene.h"
 #include "tool/pictures/tables.h"
 #include "tool/pictures/terminal.h"
+#include "tool/prompt.h"
 
 enum { FIGURES_BOTH, FIGURES_SVG, FIGURES_PNG, FIGURES_NONE };
 enum { LAYERS_BY_ITSELF = 4, TUNE_TOKENS = 139, TUNE_SEED = 7, COLUMNS = 80 };
@@ -27,7 +27,7 @@ enum { LAYERS_BY_ITSELF = 4, TUNE_TOKENS = 139, TUNE_SEED = 7, COLUMNS = 80 };
 static const char tune_prompt[] = "X:1\nR:jig\nM:6/8\nL:1/8\nK:D\n";
 
 typedef struct options {
-    const char *prompt, *prompt_file, *tokens_file;
+    ps_prompt prompt;
     const char *layers, *heads, *steps;
     const char *out;
     int64_t n;
@@ -56,11 +56,11 @@ static const ps_opt_choice figure_choices[] = {{"both", FIGURES_BOTH},
                                                {NULL, 0}};
 
 static const ps_opt rows[] = {
-    {"prompt", 'p', PS_OPT_TEXT, AT(prompt), 0, 0, NULL, NULL, "TEXT",
+    {"prompt", 'p', PS_OPT_TEXT, AT(prompt.text), 0, 0, NULL, NULL, "TEXT",
      "text to run through the model"},
-    {"prompt-file", 0, PS_OPT_TEXT, AT(prompt_file), 0, 0, NULL, NULL, "FILE",
+    {"prompt-file", 0, PS_OPT_TEXT, AT(prompt.file), 0, 0, NULL, NULL, "FILE",
      "file with the text; - is standard input"},
-    {"tokens", 0, PS_OPT_TEXT, AT(tokens_file), 0, 0, NULL, NULL, "FILE",
+    {"tokens", 0, PS_OPT_TEXT, AT(prompt.tokens_file), 0, 0, NULL, NULL, "FILE",
      "file whose first line is the text as token ids, taken as it is"},
     {"n", 'n', PS_OPT_I64, AT(n), 0, 1e9, "0", NULL, "N",
      "new tokens that follow the prompt and are looked at too"},
@@ -95,9 +95,8 @@ static ps_err check(void *arg, ps_job *job)
 {
     state *s = arg;
     const options *o = &s->options;
-    const int n_prompts = !!o->prompt + !!o->prompt_file + !!o->tokens_file;
-    if (n_prompts > 1)
-        return PS_FAIL(PS_ERR_USAGE, "--prompt, --prompt-file and --tokens exclude each other");
+    const int n_prompts = ps_prompt_count(&o->prompt);
+    PS_TRY(ps_prompt_check(&o->prompt));
     if (!o->out && !o->text)
         return PS_FAIL(PS_ERR_USAGE, "give --out DIR for files and figures, --text, or both");
     if (!o->out && ps_opt_is_set(&job->parsed, "figures"))
@@ -144,34 +143,17 @@ static ps_err check_ranges(const state *s, const ps_spec *spec)
 
 /* ---- the run ---- */
 
-static ps_err read_tokens(state *s)
-{
-    ps_text text = {0};
-    const char *line = "";
-    size_t at = 0, n = 0;
-    ps_err err = ps_file_read(s->options.tokens_file, PS_INPUT_BYTES_MAX, &text);
-    if (!err) ps_input_next_line(&text, &at, &line, &n);
-    if (!err) err = ps_input_parse_ids(line, n, s->options.tokens_file, 1, &s->request.prompt);
-    ps_text_release(&text);
-    return err;
-}
-
 static ps_err read_prompt(state *s)
 {
-    const options *o = &s->options;
-    if (o->tokens_file) return read_tokens(s);
+    static const ps_prompt tune = {.text = tune_prompt};
+    const ps_prompt *prompt = s->plays_tune ? &tune : &s->options.prompt;
+    if (prompt->tokens_file) return ps_prompt_read_tokens(prompt, &s->request.prompt);
     ps_text text = {0};
-    ps_err err = PS_OK;
-    if (o->prompt_file) {
-        err = ps_file_read(o->prompt_file, PS_INPUT_BYTES_MAX, &text);
-    } else {
-        ps_text_append_str(&text, o->prompt ? o->prompt : s->plays_tune ? tune_prompt : "");
-    }
-    const char *where = o->prompt_file ? o->prompt_file : "--prompt";
-    if (!err) err = ps_job_encode(s->job, where, ps_text_str(&text), text.len, &s->request.prompt);
-    if (!err && s->request.prompt.n == 0)
-        err =
-            PS_FAIL(PS_ERR_USAGE, "the prompt is empty, and this model has no token to begin with");
+    ps_err err = ps_prompt_read_text(prompt, &text);
+    if (!err)
+        err = ps_job_encode(s->job, ps_prompt_where(prompt), ps_text_str(&text), text.len,
+                            &s->request.prompt);
+    if (!err) err = ps_prompt_check_tokens(&s->request.prompt);
     ps_text_release(&text);
     return err;
 }

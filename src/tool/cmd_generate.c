@@ -8,14 +8,15 @@
 #include "base/mem.h"
 #include "tool/chat_prompt.h"
 #include "tool/commands.h"
-#include "tool/input.h"
 #include "tool/job.h"
 #include "tool/milestones.h"
+#include "tool/prompt.h"
 #include "tool/result.h"
 #include "tool/saved_state.h"
 
 typedef struct options {
-    const char *prompt, *prompt_file, *tokens_file, *system, *chat_template;
+    ps_prompt prompt;
+    const char *system, *chat_template;
     const char *save_state, *load_state;
     int64_t n, hash_every;
     bool ids, echo, json, chat;
@@ -35,10 +36,10 @@ typedef struct state {
 #define AT(field) offsetof(options, field)
 
 static const ps_opt rows[] = {
-    {"prompt", 'p', PS_OPT_TEXT, AT(prompt), 0, 0, NULL, NULL, "TEXT", "text to continue"},
-    {"prompt-file", 0, PS_OPT_TEXT, AT(prompt_file), 0, 0, NULL, NULL, "FILE",
+    {"prompt", 'p', PS_OPT_TEXT, AT(prompt.text), 0, 0, NULL, NULL, "TEXT", "text to continue"},
+    {"prompt-file", 0, PS_OPT_TEXT, AT(prompt.file), 0, 0, NULL, NULL, "FILE",
      "file with the text to continue; - is standard input"},
-    {"tokens", 0, PS_OPT_TEXT, AT(tokens_file), 0, 0, NULL, NULL, "FILE",
+    {"tokens", 0, PS_OPT_TEXT, AT(prompt.tokens_file), 0, 0, NULL, NULL, "FILE",
      "file whose first line is the prompt as token ids, taken as it is"},
     {"chat", 0, PS_OPT_FLAG, AT(chat), 0, 0, NULL, NULL, NULL,
      "the prompt is what a user says: puts it into the model's chat template"},
@@ -76,10 +77,8 @@ static ps_err check(void *arg, ps_job *job)
 {
     state *s = arg;
     const options *o = &s->options;
-    const int n_prompts = !!o->prompt + !!o->prompt_file + !!o->tokens_file;
-    if (n_prompts > 1)
-        return PS_FAIL(PS_ERR_USAGE, "--prompt, --prompt-file and --tokens exclude each other");
-    if (o->chat && o->tokens_file)
+    PS_TRY(ps_prompt_check(&o->prompt));
+    if (o->chat && o->prompt.tokens_file)
         return PS_FAIL(PS_ERR_USAGE, "--chat and --tokens exclude each other");
     if (!o->chat && (o->system || o->chat_template))
         return PS_FAIL(PS_ERR_USAGE, "--%s goes with --chat",
@@ -105,17 +104,10 @@ static ps_err check(void *arg, ps_job *job)
 
 static ps_err read_tokens(state *s)
 {
-    ps_text text = {0};
-    const char *line = "";
-    size_t at = 0, n = 0;
-    ps_err err = ps_file_read(s->options.tokens_file, PS_INPUT_BYTES_MAX, &text);
-    if (!err) ps_input_next_line(&text, &at, &line, &n);
-    if (!err) err = ps_input_parse_ids(line, n, s->options.tokens_file, 1, &s->request.prompt);
-    if (!err && s->options.echo && !s->options.ids && s->job->tokenizer)
-        err = ps_tokenizer_decode(s->job->tokenizer, s->request.prompt.ids, s->request.prompt.n,
-                                  true, &s->echo);
-    ps_text_release(&text);
-    return err;
+    PS_TRY(ps_prompt_read_tokens(&s->options.prompt, &s->request.prompt));
+    if (!s->options.echo || s->options.ids || !s->job->tokenizer) return PS_OK;
+    return ps_tokenizer_decode(s->job->tokenizer, s->request.prompt.ids, s->request.prompt.n, true,
+                               &s->echo);
 }
 
 static void append_ids(const ps_tokens *tokens, ps_text *out)
@@ -144,23 +136,16 @@ static ps_err encode_chat(state *s, const char *where, const ps_text *prompt)
 static ps_err read_prompt(state *s)
 {
     const options *o = &s->options;
-    if (o->tokens_file) return read_tokens(s);
+    if (o->prompt.tokens_file) return read_tokens(s);
     ps_text text = {0};
-    ps_err err = PS_OK;
-    if (o->prompt_file) {
-        err = ps_file_read(o->prompt_file, PS_INPUT_BYTES_MAX, &text);
-    } else {
-        ps_text_append_str(&text, o->prompt ? o->prompt : "");
-    }
-    const char *where = o->prompt_file ? o->prompt_file : "--prompt";
+    const char *where = ps_prompt_where(&o->prompt);
+    ps_err err = ps_prompt_read_text(&o->prompt, &text);
     if (!err)
         err = o->chat
                   ? encode_chat(s, where, &text)
                   : ps_job_encode(s->job, where, ps_text_str(&text), text.len, &s->request.prompt);
     if (!err && o->echo && !o->ids) ps_text_append(&s->echo, text.data, text.len);
-    if (!err && s->request.prompt.n == 0)
-        err =
-            PS_FAIL(PS_ERR_USAGE, "the prompt is empty, and this model has no token to begin with");
+    if (!err) err = ps_prompt_check_tokens(&s->request.prompt);
     ps_text_release(&text);
     return err;
 }

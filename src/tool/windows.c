@@ -113,11 +113,6 @@ static ps_err check_kept(const ps_spec *spec)
                    (long long)spec->n_kept);
 }
 
-bool ps_windows_differ(const ps_run_options *run)
-{
-    return run->windows || run->n_kept > 0 || run->stream > 0;
-}
-
 /* The causal form of an encoder. */
 static void apply_stream(int window, ps_spec *spec)
 {

@@ -23,9 +23,6 @@
 /* Changes the spec to what the options ask for. */
 ps_err ps_windows_apply(const ps_run_options *run, ps_spec *spec) PS_MUST_CHECK;
 
-/* Whether the options ask for other windows than the model's. */
-bool ps_windows_differ(const ps_run_options *run);
-
 /* What the layer sees, as an entry of the list: "full", "256", "chunk:64+1". */
 void ps_windows_describe(const ps_spec *spec, int layer, ps_text *out);
 

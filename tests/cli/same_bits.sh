@@ -3,35 +3,10 @@
 #
 # Every value of every dimension is there once, and pairs that meet in one place of the program (ranks and chunks,
 # crowds and slots, threads and instruction sets) together.
-set -u
-# shellcheck source=launch/launcher.sh
-. "$TOP/launch/launcher.sh"
-launcher_for "$PIPESTEP" || exit 1
-tools=$(dirname "$PIPESTEP")/tests/tools
-bad=0
-
-complain() {
-    echo "$*" >&2
-    bad=1
-}
-
-# run RANKS ARG ...: the program, alone or on ranks.
-run() {
-    local ranks=$1
-    shift
-    if [ "$ranks" -eq 1 ]; then
-        timeout 60 "$PIPESTEP" "$@" -q 2>log
-    else
-        launch "$ranks" 60 "$PIPESTEP" "$@" -q 2>log </dev/null
-    fi || complain "$ranks ranks, $*: exit status $?: $(cat log)"
-}
-
-# ids SEED N: N token ids under 266, the same everywhere.
-ids() {
-    awk -v x="$1" -v n="$2" 'BEGIN { while (n-- > 0) { x = (x * 16807) % 2147483647; printf "%d ", x % 266 } print "" }'
-}
-
-sum() { sha256sum | cut -d ' ' -f 1; }
+# shellcheck source=tests/support/cli.sh
+. "$TOP/tests/support/cli.sh"
+# shellcheck source=tests/support/same_bits.sh
+. "$TOP/tests/support/same_bits.sh"
 
 # The sequence that is looked at: once round every ring of the tunes model and past a segment of 256 keys. In the
 # crowd it is the fourth of eight.
@@ -40,31 +15,12 @@ for n in 5 64 200; do ids "$n" "$n"; done >crowd
 cat alone >>crowd
 for n in 1 17 130 77; do ids "$n" "$n"; done >>crowd
 
-# What this processor has, out of what the program was built for.
-sets=$("$PIPESTEP" score --tokens alone --isa none 2>&1 | sed -n 's/.*this processor has //p')
-case " $sets " in *' portable '*) ;; *) complain "no instruction sets: $sets" ;; esac
-
 # Windows: none but a bias over all keys; 5, less than a tile of 16 keys and than a chunk, in half of the layers.
 "$tools/tiny_model" --layers 8 --dtype f16 --kv-heads 1 --seed 3 llama.h5 || complain 'no model'
 "$tools/alibi_model" llama.h5 alibi.h5 || complain 'no model'
 "$tools/tiny_model" --family qwen3 --layers 7 --windows 5 --dtype bf16 --half-rotary --seed 4 qwen3.h5 ||
     complain 'no model'
 cp "$TOP/configs/tunes/tunes.h5" tunes.h5
-
-# score MODEL NUMBER RANKS ARG ...: checksum of a sequence's logits and log-probabilities; "alone" is the input unless
-# said.
-score() {
-    local model=$1 number=$2 ranks=$3
-    shift 3
-    rm -f out.h5
-    run "$ranks" score "$model.h5" --logits out.h5 "$@" >/dev/null
-    "$tools/h5_bytes" out.h5 "/$number/logits" "/$number/logprob" | sum
-}
-
-# same WANTED FOUND NAME
-same() {
-    [ "$1" = "$2" ] || complain "$3: $2 instead of $1"
-}
 
 # Portable code takes ten times as long: only small models have all of theirs in it.
 fastest=${sets%% *}
@@ -79,7 +35,7 @@ scores() {
             number=3
             shift
         fi
-        same "$wanted" "$(score "$model" "$number" "$1" --tokens "$input" "${@:2}")" "$model, $input, ranks and options $*"
+        same "$model, $input, ranks and options $*" "$wanted" "$(logits_sum "$model" "$number" "$1" --tokens "$input" "${@:2}")"
     }
     each 1 -t 1
     each 1 -t 2 --chunk 7
@@ -137,16 +93,16 @@ prompt_json=$(sed 's/ *$//; s/ /, /g' prompt)
 # generates MODEL SHA256 ISA
 generates() {
     local model=$1 wanted=$2
-    same "$wanted" "$(generate "$model" 1 -t 1)" "$model, generate, 1 rank"
-    same "$wanted" "$(generate "$model" 1 -t 2 --chunk 7)" "$model, generate, 2 threads, chunk 7"
-    same "$wanted" "$(generate "$model" 1 -t 1 --chunk 1 --isa "$3")" "$model, generate, chunk 1, $3"
-    same "$wanted" "$(generate "$model" 2 -t 1 --slots 1)" "$model, generate, 2 ranks, samples one by one"
-    same "$wanted" "$(generate "$model" 3 -t 1 --chunk 64)" "$model, generate, 3 ranks, chunk 64"
-    same "$wanted" "$(generate "$model" 8 -t 1 --in-flight 1)" "$model, generate, 8 ranks"
-    same "$wanted" "$(in_batch "$model" 1 -t 2)" "$model, batch, 1 rank"
-    same "$wanted" "$(in_batch "$model" 4 -t 1 --slots 4 --chunk 5)" "$model, batch, 4 ranks"
+    same "$model, generate, 1 rank" "$wanted" "$(generate "$model" 1 -t 1)"
+    same "$model, generate, 2 threads, chunk 7" "$wanted" "$(generate "$model" 1 -t 2 --chunk 7)"
+    same "$model, generate, chunk 1, $3" "$wanted" "$(generate "$model" 1 -t 1 --chunk 1 --isa "$3")"
+    same "$model, generate, 2 ranks, samples one by one" "$wanted" "$(generate "$model" 2 -t 1 --slots 1)"
+    same "$model, generate, 3 ranks, chunk 64" "$wanted" "$(generate "$model" 3 -t 1 --chunk 64)"
+    same "$model, generate, 8 ranks" "$wanted" "$(generate "$model" 8 -t 1 --in-flight 1)"
+    same "$model, batch, 1 rank" "$wanted" "$(in_batch "$model" 1 -t 2)"
+    same "$model, batch, 4 ranks" "$wanted" "$(in_batch "$model" 4 -t 1 --slots 4 --chunk 5)"
 }
 
 generates alibi b37d4990e9fb453580aa982fbee17eeaeab02f21c7eb1812bf68170f7c6b98ad portable
 generates tunes 31f320bd02b04baeacedc295861faef2adec2f8429ccc39f897afd31401f1289 "$fastest"
-exit $bad
+exit "$bad"

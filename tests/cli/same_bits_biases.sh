@@ -1,32 +1,10 @@
 # The law of same bits for a model that has every score bias, sums of them, an output gate and a quiet softmax: its
 # logits do not depend on ranks, threads, chunks, other requests or instruction set, also where first tokens are kept
 # and caches hold rounded numbers. The checksums hold on every machine.
-set -u
-# shellcheck source=launch/launcher.sh
-. "$TOP/launch/launcher.sh"
-launcher_for "$PIPESTEP" || exit 1
-tools=$(dirname "$PIPESTEP")/tests/tools
-bad=0
-
-complain() {
-    echo "$*" >&2
-    bad=1
-}
-
-# run RANKS ARG ...: the program, alone or on ranks.
-run() {
-    local ranks=$1
-    shift
-    if [ "$ranks" -eq 1 ]; then
-        timeout 60 "$PIPESTEP" "$@" -q 2>log
-    else
-        launch "$ranks" 60 "$PIPESTEP" "$@" -q 2>log </dev/null
-    fi || complain "$ranks ranks, $*: exit status $?: $(cat log)"
-}
-
-ids() {
-    awk -v x="$1" -v n="$2" 'BEGIN { while (n-- > 0) { x = (x * 16807) % 2147483647; printf "%d ", x % 266 } print "" }'
-}
+# shellcheck source=tests/support/cli.sh
+. "$TOP/tests/support/cli.sh"
+# shellcheck source=tests/support/same_bits.sh
+. "$TOP/tests/support/same_bits.sh"
 
 # Past a segment of 256 keys and several times round the rings.
 ids 4 300 >alone
@@ -40,25 +18,16 @@ ids 17 17 >>crowd
 "$tools/tiny_model" --family relpos_llama --layers 3 --windows 0,33,0,0 --seed 10 --output-gate elements --dtype bf16 \
     --attention-bias --score-biases 'fox/fire+fox/rel_pos+kerple_log' elements.h5 || complain 'no model'
 
-# score MODEL NUMBER RANKS ARG ...: checksum of a sequence's logits and log-probabilities.
-score() {
-    local model=$1 number=$2 ranks=$3
-    shift 3
-    rm -f out.h5
-    run "$ranks" score "$model.h5" --logits out.h5 "$@" >/dev/null
-    "$tools/h5_bytes" out.h5 "/$number/logits" "/$number/logprob" | sha256sum | cut -d ' ' -f 1
-}
-
 # scores MODEL SHA256 ARG ...: all ways to run the model with these options.
 scores() {
-    local model=$1 wanted=$2 found
+    local model=$1 wanted=$2
     shift 2
     local options=("$@")
     each() {
         local input=$1 number=0
         [ "$input" = crowd ] && number=2
-        found=$(score "$model" "$number" "$2" --tokens "$input" "${options[@]}" "${@:3}")
-        [ "$found" = "$wanted" ] || complain "$model ${options[*]}, $*: $found instead of $wanted"
+        same "$model ${options[*]}, $*" "$wanted" \
+            "$(logits_sum "$model" "$number" "$2" --tokens "$input" "${options[@]}" "${@:3}")"
     }
     each alone 1 -t 1
     each alone 1 -t 2 --chunk 1
@@ -75,9 +44,8 @@ scores elements 8f1493c0a6870d91867fc9ecd2d18a95326c8515be1d742552a88451c3411cf1
 scores heads 3655025e4408531bf7184473dd0419103a07b28cb38d76447d0ad7d9325e6600 --keep-first 4 --keep-at cache
 scores elements bef841a03c1dd823439eef23df0fd2f11dd0afd92617796e9f49fd6a94c862af --cache-k q8_0 --cache-v f16
 
-sets=$("$PIPESTEP" score --tokens alone --isa none 2>&1 | sed -n 's/.*this processor has //p')
 for set in $sets; do
-    found=$(score heads 0 1 --tokens alone -t 2 --isa "$set")
-    [ "$found" = "f1b62d135bb405a7187b4ea1c07f75ef36fb74cfe32959fd9b854441c41be469" ] || complain "heads, $set: $found"
+    same "heads, $set" f1b62d135bb405a7187b4ea1c07f75ef36fb74cfe32959fd9b854441c41be469 \
+        "$(logits_sum heads 0 1 --tokens alone -t 2 --isa "$set")"
 done
-exit $bad
+exit "$bad"

@@ -3,42 +3,20 @@
 # activations. The checksums below hold on every machine. What holds for all models is in same_bits.sh.
 # shellcheck source=tests/support/cli.sh
 . "$TOP/tests/support/cli.sh"
-launcher_for "$PIPESTEP" || exit 1
-h5_bytes=${PIPESTEP%/*}/tests/tools/h5_bytes
+# shellcheck source=tests/support/same_bits.sh
+. "$TOP/tests/support/same_bits.sh"
 ok pipestep convert "${PS_GOLDEN:-$TOP/tests/golden}/gguf/llama-mixed/model.gguf" -o mixed.h5 -q
-# ids SEED N: N token ids under 912, the same everywhere.
-ids() {
-    awk -v x="$1" -v n="$2" 'BEGIN { while (n-- > 0) { x = (x * 16807) % 2147483647; printf "%d ", x % 912 } print "" }'
-}
-sum() { sha256sum | cut -d ' ' -f 1; }
-
-# run RANKS ARG ...: the program, alone or on ranks.
-run() {
-    local ranks=$1
-    shift
-    if [ "$ranks" -eq 1 ]; then
-        pipestep "$@" -q 2>log
-    else
-        launch "$ranks" 60 "$PIPESTEP" "$@" -q 2>log </dev/null
-    fi || complain "$ranks ranks, $*: exit status $?: $(<log)"
-}
 
 # Longer than a segment of 256 keys; in the crowd it is the second of three.
-ids 4 300 >alone
-ids 9 40 >few
-{ ids 5 64 && cat alone && ids 6 17; } >crowd
-
-# What this processor has, out of what the program was built for.
-sets=$(pipestep score mixed.h5 --tokens few --isa none 2>&1 | sed -n 's/.*this processor has //p')
-case " $sets " in *' portable '*) ;; *) complain "no instruction sets: $sets" ;; esac
+ids 4 300 912 >alone
+ids 9 40 912 >few
+{ ids 5 64 912 && cat alone && ids 6 17 912; } >crowd
 
 # score WANTED INPUT NUMBER RANKS ARG ...: checksum of a sequence's logits and log-probabilities.
 score() {
     local wanted=$1 input=$2 number=$3 ranks=$4
     shift 4
-    rm -f out.h5
-    run "$ranks" score mixed.h5 --tokens "$input" --logits out.h5 "$@" >/dev/null
-    same "$input, $ranks ranks, $*" "$wanted" "$("$h5_bytes" out.h5 "/$number/logits" "/$number/logprob" | sum)"
+    same "$input, $ranks ranks, $*" "$wanted" "$(logits_sum mixed "$number" "$ranks" --tokens "$input" "$@")"
 }
 
 # Up to 24 rows take another way through the kernels than more.

@@ -28,6 +28,15 @@ static void check_near(const attention_case *c, const float *found, double toler
     ps_mem_free(wanted);
 }
 
+/* Runs the case in this way, and compares it with the naive sum. */
+static void check_way(const attention_case *c, const ps_engine *engine, const attention_way *way)
+{
+    float *out = floats_new(attention_case_floats(c));
+    attention_case_run(c, engine, way, out);
+    check_near(c, out, 5e-6);
+    ps_mem_free(out);
+}
+
 START_TEST(results_are_near_the_double_precision_sum)
 {
     dice d = {.seed = (uint64_t)_i};
@@ -36,10 +45,7 @@ START_TEST(results_are_near_the_double_precision_sum)
     attention_case c = attention_case_roll(&sizes, &engine, &d);
     const attention_way way = {
         .chunk = 1 + dice_throw(&d, 100), .ring = _i % 2, .company = _i % 4 > 1};
-    float *out = floats_new(attention_case_floats(&c));
-    attention_case_run(&c, &engine, &way, out);
-    check_near(&c, out, 5e-6);
-    ps_mem_free(out);
+    check_way(&c, &engine, &way);
     attention_case_release(&c);
     ps_engine_close(&engine);
 }
@@ -61,13 +67,10 @@ START_TEST(window_edges_are_right_around_the_borders_of_segments)
                                    .n_providers = _i % 2,
                                    .kinds = {PROVIDER_ALIBI}};
     attention_case c = attention_case_roll(&sizes, &engine, &d);
-    float *out = floats_new(attention_case_floats(&c));
     for (int chunk = 1; chunk <= 24; chunk++) {
         const attention_way way = {.chunk = chunk, .ring = true};
-        attention_case_run(&c, &engine, &way, out);
-        check_near(&c, out, 5e-6);
+        check_way(&c, &engine, &way);
     }
-    ps_mem_free(out);
     attention_case_release(&c);
     ps_engine_close(&engine);
 }
@@ -227,10 +230,7 @@ START_TEST(queries_that_look_ahead_are_near_the_double_precision_sum)
                                    .kinds = {kinds[_i % 3]}};
     attention_case c = attention_case_roll(&sizes, &engine, &d);
     const attention_way way = {.chunk = c.n};
-    float *out = floats_new(attention_case_floats(&c));
-    attention_case_run(&c, &engine, &way, out);
-    check_near(&c, out, 5e-6);
-    ps_mem_free(out);
+    check_way(&c, &engine, &way);
     attention_case_release(&c);
     ps_engine_close(&engine);
 }
@@ -253,13 +253,10 @@ START_TEST(kept_tokens_stay_visible_far_beyond_the_window)
                                    .n_providers = 2,
                                    .kinds = {PROVIDER_ALIBI, PROVIDER_REL_POS}};
     attention_case c = attention_case_roll(&sizes, &engine, &d);
-    float *out = floats_new(attention_case_floats(&c));
     for (int chunk = 1; chunk <= 128; chunk *= 4) {
         const attention_way way = {.chunk = chunk, .ring = true, .company = chunk == 16};
-        attention_case_run(&c, &engine, &way, out);
-        check_near(&c, out, 5e-6);
+        check_way(&c, &engine, &way);
     }
-    ps_mem_free(out);
     attention_case_release(&c);
     ps_engine_close(&engine);
 }
