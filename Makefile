@@ -141,6 +141,7 @@ install: all
 UNIT_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/unit/*/test_*.c))
 MPI_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/mpi/test_*.c))
 TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
+BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*/bench_*.c))
 EXAMPLES := $(patsubst tests/examples/%.c,$(B)/tests/examples/%,$(wildcard tests/examples/*.c))
 SUPPORT := $(patsubst tests/support/%.c,$(B)/tests/obj/%.o,$(wildcard tests/support/*.c))
 CHECK_LIBS = $(shell $(PKG_CONFIG) --libs check)
@@ -204,7 +205,7 @@ test:
 	@tests/run.sh $(B) unit mpi cli golden
 
 .PHONY: test-programs
-test-programs: all $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS) $(EXAMPLES) $(FUZZ_TARGETS)
+test-programs: all $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS) $(EXAMPLES) $(FUZZ_TARGETS) $(BENCHES)
 
 ## unit: unit tests alone (T=pattern selects)
 unit: $(UNIT_TESTS)
@@ -245,8 +246,6 @@ fuzz-build:
 fuzz-targets: $(FUZZ_TARGETS)
 
 # ---- benchmarks ----
-
-BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*/bench_*.c))
 
 $(B)/bench/%: bench/%.c bench/harness.c bench/harness.h $(LIB)
 	@mkdir -p $(@D)

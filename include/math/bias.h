@@ -50,7 +50,7 @@
 #include "math/linear.h"
 #include "math/visible.h"
 
-enum { PS_SEGMENT = 256, PS_SEGMENT_PAGES = PS_SEGMENT / PS_KV_PAGE, PS_BIAS_MAX = 4 };
+enum { PS_SEGMENT = PS_KV_PAGE, PS_BIAS_MAX = 4 };
 
 typedef enum ps_bias_kind {
     PS_BIAS_ALIBI,
@@ -100,11 +100,11 @@ typedef struct ps_bias_tile {
     int64_t first_position;
     const float *features; // [n_queries, n_features] of this provider, row stride feature_stride
     size_t feature_stride;
-    int64_t start;                          // multiple of PS_SEGMENT
-    int first, last;                        // keys start+first .. start+last-1
-    const float *numbers[PS_SEGMENT_PAGES]; // this provider's [n_numbers][64] in each page, or NULL
-    float *bias;                            // [n_heads*n_queries, PS_SEGMENT] added to
-    float *scratch; // ps_bias_scratch_floats(n_queries), aligned to 16 bytes
+    int64_t start;        // multiple of PS_SEGMENT
+    int first, last;      // keys start+first .. start+last-1
+    const float *numbers; // this provider's [n_numbers][PS_SEGMENT], from position `start` on
+    float *bias;          // [n_heads*n_queries, PS_SEGMENT] added to
+    float *scratch;       // ps_bias_scratch_floats(n_queries), aligned to 16 bytes
 } ps_bias_tile;
 
 typedef struct ps_bias ps_bias;

@@ -48,7 +48,7 @@ typedef struct block_state {
     float *z, *bias;         // [rows, PS_SEGMENT]
     sums so_far, all_so_far; // over all segments so far
     sums segment;            // of one segment
-    float *widened;          // [PS_KV_PAGE, head_stride] keys or values of a page
+    float *widened;          // [PS_KV_TILE, head_stride] a tile of keys, or as many values
     float *bias_scratch;
 } block_state;
 
@@ -73,7 +73,7 @@ static size_t thread_scratch_floats(int group, int head_dim)
 {
     const size_t rows = (size_t)rows_max(group);
     const size_t stride = ps_mem_round_up((size_t)head_dim, PS_PANEL_LANES);
-    const size_t all = rows * (stride + 2 * PS_SEGMENT + 2 * stride + 4) + PS_KV_PAGE * stride +
+    const size_t all = rows * (stride + 2 * PS_SEGMENT + 2 * stride + 4) + PS_KV_TILE * stride +
                        ps_bias_scratch_floats(BLOCK_ROWS);
     return ps_mem_round_up(all, 16);
 }
@@ -117,7 +117,7 @@ static int larger(int a, int b)
     return a > b ? a : b;
 }
 
-/* Values of n positions from `first` on, all in one page. */
+/* Values of n positions from `first` on, all in one segment. */
 static const void *values_of(const block_state *b, int64_t first, int n, ps_dtype *type)
 {
     const ps_kv_layout *layout = b->run->view.layout;
@@ -193,7 +193,7 @@ static void add_values(const block_state *b, int64_t start, int row, int rows, i
     const size_t stride = b->head_stride;
     int j = first;
     while (j < last) {
-        const int end = smaller((j / PS_KV_PAGE + 1) * PS_KV_PAGE, last);
+        const int end = smaller((j / PS_KV_TILE + 1) * PS_KV_TILE, last);
         ps_dtype type;
         const void *rows_of_values = values_of(b, start + j, end - j, &type);
         const ps_panel_job job = {
@@ -400,7 +400,7 @@ static void lay_out(block_state *b, float *scratch)
     b->segment.maximum = b->all_so_far.sum + rows;
     b->segment.sum = b->segment.maximum + rows;
     b->widened = b->segment.sum + rows;
-    b->bias_scratch = b->widened + PS_KV_PAGE * stride;
+    b->bias_scratch = b->widened + PS_KV_TILE * stride;
 }
 
 typedef struct work {

@@ -2,19 +2,14 @@
 
 #include "math/panel.h"
 
-/* n tiles of keys from `position` on, all in one page, as a panel product reads them. */
-static const void *keys_of(const ps_attention_scores_job *job, int64_t position, int n_tiles,
-                           ps_dtype *type)
+/* The tile of keys that begins at `position`, widened if it is quantised. */
+static const void *tile_of(const ps_attention_scores_job *job, int64_t position, ps_dtype *type)
 {
     const ps_kv_layout *layout = job->view->layout;
-    const char *tiles = ps_kv_keys(job->view, position, job->kv_head);
+    const char *tile = ps_kv_keys(job->view, position, job->kv_head);
     *type = layout->types.key;
-    if (!ps_dtype_is_quantised(*type)) return tiles;
-    const size_t tile_floats = (size_t)layout->head_dim * PS_KV_TILE;
-    for (int t = 0; t < n_tiles; t++) {
-        job->kernels->kv_widen_keys(*type, tiles + (size_t)t * layout->tile_bytes, layout->head_dim,
-                                    job->widened + (size_t)t * tile_floats);
-    }
+    if (!ps_dtype_is_quantised(*type)) return tile;
+    job->kernels->kv_widen_keys(*type, tile, layout->head_dim, job->widened);
     *type = PS_F32;
     return job->widened;
 }
@@ -22,34 +17,31 @@ static const void *keys_of(const ps_attention_scores_job *job, int64_t position,
 void ps_attention_scores(const ps_attention_scores_job *job)
 {
     const size_t k = (size_t)job->view->layout->head_dim;
-    int j = job->first / PS_KV_TILE * PS_KV_TILE;
+    int j = job->first / PS_PANEL_LANES * PS_PANEL_LANES;
     while (j < job->last) {
-        const int page_end = (j / PS_KV_PAGE + 1) * PS_KV_PAGE;
-        const int panels = ps_panel_count((page_end < job->last ? page_end : job->last) - j);
+        const int begin = j / PS_KV_TILE * PS_KV_TILE, end = begin + PS_KV_TILE;
         ps_dtype type;
-        const void *tiles = keys_of(job, job->start + j, panels, &type);
+        const char *tile = tile_of(job, job->start + begin, &type);
+        const size_t value_bytes = type == PS_F32 ? sizeof(float) : sizeof(uint16_t);
         const ps_panel_job product = {
             .dtype = type,
             .rows = job->rows,
-            .panels = panels,
+            .panels = ps_panel_count((end < job->last ? end : job->last) - j),
             .k = (int)k,
-            .weights = tiles,
+            .weights = tile + (size_t)(j - begin) * value_bytes,
             .k_stride = PS_KV_TILE,
-            .panel_stride = k * PS_KV_TILE,
+            .panel_stride = PS_PANEL_LANES,
             .x = job->q,
             .x_stride = k,
             .out = job->z + j,
             .out_stride = PS_SEGMENT,
         };
         job->kernels->panel_product(&product);
-        j = page_end;
+        j = end;
     }
 }
 
 void ps_attention_find_numbers(const ps_kv_view *view, int number, ps_bias_tile *tile)
 {
-    for (int j = tile->first; j < tile->last; j = (j / PS_KV_PAGE + 1) * PS_KV_PAGE) {
-        const int64_t page_start = tile->start + j / PS_KV_PAGE * PS_KV_PAGE;
-        tile->numbers[j / PS_KV_PAGE] = ps_kv_number(view, page_start, number);
-    }
+    tile->numbers = ps_kv_number(view, tile->start, number);
 }

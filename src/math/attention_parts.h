@@ -6,8 +6,8 @@
 #include "math/kernels.h"
 
 /* Products of some queries with the keys [first, last) of the segment at `start`, of one key head,
- * page by page, unscaled: z[row, j] = <q[row], k[start + j]>. Whole tiles of 16 keys are
- * multiplied. */
+ * unscaled: z[row, j] = <q[row], k[start + j]>. Whole groups of 16 keys
+ * are multiplied. */
 typedef struct ps_attention_scores_job {
     const ps_kernels *kernels;
     const ps_kv_view *view;
@@ -15,7 +15,7 @@ typedef struct ps_attention_scores_job {
     const float *q; // [rows, K]
     int64_t start;
     int first, last;
-    float *widened; // [PS_KV_PAGE, K] scratch: quantised keys of a page
+    float *widened; // [K, PS_KV_TILE] scratch for quantised keys
     float *z;       // [rows, PS_SEGMENT] out
 } ps_attention_scores_job;
 

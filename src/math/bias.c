@@ -44,7 +44,7 @@ static void key_mask_fill(const ps_bias *bias, const struct ps_kernels *kernels,
     for (int r = 0; r < tile->n_heads * tile->n_queries; r++) {
         float *row = tile->bias + (size_t)r * PS_SEGMENT;
         for (int j = tile->first; j < tile->last; j++) {
-            row[j] += tile->numbers[j / PS_KV_PAGE][j % PS_KV_PAGE];
+            row[j] += tile->numbers[j];
         }
     }
 }

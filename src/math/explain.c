@@ -19,7 +19,7 @@ typedef struct view {
     int head, kv_head;
     ps_explained *out;
     float *z, *bias, *key_part; // [PS_SEGMENT]
-    float *widened;             // [PS_KV_PAGE, K] quantised keys of a page
+    float *widened;             // [K, PS_KV_TILE] for quantised keys
     float *bias_scratch;
 } view;
 
@@ -41,7 +41,7 @@ static void lay_out(ps_explained *e, ps_arena *arena)
         e->position_part[p] = ps_arena_take(arena, n, sizeof(float));
     }
     e->scratch = ps_arena_take(arena, 3 * PS_SEGMENT + ps_bias_scratch_floats(1), sizeof(float));
-    e->widened = ps_arena_take(arena, PS_KV_PAGE * (size_t)e->head_dim, sizeof(float));
+    e->widened = ps_arena_take(arena, PS_KV_TILE * (size_t)e->head_dim, sizeof(float));
 }
 
 ps_err ps_explained_open(int64_t capacity, int head_dim, ps_explained *out)

@@ -70,9 +70,9 @@ void ps_fox_fill(const ps_bias *bias, const struct ps_kernels *kernels, const ps
     for (int h = 0; h < tile->n_heads; h++) {
         const int head = tile->first_head + h;
         for (int j = tile->first; j < tile->last; j++) {
-            const float *numbers = tile->numbers[j / PS_KV_PAGE] + j % PS_KV_PAGE;
+            const float *numbers = tile->numbers + j;
             sums[j] =
-                join(numbers + head * PS_KV_PAGE, numbers + (bias->n_heads + head) * PS_KV_PAGE);
+                join(numbers + head * PS_SEGMENT, numbers + (bias->n_heads + head) * PS_SEGMENT);
         }
         for (int i = 0; i < tile->n_queries; i++) {
             const float *features = tile->features + (size_t)i * tile->feature_stride;

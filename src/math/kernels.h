@@ -104,7 +104,7 @@ typedef struct ps_kernels {
     /* out[i] += a[i] + b[i] * scale, three roundings. */
     void (*add_scaled)(const float *a, const float *b, float scale, float *out, int n);
     float (*softmax)(const ps_softmax_job *job, float *sum);
-    /* A tile of quantised keys as out[k][16], a quantised row of values as out[k rounded up to 16]
+    /* A tile of quantised keys as out[k][64], a quantised row of values as out[k rounded up to 16]
      * (math/kv.h). */
     void (*kv_widen_keys)(ps_dtype type, const void *tile, int k, float *out);
     void (*kv_widen_value)(ps_dtype type, const void *row, int k, float *out);

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "math/half.h"
+#include "math/panel.h"
 
 bool ps_kv_can_store(ps_dtype type)
 {
@@ -37,7 +38,7 @@ static size_t tile_bytes(ps_dtype type, size_t k)
 /* Bytes of a row of values. */
 static size_t row_bytes(ps_dtype type, size_t k)
 {
-    const size_t stride = ps_mem_round_up(k, PS_KV_TILE);
+    const size_t stride = ps_mem_round_up(k, PS_PANEL_LANES);
     switch (type) {
     case PS_F32:
         return stride * sizeof(float);
@@ -59,11 +60,12 @@ ps_kv_layout ps_kv_layout_make(int n_kv_heads, int head_dim, int n_numbers, ps_k
                       .head_dim = head_dim,
                       .n_numbers = n_numbers,
                       .types = types,
-                      .value_stride = ps_mem_round_up(k, PS_KV_TILE),
+                      .value_stride = ps_mem_round_up(k, PS_PANEL_LANES),
                       .tile_bytes = tile_bytes(types.key, k),
                       .row_bytes = row_bytes(types.value, k)};
-    l.value_at = ps_mem_round_up(heads * (PS_KV_PAGE / PS_KV_TILE) * l.tile_bytes, PS_MEM_ALIGN);
-    l.number_at = ps_mem_round_up(l.value_at + heads * PS_KV_PAGE * l.row_bytes, PS_MEM_ALIGN);
+    l.value_at = ps_mem_round_up(PS_KV_PAGE / PS_KV_TILE * l.tile_bytes, PS_MEM_ALIGN);
+    l.head_bytes = ps_mem_round_up(l.value_at + PS_KV_PAGE * l.row_bytes, PS_MEM_ALIGN);
+    l.number_at = heads * l.head_bytes;
     l.page_bytes = l.number_at + (size_t)n_numbers * PS_KV_PAGE * sizeof(float);
     return l;
 }
@@ -169,7 +171,7 @@ static uint8_t *scale_at(ps_dtype type, size_t k, uint8_t *base, int lane, size_
 {
     size_t codes;
     if (type == PS_Q8_0) {
-        codes = lane < 0 ? ps_mem_round_up(k, PS_KV_TILE) : k * PS_KV_TILE;
+        codes = lane < 0 ? ps_mem_round_up(k, PS_PANEL_LANES) : k * PS_KV_TILE;
     } else {
         codes = lane < 0 ? blocks_of(k) * (PS_KV_BLOCK / 2) : (k + 1) / 2 * PS_KV_TILE;
     }

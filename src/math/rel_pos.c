@@ -62,15 +62,10 @@ static void add_row(const ps_bias *bias, const struct ps_kernels *kernels, const
     const int64_t oldest = position - bias->span + 1 - tile->start;
     const int64_t newest = position + bias->ahead + 1 - tile->start;
     const int last = newest < tile->last ? (int)newest : tile->last;
-    int j = oldest > tile->first ? (int)oldest : tile->first;
-    while (j < last) {
-        const int page = j / PS_KV_PAGE;
-        const int end = (page + 1) * PS_KV_PAGE < last ? (page + 1) * PS_KV_PAGE : last;
-        const float *key_part = tile->numbers[page] + (size_t)head * PS_KV_PAGE;
-        kernels->add_scaled(key_part + j % PS_KV_PAGE, product + shift + j, bias->scale, out + j,
-                            end - j);
-        j = end;
-    }
+    const int j = oldest > tile->first ? (int)oldest : tile->first;
+    if (j >= last) return;
+    const float *key_part = tile->numbers + (size_t)head * PS_SEGMENT;
+    kernels->add_scaled(key_part + j, product + shift + j, bias->scale, out + j, last - j);
 }
 
 static void fill_head(const ps_bias *bias, const struct ps_kernels *kernels,
@@ -125,7 +120,7 @@ void ps_rel_pos_fill_key_part(const ps_bias *bias, const struct ps_kernels *kern
         for (int j = tile->first; j < tile->last; j++) {
             const int64_t distance = position - (tile->start + j);
             if (distance < -bias->ahead || distance >= bias->span) continue;
-            out[j] += tile->numbers[j / PS_KV_PAGE][head * PS_KV_PAGE + (size_t)(j % PS_KV_PAGE)];
+            out[j] += tile->numbers[head * PS_SEGMENT + (size_t)j];
         }
     }
 }

@@ -79,9 +79,9 @@ static void policy_accumulate(const ps_bias *bias, const ps_bias_step *step)
 /* What a key adds to a query's score in one head; the numbers of neighbouring keys are neighbours. */
 static float policy_value(const policy *p, int head, const float *features, const float *numbers)
 {
-    float sum = (numbers[UNITS * PS_KV_PAGE] - features[UNITS]) / (float)(head + 1);
+    float sum = (numbers[UNITS * PS_SEGMENT] - features[UNITS]) / (float)(head + 1);
     for (int u = 0; u < UNITS; u++) {
-        sum += p->head_weights[head * UNITS + u] * features[u] * numbers[u * PS_KV_PAGE];
+        sum += p->head_weights[head * UNITS + u] * features[u] * numbers[u * PS_SEGMENT];
     }
     return p->gain * sum;
 }
@@ -98,7 +98,7 @@ static void policy_fill(const ps_bias *bias, const struct ps_kernels *kernels,
         const bool keep = tile->first_position + query == p->last_position;
         float *row = tile->bias + (size_t)r * PS_SEGMENT;
         for (int j = tile->first; j < tile->last; j++) {
-            const float *numbers = tile->numbers[j / PS_KV_PAGE] + j % PS_KV_PAGE;
+            const float *numbers = tile->numbers + j;
             const float value = policy_value(p, head, features, numbers);
             row[j] += value;
             // A tile holds what any of its queries sees; others' keys are never looked at.

@@ -39,9 +39,9 @@ static void dot_fill(const ps_bias *bias, const struct ps_kernels *kernels,
         const int query = r % tile->n_queries;
         const float *f = tile->features + (size_t)query * tile->feature_stride;
         for (int j = tile->first; j < tile->last; j++) {
-            const float *numbers = tile->numbers[j / PS_KV_PAGE] + j % PS_KV_PAGE;
+            const float *numbers = tile->numbers + j;
             const int64_t distance = tile->first_position + query - tile->start - j;
-            const float dot = f[0] * numbers[0] + f[1] * numbers[PS_KV_PAGE];
+            const float dot = f[0] * numbers[0] + f[1] * numbers[PS_SEGMENT];
             tile->bias[(size_t)r * PS_SEGMENT + (size_t)j] +=
                 gain * dot + f[2] * (float)distance / 64.0f;
         }

@@ -22,17 +22,15 @@ void PS_ISA(ps_kv_widen_keys)(ps_dtype type, const void *tile, int k, float *out
     for (int first = 0; first < k; first += PS_KV_BLOCK) {
         uint16_t halves[PS_KV_TILE];
         memcpy(halves, scales + (size_t)(first / PS_KV_BLOCK) * sizeof halves, sizeof halves);
-        const v16 scale = v_load_f16(halves);
         const int end = k - first < PS_KV_BLOCK ? k : first + PS_KV_BLOCK;
-        for (int t = first; t < end; t++) {
-            w16 code;
-            if (bytes) {
-                code = w_load_u8(codes + (size_t)t * PS_KV_TILE);
-            } else {
-                code = w_load_u8(codes + (size_t)(t / 2) * PS_KV_TILE);
-                code = t % 2 ? w_shr(code, 4) : w_and(code, w_set(15));
+        for (int lane = 0; lane < PS_KV_TILE; lane += 16) {
+            const v16 scale = v_load_f16(halves + lane);
+            for (int t = first; t < end; t++) {
+                const size_t row = (size_t)(bytes ? t : t / 2);
+                w16 code = w_load_u8(codes + row * PS_KV_TILE + lane);
+                if (!bytes) code = t % 2 ? w_shr(code, 4) : w_and(code, w_set(15));
+                v_store(out + t * PS_KV_TILE + lane, widen(code, bytes ? 128 : 8, scale));
             }
-            v_store(out + (size_t)t * PS_KV_TILE, widen(code, bytes ? 128 : 8, scale));
         }
     }
 }

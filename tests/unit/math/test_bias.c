@@ -191,7 +191,7 @@ typedef struct tile_case {
     providers list;
     ps_bias_tile tile;
     float *query_x, *q, *features; // [n_queries, ...]
-    float *key_x, *k, *numbers;    // [PS_SEGMENT, ...]; numbers [pages][n_numbers][64]
+    float *key_x, *k, *numbers;    // [PS_SEGMENT, ...]; numbers [n_numbers][PS_SEGMENT]
     float *before, *scratch;
     size_t bias_floats, scratch_floats;
 } tile_case;
@@ -225,15 +225,12 @@ static void roll_rows(tile_case *c, dice *d)
                                  .numbers = row_numbers};
         providers_prepare(&c->list, &row);
         for (size_t i = 0; i < n_numbers; i++) {
-            c->numbers[(j / PS_KV_PAGE * n_numbers + i) * PS_KV_PAGE + j % PS_KV_PAGE] =
-                row_numbers[i];
+            c->numbers[i * PS_SEGMENT + j] = row_numbers[i];
         }
     }
     c->tile.features = c->features;
     c->tile.feature_stride = stride;
-    for (int page = c->tile.first / PS_KV_PAGE; page <= (c->tile.last - 1) / PS_KV_PAGE; page++) {
-        c->tile.numbers[page] = c->numbers + (size_t)page * n_numbers * PS_KV_PAGE;
-    }
+    c->tile.numbers = c->numbers;
     ps_mem_free(row_features);
     ps_mem_free(row_numbers);
 }
@@ -400,9 +397,7 @@ START_TEST(a_hidden_key_gets_minus_infinity_from_every_query_and_the_others_noth
                          .first = FIRST,
                          .last = LAST,
                          .bias = found};
-    for (int page = 0; page <= (LAST - 1) / PS_KV_PAGE; page++) {
-        tile.numbers[page] = numbers + page * PS_KV_PAGE;
-    }
+    tile.numbers = numbers;
     ps_bias_fill_tile(&bias, engine.kernels, &tile);
     for (int i = 0; i < HEADS * QUERIES * PS_SEGMENT; i++) {
         const int j = i % PS_SEGMENT;

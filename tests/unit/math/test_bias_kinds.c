@@ -193,7 +193,7 @@ START_TEST(gates_of_a_long_sequence_keep_their_digits)
     const ps_bias bias = {.kind = PS_BIAS_FOX, .n_heads = 1, .n_kv_heads = 1, .head_dim = 4};
     dice d = {.seed = 3};
     float numbers[2][2], features[2], row[PS_SEGMENT] = {0};
-    float page[PS_SEGMENT_PAGES][2][PS_KV_PAGE];
+    float page[2][PS_SEGMENT];
     double wanted[PS_SEGMENT], sum = 0.0;
     double scratch[PS_SEGMENT];
     const int64_t start = STEPS / PS_SEGMENT * PS_SEGMENT;
@@ -212,22 +212,20 @@ START_TEST(gates_of_a_long_sequence_keep_their_digits)
         const int j = (int)(i - start);
         sum += -log1p(exp(-(double)z));
         wanted[j] = sum;
-        page[j / PS_KV_PAGE][0][j % PS_KV_PAGE] = own[0];
-        page[j / PS_KV_PAGE][1][j % PS_KV_PAGE] = own[1];
+        page[0][j] = own[0];
+        page[1][j] = own[1];
     }
     const int n = (int)(STEPS - start);
-    ps_bias_tile tile = {.n_heads = 1,
-                         .n_queries = 1,
-                         .first_position = STEPS - 1,
-                         .features = features,
-                         .feature_stride = 2,
-                         .start = start,
-                         .last = n,
-                         .bias = row,
-                         .scratch = (float *)(void *)scratch};
-    for (int p = 0; p <= (n - 1) / PS_KV_PAGE; p++) {
-        tile.numbers[p] = page[p][0];
-    }
+    const ps_bias_tile tile = {.n_heads = 1,
+                               .n_queries = 1,
+                               .first_position = STEPS - 1,
+                               .features = features,
+                               .feature_stride = 2,
+                               .start = start,
+                               .last = n,
+                               .numbers = page[0],
+                               .bias = row,
+                               .scratch = (float *)(void *)scratch};
     ps_bias_fill_tile(&bias, NULL, &tile);
     ck_assert_int_gt(n, 60);
     for (int j = 0; j < n; j++) {
@@ -243,7 +241,7 @@ START_TEST(gates_that_are_shut_or_open_do_not_overflow)
     const ps_bias bias = {.kind = PS_BIAS_FOX, .n_heads = 2, .n_kv_heads = 1, .head_dim = 4};
     const float z[2] = {-1000.0f, 1000.0f};
     float numbers[4], features[4], row[2][PS_SEGMENT];
-    float page[4][PS_KV_PAGE] = {{0}}; // c of key 0 is 0
+    float page[4][PS_SEGMENT] = {{0}}; // c of key 0 is 0
     double scratch[PS_SEGMENT];
     const ps_bias_row r = {.position = 1, .projected = z, .features = features, .numbers = numbers};
     ps_bias_prepare_row(&bias, &r);
@@ -254,7 +252,7 @@ START_TEST(gates_that_are_shut_or_open_do_not_overflow)
                                .features = features,
                                .feature_stride = 4,
                                .last = 1,
-                               .numbers = {page[0]},
+                               .numbers = page[0],
                                .bias = row[0],
                                .scratch = (float *)(void *)scratch};
     ps_bias_fill_tile(&bias, NULL, &tile);

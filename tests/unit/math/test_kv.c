@@ -117,8 +117,8 @@ START_TEST(a_full_page_has_no_hole_but_the_values_padding)
     size_t wrong = 0;
     for (size_t i = 0; i < b->floats; i++) {
         const size_t byte = i % page_floats * sizeof(float);
-        const bool in_values = byte >= l->value_at && byte < l->number_at;
-        const size_t lane = (byte - l->value_at) / sizeof(float) % l->value_stride;
+        const bool in_values = byte < l->number_at && byte % l->head_bytes >= l->value_at;
+        const size_t lane = (byte % l->head_bytes - l->value_at) / sizeof(float) % l->value_stride;
         const bool padding = in_values && lane >= (size_t)l->head_dim;
         wrong += floats_untouched(all + i, 1) != padding;
     }
@@ -159,16 +159,18 @@ START_TEST(keys_are_tiles_and_values_rows)
 {
     book *b = book_new(2, 24, 3, 1);
     ck_assert_uint_eq(b->layout.value_stride, 32);
-    ck_assert_uint_eq(b->layout.value_at, 2 * 64 * 24 * sizeof(float));
-    ck_assert_uint_eq(b->layout.number_at, (2 * 64 * 24 + 2 * 64 * 32) * sizeof(float));
-    ck_assert_uint_eq(b->layout.page_bytes, (2 * 64 * 24 + 2 * 64 * 32 + 3 * 64) * sizeof(float));
+    const size_t head = 256 * 24 + 256 * 32; // floats of a head: keys, values
+    ck_assert_uint_eq(b->layout.value_at, 256 * 24 * sizeof(float));
+    ck_assert_uint_eq(b->layout.head_bytes, head * sizeof(float));
+    ck_assert_uint_eq(b->layout.number_at, 2 * head * sizeof(float));
+    ck_assert_uint_eq(b->layout.page_bytes, (2 * head + 3 * 256) * sizeof(float));
     const float *page = (const float *)(void *)b->pages[0];
-    // Position 37 lies in tile 2, lane 5; of head 1.
-    append_marked(b, 37);
-    ck_assert(page[((1 * 4 + 2) * 24 + 9) * 16 + 5] == mark(37, 1, 24 + 9));
-    const float *values = page + 2 * 64 * 24, *numbers = values + 2 * 64 * 32;
-    ck_assert(values[(1 * 64 + 37) * 32 + 9] == mark(37, 2, 24 + 9));
-    ck_assert(numbers[2 * 64 + 37] == mark(37, 3, 2));
+    // Position 165 lies in tile 2, lane 37; of head 1.
+    append_marked(b, 165);
+    ck_assert(page[head + (2 * 24 + 9) * 64 + 37] == mark(165, 1, 24 + 9));
+    const float *values = page + head + 256 * 24, *numbers = page + 2 * head;
+    ck_assert(values[165 * 32 + 9] == mark(165, 2, 24 + 9));
+    ck_assert(numbers[2 * 256 + 165] == mark(165, 3, 2));
     book_free(b);
 }
 END_TEST

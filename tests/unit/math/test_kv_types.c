@@ -233,9 +233,9 @@ START_TEST(fixed_pages_are_no_part_of_the_ring)
 {
     book *b = book_new(4, (ps_kv_types){0}, 1);
     ck_assert_ptr_eq(ps_kv_page(&b->view, 0), b->pages[0]);
-    ck_assert_ptr_eq(ps_kv_page(&b->view, 63), b->pages[0]);
+    ck_assert_ptr_eq(ps_kv_page(&b->view, PS_KV_PAGE - 1), b->pages[0]);
     for (int64_t page = 1; page < 9; page++) {
-        ck_assert_ptr_eq(ps_kv_page(&b->view, page * 64), b->pages[page % 2 ? 1 : 2]);
+        ck_assert_ptr_eq(ps_kv_page(&b->view, page * PS_KV_PAGE), b->pages[page % 2 ? 1 : 2]);
     }
     book_free(b);
 }

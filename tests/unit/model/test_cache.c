@@ -7,7 +7,7 @@
 #include "support/dice.h"
 #include "support/scratch.h"
 
-enum { LAYERS = 3, SLOTS = 6, LENGTH = 700, KV_HEADS = 2, HEAD_DIM = 5 };
+enum { LAYERS = 3, SLOTS = 6, LENGTH = 2800, KV_HEADS = 2, HEAD_DIM = 5 };
 
 /* Number that a position's key and value are made of, by slot and position. Forks copy it. */
 typedef struct naive_slot {
@@ -29,7 +29,7 @@ static void open_scene(scene *s, int64_t context, int chunk_rows)
     *s =
         (scene){.spec = {.n_heads = 4, .n_kv_heads = KV_HEADS, .head_dim = HEAD_DIM}, .next_id = 1};
     ps_spec_take_layers(&s->spec, LAYERS);
-    s->spec.layers[0] = (ps_layer_spec){.window = 150};
+    s->spec.layers[0] = (ps_layer_spec){.window = 600};
     s->spec.layers[1] =
         (ps_layer_spec){.window = 3, .n_biases = 1, .biases = {{.kind = PS_BIAS_REL_POS}}};
     s->spec.layers[2] =
@@ -243,11 +243,11 @@ START_TEST(a_ring_holds_window_and_chunk_and_no_more_pages_than_the_context)
 {
     scene s;
     open_scene(&s, 10000, 100);
-    ck_assert_int_eq(s.cache.layers[0].n_pages, (150 + 100 - 2) / 64 + 2);
-    ck_assert_int_eq(s.cache.layers[1].n_pages, (3 + 100 - 2) / 64 + 2);
-    ck_assert_int_eq(s.cache.layers[2].n_pages, (10000 + 63) / 64);
+    ck_assert_int_eq(s.cache.layers[0].n_pages, (600 + 100 - 2) / PS_KV_PAGE + 2);
+    ck_assert_int_eq(s.cache.layers[1].n_pages, (3 + 100 - 2) / PS_KV_PAGE + 2);
+    ck_assert_int_eq(s.cache.layers[2].n_pages, (10000 + PS_KV_PAGE - 1) / PS_KV_PAGE);
     close_scene(&s);
-    open_scene(&s, 65, 1);
+    open_scene(&s, PS_KV_PAGE + 1, 1);
     for (int layer = 0; layer < LAYERS; layer++) {
         ck_assert_int_eq(s.cache.layers[layer].n_pages, 2);
     }
@@ -259,7 +259,9 @@ START_TEST(a_fork_shares_pages_until_one_side_writes)
 {
     scene s;
     open_scene(&s, LENGTH, 100);
-    append(&s, 0, 100); // pages 0 and 1 of layer 2
+    for (int i = 0; i < 3; i++) {
+        append(&s, 0, 100); // pages 0 and 1 of layer 2
+    }
     const int before = s.cache.layers[2].n_free;
     ps_cache_fork(&s.cache, 0, 1);
     s.slots[1] = s.slots[0];
@@ -282,7 +284,7 @@ START_TEST(a_fork_of_a_ring_shares_its_pages_until_they_are_written)
 {
     scene s;
     open_scene(&s, LENGTH, 10);
-    while (s.slots[0].length < 330) {
+    while (s.slots[0].length < 1300) {
         append(&s, 0, 10);
     }
     const ps_cache_layer *ring = &s.cache.layers[0];
@@ -294,7 +296,7 @@ START_TEST(a_fork_of_a_ring_shares_its_pages_until_they_are_written)
                      (size_t)ring->n_pages * sizeof *ring->table);
     append(&s, 1, 1);
     ck_assert_int_eq(ring->n_free, before - 1); // one page was copied, the others are shared
-    for (int turn = 0; turn < 80; turn++) {
+    for (int turn = 0; turn < 500; turn++) {
         append(&s, turn % 2, 1 + turn % 9);
         check_slot(&s, 0);
         check_slot(&s, 1);
@@ -315,15 +317,15 @@ START_TEST(a_slot_can_be_filled_from_any_position_on)
 {
     scene s;
     open_scene(&s, LENGTH, 10);
-    for (int64_t length = 150; length < 400; length += 37) {
+    for (int64_t length = 600; length < 1600; length += 137) {
         const int before = s.cache.layers[0].n_free;
-        ps_cache_reserve_in_layer(&s.cache, 0, 2, length - 149, 149);
+        ps_cache_reserve_in_layer(&s.cache, 0, 2, length - 599, 599);
         const ps_kv_view view = ps_cache_view(&s.cache, 0, 2);
-        for (int64_t p = length - 149; p < length; p++) {
+        for (int64_t p = length - 599; p < length; p++) {
             ck_assert_ptr_nonnull(ps_kv_page(&view, p));
         }
         ck_assert_int_eq(before - s.cache.layers[0].n_free,
-                         (length - 1) / PS_KV_PAGE - (length - 149) / PS_KV_PAGE + 1);
+                         (length - 1) / PS_KV_PAGE - (length - 599) / PS_KV_PAGE + 1);
         ps_cache_end(&s.cache, 2);
     }
     check_all_free(&s);

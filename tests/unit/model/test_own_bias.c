@@ -137,7 +137,7 @@ static void count_fill(const ps_bias *bias, const struct ps_kernels *kernels,
         const float own = tile->features[(size_t)(r % tile->n_queries) * tile->feature_stride];
         const float slope = slopes[tile->first_head + r / tile->n_queries];
         for (int j = tile->first; j < tile->last; j++) {
-            const float count = tile->numbers[j / PS_KV_PAGE][j % PS_KV_PAGE];
+            const float count = tile->numbers[j];
             tile->bias[(size_t)r * PS_SEGMENT + (size_t)j] += slope * (count - own);
         }
     }
