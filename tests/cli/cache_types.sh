@@ -7,8 +7,9 @@
 weights=hf/model.safetensors
 header_bytes=$(od -An -tu8 -N8 "$weights" | tr -d ' ')
 header=$(tail -c +9 "$weights" | head -c "$header_bytes")
-read -r begin end < <(sed 's/.*"model\.layers\.1\.self_attn\.k_proj\.weight":{[^}]*"data_offsets":\[\([0-9]*\),\([0-9]*\)\].*/\1 \2/' \
-    <<<"$header")
+offsets=${header#*'model.layers.1.self_attn.k_proj.weight"'}
+offsets=${offsets#*'"data_offsets":['}
+IFS=, read -r begin end <<<"${offsets%%]*}"
 case $header in *'k_proj.weight":{"dtype":"F32"'*) ;; *) complain "the small model's weights are not F32" ;; esac
 # shellcheck disable=SC2046 # one word for each value
 printf '\000\120\303\107%.0s' $(seq $(((end - begin) / 4))) |
