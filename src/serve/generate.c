@@ -388,7 +388,7 @@ static ps_finish finish_of(const ps_generate *g, const ps_sequence *q, int32_t t
 static ps_err draw(ps_generate *g, ps_sequence *q, const float *logits, ps_finish *finish)
 {
     int32_t token;
-    PS_TRY(ps_sampler_pick(q->sampler, g->work, logits, NULL, &token));
+    PS_TRY(ps_sampler_pick(q->sampler, g->work, &(ps_sampler_input){.logits = logits}, &token));
     PS_TRY(note_logprobs(g, q, logits, token));
     ps_sampler_advance(q->sampler, token, false);
     q->n_new++;

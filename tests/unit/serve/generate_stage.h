@@ -185,7 +185,7 @@ static inline void expect_sample(const stage *s, const ps_request *r, int sample
         int32_t token;
         ps_sampler_logprobs lp;
         fake_logits(all.ids, all.n, VOCABULARY, logits);
-        assert_ok(ps_sampler_pick(sampler, work, logits, NULL, &token));
+        assert_ok(ps_sampler_pick(sampler, work, &(ps_sampler_input){.logits = logits}, &token));
         ck_assert_msg(n_new < found->tokens.n, "sample %d ends after %zu tokens", sample, n_new);
         ck_assert_int_eq(found->tokens.ids[n_new], token);
         if (r->n_logprobs >= 0) {
