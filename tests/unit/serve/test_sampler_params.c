@@ -242,7 +242,7 @@ static const struct {
     {"top_k,top_p,top_k", "sampler order: top_k stands there twice"},
     {"min_p,a_name_of_more_than_thirty_one_bytes",
      "sampler order: no step is named \"a_name_of_more_than_thirty_one_\"; the nearest is "
-     "repetition"},
+     "output_repetition"},
 };
 
 START_TEST(a_wrong_order_is_refused_and_changes_nothing)
