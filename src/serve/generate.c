@@ -113,7 +113,7 @@ static ps_err check_guidance(const ps_request *r, const ps_spec *spec, const ps_
     if (!guided) return PS_OK;
     PS_TRY(check_prompt("negative prompt", &r->negative, spec, limits));
     if (limits->n_slots >= 2) return PS_OK;
-    return PS_FAIL(PS_ERR_LIMIT, "a sample with guidance takes two slots, there is %d",
+    return PS_FAIL(PS_ERR_USAGE, "a sample with guidance takes two slots, there is %d",
                    limits->n_slots);
 }
 

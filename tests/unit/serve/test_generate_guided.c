@@ -316,7 +316,7 @@ START_TEST(what_cannot_run_says_why)
     expect_refusal(s, r, PS_ERR_USAGE,
                    "the output is constrained, but the sampler order does not name constraint");
     s->limits.n_slots = 1;
-    expect_refusal(s, guided(), PS_ERR_LIMIT, "a sample with guidance takes two slots, there is 1");
+    expect_refusal(s, guided(), PS_ERR_USAGE, "a sample with guidance takes two slots, there is 1");
     // Without guidance the negative prompt is not looked at.
     r = guided();
     r.guidance = 1.0;
