@@ -38,6 +38,7 @@ typedef struct ps_task {
     struct ps_task *partner; // makes it a pair; the partner has none, and nothing is done to it
                              // alone. With `first` > 0 the partner begins as a copy of the first
                              // `first` positions of this task, with 0 by itself. NULL: no pair
+    ps_logits_wanted wanted; // what is looked at of the next logits; all by default
     void *user;
     // private to the scheduler
     int slot, n_reserved; // slot -1: not begun

@@ -161,6 +161,10 @@ void ps_generate_expect(ps_sequence *q)
 {
     q->expected = (ps_expectation){.certain = -1};
     if (q->constraint) q->constraint->kind->expect(q->constraint, &q->expected);
+    const ps_logits_wanted wanted = {q->expected.ranges, q->expected.n_ranges};
+    q->negative.wanted = wanted;
+    // Log-probabilities are over all tokens.
+    q->task.wanted = q->job->request.n_logprobs < 0 ? wanted : (ps_logits_wanted){0};
 }
 
 ps_err ps_generate_open_sequence(ps_generate *g, ps_generate_job *j, int sample, ps_sequence *q)

@@ -350,6 +350,7 @@ static ps_err submit(ps_sched *s)
 /* Rows of a finished parcel that go through the head together. */
 typedef struct group {
     const ps_parcel_row *rows[PS_HEAD_ROWS];
+    ps_logits_wanted wanted[PS_HEAD_ROWS];
     int n;
 } group;
 
@@ -361,6 +362,9 @@ static void next_group(const ps_sched *s, const ps_finished *done, int *at, grou
     for (; r < done->n_rows && g->n < PS_HEAD_ROWS; r++) {
         if (!done->rows[r].wants_logits) continue;
         before_last = r;
+        const ps_task *task = s->tasks[done->rows[r].slot];
+        assert(task && "a task is finished only when none of its rows is under way");
+        g->wanted[g->n] = task->wanted;
         g->rows[g->n++] = &done->rows[r];
     }
     const ps_task *last = g->n > 0 ? s->tasks[g->rows[g->n - 1]->slot] : NULL;
@@ -379,10 +383,9 @@ static ps_err hand_out(ps_sched *s, const ps_finished *done)
     for (int at = 0, first = 0; first < done->n_wanted; first += g.n) {
         const float *logits;
         next_group(s, done, &at, &g);
-        PS_TRY(ps_pipeline_logits(s->params.pipeline, first, g.n, &logits));
+        PS_TRY(ps_pipeline_logits(s->params.pipeline, first, g.n, g.wanted, &logits));
         for (int i = 0; i < g.n; i++) {
             ps_task *task = s->tasks[g.rows[i]->slot];
-            assert(task && "a task is finished only when none of its rows is under way");
             const float *row = logits + (size_t)i * stride;
             const int64_t position = g.rows[i]->position;
             i += task->partner != NULL;
