@@ -101,7 +101,7 @@ typedef struct ps_acestep_ids {
  * Errors: PS_ERR_FORMAT for a tokenizer that lacks a token (<|im_end|>, <think>, </think>, audio
  * codes), whose codes are not in a row, or that cannot write a tag, a name or a value;
  * PS_ERR_SHAPE for more tokens than logits; PS_ERR_USAGE for n_legal_codes out of range.
- * Cost: decodes every token once: 217,204 of them in about 50 ms, 4 MB. */
+ * Cost: decodes every token once: 217,204 of them in 0.16 s, 4 MB. */
 ps_err ps_acestep_vocabulary_new(const ps_tokenizer *t, int V, int n_legal_codes,
                                  ps_acestep_vocabulary **out) PS_MUST_CHECK;
 void ps_acestep_vocabulary_free(ps_acestep_vocabulary *v); // v may be NULL
@@ -124,8 +124,8 @@ typedef struct ps_acestep_genres ps_acestep_genres;
 
 /* `where` names the table in messages. The text is only read here; the vocabulary is borrowed for
  * good. *out is owned by the caller; NULL on error.
- * Errors: PS_ERR_FORMAT (not UTF-8, no entry), PS_ERR_LIMIT. Cost: linear in vocabulary and text,
- * 16 bytes for each character of the text. */
+ * Errors: PS_ERR_FORMAT (not UTF-8, no entry), PS_ERR_LIMIT. Cost: linear in the vocabulary, n log n
+ * in the text: 178,000 entries in 0.3 s; at most 8 bytes for each of the text's. */
 ps_err ps_acestep_genres_new(const ps_acestep_vocabulary *v, const char *text, size_t n,
                              const char *where, ps_acestep_genres **out) PS_MUST_CHECK;
 void ps_acestep_genres_free(ps_acestep_genres *g); // g may be NULL
@@ -173,8 +173,8 @@ ps_acestep_params ps_acestep_params_default(void);
  * its kind's free; NULL on error.
  * Errors: PS_ERR_USAGE (a duration out of range, a value that is not UTF-8 or holds the text of
  * such a token), PS_ERR_LIMIT (a value too long).
- * Cost of a token: expect and allow take V/64 words and the ranges; the largest logit where it
- * decides, the vocabulary's texts in genres. */
+ * Cost of a token: about 1 us for a set of 64,000 of 217,204; a look at every logit where the
+ * largest decides; 4 ms in genres, where the text of every token is compared. */
 ps_err ps_acestep_states_new(const ps_acestep_vocabulary *v, const ps_acestep_params *p,
                              ps_constraint **out) PS_MUST_CHECK;
 

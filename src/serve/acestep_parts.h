@@ -157,7 +157,7 @@ typedef struct acestep_states {
     int n_codes;        // so far
 
     acestep_legal legal; // in this state
-    bool is_known;       // `legal` was found out since the last token
+    bool is_known;       // `legal` is what the state leaves
 } acestep_states;
 
 /* What the state table says of a state (acestep_rules.c). */

@@ -170,6 +170,7 @@ static ps_err allow(ps_constraint *c, const float *logits, uint64_t *allowed, bo
 {
     acestep_states *s = states_of(c);
     acestep_find_legal(s);
+    s->is_known = s->legal.choice == CHOICE_FREE; // other logits would decide otherwise
     acestep_decide(s, logits);
     *all = is_every_logit(s);
     if (*all) return PS_OK;
