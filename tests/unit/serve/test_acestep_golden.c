@@ -61,7 +61,7 @@ static void mask_logits(walk *w, const ps_expectation *e)
     }
     for (int i = 0; i < e->n_ranges; i++) {
         ck_assert_int_lt(e->ranges[i].first, e->ranges[i].end);
-        ck_assert_int_ge(e->ranges[i].first, i > 0 ? e->ranges[i - 1].end : 0);
+        ck_assert_int_gt(e->ranges[i].first, i > 0 ? e->ranges[i - 1].end : -1);
         ck_assert_int_le(e->ranges[i].end, w->V);
         for (int32_t v = e->ranges[i].first; v < e->ranges[i].end; v++) {
             w->seen[v] = w->logits[v];

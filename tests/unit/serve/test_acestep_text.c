@@ -78,6 +78,33 @@ START_TEST(a_caption_goes_on_behind_an_indented_line)
 }
 END_TEST
 
+START_TEST(a_tab_indents_a_line_as_a_blank_does)
+{
+    const int32_t largest[] = {token_of("\xC4\x89"), token_of("\xC4\xA0")};
+    for (int i = 0; i < 2; i++) {
+        machine m = open_in_caption(ps_acestep_params_default());
+        take_text(&m, " Warm\n");
+        ck_assert(!find_allowed(&m, largest[i]));
+        ck_assert(!is_allowed(&m, lm.ids->backtick));
+        close_machine(&m);
+    }
+}
+END_TEST
+
+START_TEST(behind_the_caption_a_line_break_does_not_bring_it_back)
+{
+    machine m = open_in_caption(ps_acestep_params_default());
+    take_text(&m, " Warm\n");
+    take_text(&m, "key\n");
+    ck_assert(find_allowed(&m, token_of("\xC4\xA0"))); // an indented line: the name goes on
+    advance(&m, token_of("a"));
+    take_text(&m, "\n");
+    take_text(&m, "keyscale:"); // another: it begins again
+    expect_state(&m, "KEYSCALE_VALUE");
+    close_machine(&m);
+}
+END_TEST
+
 START_TEST(behind_a_line_break_every_logit_counts_and_then_nothing_is_masked)
 {
     machine m = open_in_caption(ps_acestep_params_default());
@@ -176,12 +203,12 @@ START_TEST(copies_go_their_own_ways)
     take_text(&m, " Warm\n");
     take_text(&m, "key");
     machine other = copy_machine(&m);
-    take_text(&m, "scale:");
-    take_text(&other, "note:");
-    expect_state(&m, "KEYSCALE_VALUE");
-    expect_state(&other, "DURATION_NAME");
+    take_text(&m, "note:");
+    take_text(&other, "scale:");
+    expect_state(&m, "DURATION_NAME");
+    expect_state(&other, "KEYSCALE_VALUE");
     close_machine(&m);
-    ck_assert_str_eq(follow_certain(&other), "duration: ");
+    ck_assert_int_eq(certain(&other), -1);
     close_machine(&other);
 }
 END_TEST
@@ -258,6 +285,24 @@ START_TEST(genres_that_cannot_go_on_end)
 }
 END_TEST
 
+START_TEST(white_space_in_genres_needs_a_blank_or_a_comma_that_may_follow)
+{
+    const int32_t tab = token_of("\xC4\x89");
+    ps_acestep_genres *g = make_genres("a\tb\nc\td\nc, e\n");
+    machine m = open_in_genres(g), other = copy_machine(&m);
+    take(&m, token_of("a"));
+    find_allowed(&m, -1);
+    ck_assert(!is_allowed(&m, tab));
+    take(&other, token_of("c"));
+    find_allowed(&other, -1);
+    ck_assert(is_allowed(&other, tab));
+    ck_assert(!is_allowed(&other, token_of("\xC4\xA0"))); // a blank does not follow itself
+    close_machine(&m);
+    close_machine(&other);
+    ps_acestep_genres_free(g);
+}
+END_TEST
+
 START_TEST(without_a_table_genres_are_any_text_and_the_next_name_is_whole)
 {
     machine m = open_in_genres(NULL);
@@ -301,6 +346,8 @@ int main(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, a_caption_takes_all_but_a_backtick_and_legal_codes);
     tcase_add_test(tcase, a_caption_goes_on_behind_an_indented_line);
+    tcase_add_test(tcase, a_tab_indents_a_line_as_a_blank_does);
+    tcase_add_test(tcase, behind_the_caption_a_line_break_does_not_bring_it_back);
     tcase_add_test(tcase, behind_a_line_break_every_logit_counts_and_then_nothing_is_masked);
     tcase_add_loop_test(tcase, a_caption_ends_in_the_field_that_its_last_line_names, 0,
                         COUNT(endings));
@@ -309,6 +356,7 @@ int main(void)
     tcase_add_test(tcase, genres_are_entries_in_any_case_without_a_blank_before_them);
     tcase_add_test(tcase, a_whole_genre_may_end_or_go_on);
     tcase_add_test(tcase, genres_that_cannot_go_on_end);
+    tcase_add_test(tcase, white_space_in_genres_needs_a_blank_or_a_comma_that_may_follow);
     tcase_add_test(tcase, without_a_table_genres_are_any_text_and_the_next_name_is_whole);
     tcase_add_test(tcase, tables_without_genres_and_of_other_bytes_are_refused);
     tcase_add_test(tcase, copies_go_their_own_ways);
