@@ -1,7 +1,7 @@
 /* What the states of ACE-Step need to know of a tokenizer: the text of each token, the ids of some,
  * which run of ids the audio codes are, and how tags and names are spelled. */
 #include <assert.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -188,10 +188,10 @@ static ps_err spell_all(ps_acestep_vocabulary *v)
     PS_TRY(spell(v, "</think>", &v->think_end));
     PS_TRY(spell(v, "\n", &v->newline));
     for (ps_acestep_field field = 0; field < PS_ACESTEP_FIELDS; field++) {
-        char label[ACESTEP_MAX_SPELLED + 1] = "";
-        const char *name = ps_acestep_field_name(field);
-        memcpy(label, name, strlen(name));
-        label[strlen(name)] = ':';
+        char label[ACESTEP_MAX_SPELLED + 1];
+        const int n = snprintf(label, sizeof label, "%s:", ps_acestep_field_name(field));
+        assert(n > 0 && n <= ACESTEP_MAX_SPELLED);
+        (void)n;
         PS_TRY(spell(v, label, &v->names[field]));
     }
     v->ids.newline = v->newline.ids[0];
