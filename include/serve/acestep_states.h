@@ -40,7 +40,7 @@
  *   COMPLETED      everything; in the understand phase everything but the legal codes
  *
  * So it is in the published handler (acestep/constrained_logits_processor.py), set for set, quirks
- * of the caption included: the model was tuned and is used with them. Where that runs into a
+ * of the caption included: the model is used with them. Where that runs into a
  * defect, this does not follow:
  *   - genres without a table: there the state moves on before the line break is drawn, so the break
  *     counts as the first letter of the next name ("eyscale:") and that field is lost. Here the
