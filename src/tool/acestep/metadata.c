@@ -145,7 +145,7 @@ void ps_metadata_append_real(ps_text *out, double value)
     do {
         snprintf(digits, sizeof digits, "%.*e", precision, value);
     } while (strtod(digits, NULL) != value && ++precision < 17);
-    const int exponent = atoi(strchr(digits, 'e') + 1);
+    const int exponent = (int)strtol(strchr(digits, 'e') + 1, NULL, 10);
     if (exponent >= -4 && exponent < 16) {
         const int decimals = precision - exponent > 1 ? precision - exponent : 1;
         ps_text_appendf(out, "%.*f", decimals, value);
