@@ -50,9 +50,9 @@ ps_err ps_acestep_check_bpm(const char *where, double bpm)
 
 ps_err ps_acestep_check_duration(const char *where, double seconds)
 {
-    if (seconds >= PS_ACESTEP_DURATION_MIN && seconds <= PS_ACESTEP_DURATION_MAX) return PS_OK;
+    if (seconds >= PS_ACESTEP_MIN_DURATION && seconds <= PS_ACESTEP_MAX_DURATION) return PS_OK;
     return PS_FAIL(PS_ERR_USAGE, "%s: %g seconds, wanted %d to %d", where, seconds,
-                   PS_ACESTEP_DURATION_MIN, PS_ACESTEP_DURATION_MAX);
+                   PS_ACESTEP_MIN_DURATION, PS_ACESTEP_MAX_DURATION);
 }
 
 static bool is_equal(ps_span text, const char *other)

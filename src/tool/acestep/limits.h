@@ -7,16 +7,14 @@
 #ifndef PS_TOOL_ACESTEP_LIMITS_H
 #define PS_TOOL_ACESTEP_LIMITS_H
 
+#include "serve/acestep_states.h"
 #include "tool/acestep/unicode.h"
 
 enum {
     PS_ACESTEP_CAPTION_MAX = 511, // characters, which are code points
     PS_ACESTEP_LYRICS_MAX = 4095,
     PS_ACESTEP_BPM_MIN = 30,
-    PS_ACESTEP_BPM_MAX = 300,
-    PS_ACESTEP_DURATION_MIN = 10, // seconds
-    PS_ACESTEP_DURATION_MAX = 600,
-    PS_ACESTEP_CODES_PER_SECOND = 5
+    PS_ACESTEP_BPM_MAX = 300
 };
 
 /* A caption, a wish, a negative prompt. */

@@ -11,20 +11,12 @@
 /* Python converts no longer texts: sys.int_info.default_max_str_digits. */
 enum { INTEGER_DIGITS_MAX = 4300, KELVIN_SIGN = 0x212A };
 
-static const char *const names[PS_METADATA_FIELDS] = {
-    "bpm", "caption", "duration", "genres", "keyscale", "language", "timesignature"};
-
 void ps_metadata_release(ps_metadata *metadata)
 {
-    for (int i = 0; i < PS_METADATA_FIELDS; i++) {
+    for (int i = 0; i < PS_ACESTEP_FIELDS; i++) {
         ps_text_release(&metadata->fields[i].text);
     }
     *metadata = (ps_metadata){0};
-}
-
-const char *ps_metadata_name(ps_metadata_field field)
-{
-    return names[field];
 }
 
 /* Of the letters outside of ASCII only the Kelvin sign is one of ASCII in lower case. */
@@ -40,21 +32,22 @@ static bool is_name(ps_span text, const char *name)
     return *name == '\0' && at == text.n;
 }
 
-ps_metadata_field ps_metadata_find(ps_span name)
+ps_acestep_field ps_metadata_find(ps_span name)
 {
     int field = 0;
-    while (field < PS_METADATA_FIELDS && !is_name(name, names[field])) {
+    while (field < PS_ACESTEP_FIELDS &&
+           !is_name(name, ps_acestep_field_name((ps_acestep_field)field))) {
         field++;
     }
-    return (ps_metadata_field)field;
+    return (ps_acestep_field)field;
 }
 
-bool ps_metadata_has(const ps_metadata *metadata, ps_metadata_field field)
+bool ps_metadata_has(const ps_metadata *metadata, ps_acestep_field field)
 {
     return metadata->fields[field].kind != PS_METADATA_ABSENT;
 }
 
-void ps_metadata_set_text(ps_metadata *metadata, ps_metadata_field field, ps_span text)
+void ps_metadata_set_text(ps_metadata *metadata, ps_acestep_field field, ps_span text)
 {
     ps_metadata_value *value = &metadata->fields[field];
     ps_text_clear(&value->text);
@@ -62,7 +55,7 @@ void ps_metadata_set_text(ps_metadata *metadata, ps_metadata_field field, ps_spa
     value->kind = PS_METADATA_TEXT;
 }
 
-void ps_metadata_set_integer(ps_metadata *metadata, ps_metadata_field field, int64_t number)
+void ps_metadata_set_integer(ps_metadata *metadata, ps_acestep_field field, int64_t number)
 {
     ps_metadata_value *value = &metadata->fields[field];
     ps_text_clear(&value->text);
@@ -70,7 +63,7 @@ void ps_metadata_set_integer(ps_metadata *metadata, ps_metadata_field field, int
     value->kind = PS_METADATA_INTEGER;
 }
 
-void ps_metadata_set_real(ps_metadata *metadata, ps_metadata_field field, double number)
+void ps_metadata_set_real(ps_metadata *metadata, ps_acestep_field field, double number)
 {
     ps_metadata_value *value = &metadata->fields[field];
     ps_text_clear(&value->text);
@@ -78,7 +71,7 @@ void ps_metadata_set_real(ps_metadata *metadata, ps_metadata_field field, double
     value->kind = PS_METADATA_REAL;
 }
 
-void ps_metadata_set_number(ps_metadata *metadata, ps_metadata_field field, ps_span text)
+void ps_metadata_set_number(ps_metadata *metadata, ps_acestep_field field, ps_span text)
 {
     ps_text digits = {0};
     const bool is_integer = ps_metadata_parse_integer(text, &digits);
@@ -88,7 +81,7 @@ void ps_metadata_set_number(ps_metadata *metadata, ps_metadata_field field, ps_s
     ps_text_release(&digits);
 }
 
-void ps_metadata_copy(const ps_metadata *from, ps_metadata_field field, ps_metadata *to)
+void ps_metadata_copy(const ps_metadata *from, ps_acestep_field field, ps_metadata *to)
 {
     const ps_metadata_value *value = &from->fields[field];
     ps_metadata_set_text(to, field, ps_span_of_text(&value->text));
@@ -169,10 +162,10 @@ void ps_metadata_append_value(ps_text *out, const ps_metadata_value *value)
 void ps_metadata_append_json(ps_text *out, const ps_metadata *metadata)
 {
     const char *separator = "{";
-    for (int i = 0; i < PS_METADATA_FIELDS; i++) {
+    for (int i = 0; i < PS_ACESTEP_FIELDS; i++) {
         const ps_metadata_value *value = &metadata->fields[i];
         if (value->kind == PS_METADATA_ABSENT) continue;
-        ps_text_appendf(out, "%s\"%s\": ", separator, names[i]);
+        ps_text_appendf(out, "%s\"%s\": ", separator, ps_acestep_field_name((ps_acestep_field)i));
         if (value->kind == PS_METADATA_TEXT) {
             ps_json_append_text(out, ps_text_str(&value->text), value->text.len);
         } else {
@@ -185,7 +178,7 @@ void ps_metadata_append_json(ps_text *out, const ps_metadata *metadata)
 
 double ps_metadata_duration(const ps_metadata *metadata)
 {
-    const ps_metadata_value *value = &metadata->fields[PS_METADATA_DURATION];
+    const ps_metadata_value *value = &metadata->fields[PS_ACESTEP_DURATION];
     if (value->kind == PS_METADATA_REAL) return value->real;
     if (value->kind == PS_METADATA_ABSENT) return 0.0;
     char *end;

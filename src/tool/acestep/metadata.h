@@ -6,19 +6,8 @@
 #ifndef PS_TOOL_ACESTEP_METADATA_H
 #define PS_TOOL_ACESTEP_METADATA_H
 
+#include "serve/acestep_states.h"
 #include "tool/acestep/unicode.h"
-
-/* In the order in which the model writes them, which is the alphabet's. */
-typedef enum ps_metadata_field {
-    PS_METADATA_BPM,
-    PS_METADATA_CAPTION,
-    PS_METADATA_DURATION,
-    PS_METADATA_GENRES,
-    PS_METADATA_KEYSCALE,
-    PS_METADATA_LANGUAGE,
-    PS_METADATA_TIMESIGNATURE,
-    PS_METADATA_FIELDS
-} ps_metadata_field;
 
 typedef enum ps_metadata_kind {
     PS_METADATA_ABSENT,
@@ -35,30 +24,27 @@ typedef struct ps_metadata_value {
 
 /* Starts from {0}, ends with ps_metadata_release. */
 typedef struct ps_metadata {
-    ps_metadata_value fields[PS_METADATA_FIELDS];
+    ps_metadata_value fields[PS_ACESTEP_FIELDS];
 } ps_metadata;
 
 void ps_metadata_release(ps_metadata *metadata);
 
-/* "bpm", "caption", ...; static. */
-const char *ps_metadata_name(ps_metadata_field field);
+/* The field of this name, in letters of any case; PS_ACESTEP_FIELDS if there is none. */
+ps_acestep_field ps_metadata_find(ps_span name);
 
-/* The field of this name, in letters of any case; PS_METADATA_FIELDS if there is none. */
-ps_metadata_field ps_metadata_find(ps_span name);
-
-bool ps_metadata_has(const ps_metadata *metadata, ps_metadata_field field);
+bool ps_metadata_has(const ps_metadata *metadata, ps_acestep_field field);
 
 /* A later value replaces an earlier one. */
-void ps_metadata_set_text(ps_metadata *metadata, ps_metadata_field field, ps_span text);
-void ps_metadata_set_integer(ps_metadata *metadata, ps_metadata_field field, int64_t value);
-void ps_metadata_set_real(ps_metadata *metadata, ps_metadata_field field, double value);
+void ps_metadata_set_text(ps_metadata *metadata, ps_acestep_field field, ps_span text);
+void ps_metadata_set_integer(ps_metadata *metadata, ps_acestep_field field, int64_t value);
+void ps_metadata_set_real(ps_metadata *metadata, ps_acestep_field field, double value);
 
 /* The integer that the text is to Python's int(): white space around it, a sign, decimal digits of
  * any script, single underscores between them. Without one the text itself, stripped. */
-void ps_metadata_set_number(ps_metadata *metadata, ps_metadata_field field, ps_span text);
+void ps_metadata_set_number(ps_metadata *metadata, ps_acestep_field field, ps_span text);
 
 /* Copies a field, absent or not. */
-void ps_metadata_copy(const ps_metadata *from, ps_metadata_field field, ps_metadata *to);
+void ps_metadata_copy(const ps_metadata *from, ps_acestep_field field, ps_metadata *to);
 
 /* The integer as decimal text: true and appended to *out; false when the text is none. */
 bool ps_metadata_parse_integer(ps_span text, ps_text *out);

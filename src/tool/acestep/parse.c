@@ -52,16 +52,16 @@ static void append_joined(ps_span value, ps_text *out)
 }
 
 /* The value's lines have come to their end. Nothing was collected where the field has no value. */
-static void end_field(ps_metadata_field field, ps_text *value, ps_metadata *out)
+static void end_field(ps_acestep_field field, ps_text *value, ps_metadata *out)
 {
     const ps_span text = ps_span_of_text(value);
-    if (field == PS_METADATA_FIELDS || text.n == 0) {
+    if (field == PS_ACESTEP_FIELDS || text.n == 0) {
         ps_text_clear(value);
         return;
     }
-    if (field == PS_METADATA_BPM || field == PS_METADATA_DURATION) {
+    if (field == PS_ACESTEP_BPM || field == PS_ACESTEP_DURATION) {
         ps_metadata_set_number(out, field, text);
-    } else if (field == PS_METADATA_CAPTION) {
+    } else if (field == PS_ACESTEP_CAPTION) {
         ps_text joined = {0};
         append_joined(text, &joined);
         ps_metadata_set_text(out, field, ps_span_of_text(&joined));
@@ -81,7 +81,7 @@ static void add_line(ps_text *value, ps_span line)
 void ps_acestep_parse_metadata(ps_span text, ps_metadata *out)
 {
     ps_span rest = find_block(text), line;
-    ps_metadata_field field = PS_METADATA_FIELDS;
+    ps_acestep_field field = PS_ACESTEP_FIELDS;
     ps_text value = {0};
     while (ps_span_next_line(&rest, &line)) {
         if (ps_span_starts_with(ps_span_strip(line), "<")) continue;

@@ -269,12 +269,12 @@ static ps_span without_quarters(ps_span text)
     return text;
 }
 
-static ps_err append_field(ps_text *out, ps_metadata_field field, const ps_metadata_value *value)
+static ps_err append_field(ps_text *out, ps_acestep_field field, const ps_metadata_value *value)
 {
-    const char *name = ps_metadata_name(field);
+    const char *name = ps_acestep_field_name(field);
     const bool is_text = value->kind == PS_METADATA_TEXT;
     ps_span text = ps_span_of_text(&value->text);
-    if (field == PS_METADATA_TIMESIGNATURE) {
+    if (field == PS_ACESTEP_TIMESIGNATURE) {
         if (!is_text)
             return PS_FAIL(PS_ERR_FORMAT, "metadata: timesignature is a number, wanted a text");
         text = without_quarters(text);
@@ -301,11 +301,11 @@ ps_err ps_acestep_append_cot(ps_text *out, const ps_metadata *metadata)
 {
     ps_text yaml = {0};
     ps_err err = PS_OK;
-    for (int i = 0; i < PS_METADATA_FIELDS && !err; i++) {
+    for (int i = 0; i < PS_ACESTEP_FIELDS && !err; i++) {
         const ps_metadata_value *value = &metadata->fields[i];
-        if (i == PS_METADATA_GENRES || value->kind == PS_METADATA_ABSENT) continue;
+        if (i == PS_ACESTEP_GENRES || value->kind == PS_METADATA_ABSENT) continue;
         if (yaml.len > 0) ps_text_append_char(&yaml, '\n');
-        err = append_field(&yaml, (ps_metadata_field)i, value);
+        err = append_field(&yaml, (ps_acestep_field)i, value);
     }
     if (!err) {
         const ps_span stripped = ps_span_strip(ps_span_of_text(&yaml));

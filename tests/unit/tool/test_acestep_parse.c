@@ -73,10 +73,10 @@ START_TEST(metadata_become_json_in_the_order_of_the_block)
     ps_metadata_append_json(&json, &metadata);
     ck_assert_str_eq(ps_text_str(&json), "{}");
     ps_text_clear(&json);
-    ps_metadata_set_text(&metadata, PS_METADATA_TIMESIGNATURE, ps_span_of("4"));
-    ps_metadata_set_real(&metadata, PS_METADATA_DURATION, 30.0);
-    ps_metadata_set_text(&metadata, PS_METADATA_CAPTION, ps_span_of("a \"b\""));
-    ps_metadata_set_number(&metadata, PS_METADATA_BPM, ps_span_of(" +0120 "));
+    ps_metadata_set_text(&metadata, PS_ACESTEP_TIMESIGNATURE, ps_span_of("4"));
+    ps_metadata_set_real(&metadata, PS_ACESTEP_DURATION, 30.0);
+    ps_metadata_set_text(&metadata, PS_ACESTEP_CAPTION, ps_span_of("a \"b\""));
+    ps_metadata_set_number(&metadata, PS_ACESTEP_BPM, ps_span_of(" +0120 "));
     ps_metadata_append_json(&json, &metadata);
     ck_assert_str_eq(ps_text_str(&json), "{\"bpm\": 120, \"caption\": \"a \\\"b\\\"\", "
                                          "\"duration\": 30.0, \"timesignature\": \"4\"}");
@@ -95,10 +95,10 @@ START_TEST(durations_are_seconds_where_they_are_numbers)
     ps_metadata metadata = {0};
     ck_assert_double_eq(ps_metadata_duration(&metadata), 0.0);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        ps_metadata_set_number(&metadata, PS_METADATA_DURATION, ps_span_of(cases[i].text));
+        ps_metadata_set_number(&metadata, PS_ACESTEP_DURATION, ps_span_of(cases[i].text));
         ck_assert_double_eq(ps_metadata_duration(&metadata), cases[i].seconds);
     }
-    ps_metadata_set_real(&metadata, PS_METADATA_DURATION, 11.5);
+    ps_metadata_set_real(&metadata, PS_ACESTEP_DURATION, 11.5);
     ck_assert_double_eq(ps_metadata_duration(&metadata), 11.5);
     ps_metadata_release(&metadata);
 }

@@ -57,7 +57,7 @@ START_TEST(a_number_may_have_any_length_that_python_converts)
         for (size_t k = 0; k < cases[i].digits; k++) {
             ps_text_append_char(&digits, '7');
         }
-        ps_metadata_set_text(&metadata, PS_METADATA_BPM, ps_span_of_text(&digits));
+        ps_metadata_set_text(&metadata, PS_ACESTEP_BPM, ps_span_of_text(&digits));
         ck_assert_int_eq(ps_acestep_append_cot(&cot, &metadata), cases[i].err);
         if (!cases[i].err)
             ck_assert_uint_eq(cot.len, cases[i].digits + strlen("<think>\nbpm: \n</think>"));
@@ -73,7 +73,7 @@ START_TEST(genres_stay_out_of_the_block)
 {
     ps_metadata metadata = {0};
     ps_text cot = {0};
-    ps_metadata_set_text(&metadata, PS_METADATA_GENRES, ps_span_of("polka"));
+    ps_metadata_set_text(&metadata, PS_ACESTEP_GENRES, ps_span_of("polka"));
     ck_assert_int_eq(ps_acestep_append_cot(&cot, &metadata), PS_OK);
     ck_assert_str_eq(ps_text_str(&cot), "<think>\n\n</think>");
     ps_text_release(&cot);
