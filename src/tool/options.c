@@ -217,7 +217,7 @@ static bool wants_randomness(const ps_opt_parsed *parsed)
     return false;
 }
 
-static uint64_t random_seed(void)
+uint64_t ps_options_random_seed(void)
 {
     uint64_t seed = 0;
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = (uint64_t)ps_clock_now_ns();
@@ -243,7 +243,7 @@ ps_err ps_sampling_to_request(const ps_sampling_options *o, const ps_opt_parsed 
     p->frequency_penalty = o->frequency_penalty;
     p->repeat_last_n = o->repeat_last_n;
     p->min_new_tokens = o->min_tokens;
-    p->seed = ps_opt_is_set(parsed, "seed") ? o->seed : random_seed();
+    p->seed = ps_opt_is_set(parsed, "seed") ? o->seed : ps_options_random_seed();
     PS_TRY(ps_sample_order_parse(o->order, p));
     out->n_samples = o->n_samples;
     out->n_logprobs = o->n_logprobs;

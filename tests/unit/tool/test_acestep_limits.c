@@ -71,7 +71,7 @@ START_TEST(all_seventy_keys_are_known_and_no_others)
                                                                                    "minor"};
     static const char *const bad[] = {"",        "H minor", "a minor", "C",         "C  major",
                                       "C Major", "Cm",      "C# ",     "C## major", "C major "};
-    for (char note = 'A'; note <= 'G'; note++) {
+    for (int note = 'A'; note <= 'G'; note++) {
         for (size_t i = 0; i < 10; i++) {
             ps_text key = {0};
             ps_text_appendf(&key, "%c%s %s", note, signs[i % 5], modes[i / 5]);
