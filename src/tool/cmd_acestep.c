@@ -212,10 +212,11 @@ static ps_err run(state *s)
             err = add_next(s);
         }
         if (!err) err = ps_songs_step(s->songs);
-        ps_songs_progress codes;
-        ps_songs_count(s->songs, &codes, NULL);
-        if (!s->options.requests) s->progress.total = codes.n_wanted;
-        ps_progress_update(&s->progress, s->options.requests ? s->lines.n_written : codes.n_codes);
+        ps_songs_progress tokens;
+        ps_songs_count(s->songs, &tokens, NULL);
+        if (!s->options.requests) s->progress.total = tokens.n_total;
+        ps_progress_update(&s->progress,
+                           s->options.requests ? s->lines.n_written : tokens.n_tokens);
     }
     return err;
 }
@@ -231,7 +232,7 @@ static ps_err work(void *arg, ps_job *job)
         ps_log(PS_LOG_INFO, "seed %llu", (unsigned long long)s->request.sampling.seed);
     s->songs = ps_songs_new(&params);
     ps_progress_begin(&s->progress, "acestep", o->requests ? s->n : 0,
-                      o->requests ? "requests" : "codes", !job->run.progress);
+                      o->requests ? "requests" : "tokens", !job->run.progress);
     ps_err err = run(s);
     ps_progress_end(&s->progress);
     ps_songs_count(s->songs, NULL, &job->counts);

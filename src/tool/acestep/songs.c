@@ -28,9 +28,9 @@ static ps_err on_done(void *arg, uint64_t number, const ps_request *request,
 static ps_err on_token(void *arg, uint64_t number, int sample, int32_t token, const char *text,
                        size_t n)
 {
-    (void)sample, (void)text, (void)n;
+    (void)number, (void)sample, (void)text, (void)n;
     ps_songs *s = arg;
-    if (token >= 0 && s->entries[number]->song.has_codes) s->progress.n_codes++;
+    if (token >= 0) s->progress.n_tokens++;
     return PS_OK;
 }
 
@@ -88,7 +88,8 @@ static ps_err add_phase(ps_songs *s, size_t i, ps_request *request)
     const ps_song *song = &s->entries[i]->song;
     PS_TRY(ps_generate_check(request, &job->ckpt.spec, &job->limits));
     if (song->has_codes)
-        s->progress.n_wanted += (uint64_t)(request->max_tokens * request->n_samples);
+        s->progress.n_total =
+            s->progress.n_tokens + (uint64_t)(request->max_tokens * request->n_samples);
     return ps_generate_add(s->generate, i, request);
 }
 

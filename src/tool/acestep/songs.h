@@ -42,9 +42,10 @@ bool ps_songs_full(const ps_songs *s);
 
 ps_err ps_songs_step(ps_songs *s) PS_MUST_CHECK;
 
-/* Codes drawn so far, and how many are to come of the songs that are in that phase. */
+/* Tokens drawn so far, and how many there will be when the codes that were begun last are done; 0:
+ * nobody knows yet. */
 typedef struct ps_songs_progress {
-    uint64_t n_codes, n_wanted;
+    uint64_t n_tokens, n_total;
 } ps_songs_progress;
 
 void ps_songs_count(const ps_songs *s, ps_songs_progress *progress, ps_generate_counts *counts);
