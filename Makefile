@@ -193,6 +193,7 @@ LINK_FAKE_PIPELINE := $(addprefix -Wl$(COMMA)--wrap=ps_pipeline_,in_flight can_s
                       save load head_input)
 LINK_test_sched := $(LINK_FAKE_PIPELINE)
 LINK_test_generate := $(LINK_FAKE_PIPELINE)
+LINK_test_generate_guided := $(LINK_FAKE_PIPELINE)
 LINK_test_generate_state := $(LINK_FAKE_PIPELINE)
 LINK_test_score := $(LINK_FAKE_PIPELINE)
 LINK_test_encode := $(LINK_FAKE_PIPELINE)

@@ -2,7 +2,8 @@
  *
  *   embed    tokens, positions [R] -> x [R, D]
  *   blocks   x [R, D]              -> x [R, D]        the layers of the part, filling the caches
- *   head     x [n, D]              -> logits [n, V]   final norm and head, n <= PS_HEAD_ROWS
+ *   head     x [n, D]              -> logits [n, V]   final norm and head, n <= PS_HEAD_ROWS; of the
+ *                                                     ids that are wanted
  *
  * Rows of x are `stride` = D rounded up to 16 floats apart. Rows of one slot follow each other with
  * consecutive positions; rows of several slots may come in any order. Everything is taken by open;
@@ -15,6 +16,7 @@
 #define PS_MODEL_STAGE_MODEL_H
 
 #include "math/attention.h"
+#include "math/id_range.h"
 #include "model/cache.h"
 #include "model/weights.h"
 
@@ -70,10 +72,22 @@ void ps_stage_embed(ps_stage_model *model, const int32_t *tokens, const int64_t 
 /* PS_ERR_NUMERIC, with the layer, when a key or value does not fit the cache's type. */
 ps_err ps_stage_blocks(ps_stage_model *model, const ps_rows *rows, float *x) PS_MUST_CHECK;
 
+/* Logits of a row that somebody looks at. */
+typedef struct ps_logits_wanted {
+    const ps_id_range *ranges; // [n_ranges] ascending, disjoint, none empty; borrowed
+    int n_ranges;              // 0: all
+} ps_logits_wanted;
+
 /* logits[n, V rounded up to 16] of rows 0 .. n of x, in the model's own buffer: valid until the
- * next call. Only where the part ends the model. Of an encoder: its outputs, n_outputs for V. */
-const float *ps_stage_head(ps_stage_model *model, const float *x, int n);
+ * next call. Only where the part ends the model. Of an encoder: its outputs, n_outputs for V.
+ * wanted[n]: the others are -inf, those have the same bits as with all; NULL: all.
+ * Cost: panels of 16 ids that some row wants are computed for all rows of the call. */
+const float *ps_stage_head(ps_stage_model *model, const float *x, int n,
+                           const ps_logits_wanted *wanted);
 size_t ps_stage_logits_stride(const ps_spec *spec);
+
+/* Bytes of the head's weights that the last ps_stage_head read. */
+size_t ps_stage_head_bytes_read(const ps_stage_model *model);
 
 /* [n, D] the rows of the last ps_stage_head behind the final norm, row stride ps_stage_stride. */
 const float *ps_stage_head_input(const ps_stage_model *model);

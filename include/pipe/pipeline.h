@@ -53,8 +53,10 @@ ps_err ps_pipeline_submit(ps_pipeline *p, const ps_batch *batch, uint64_t *seque
 ps_err ps_pipeline_collect(ps_pipeline *p, ps_finished *out) PS_MUST_CHECK;
 
 /* logits[n, V] of the wanted rows first .. first+n-1 of the collected batch; n <= PS_HEAD_ROWS. Row
- * stride ps_stage_logits_stride. Valid until the next call. A NaN or infinity is PS_ERR_NUMERIC. */
-ps_err ps_pipeline_logits(ps_pipeline *p, int first, int n, const float **logits) PS_MUST_CHECK;
+ * stride ps_stage_logits_stride. Valid until the next call. wanted[n]: -inf outside of what each row
+ * wants, and less work; NULL: all. A NaN or infinity in what is wanted is PS_ERR_NUMERIC. */
+ps_err ps_pipeline_logits(ps_pipeline *p, int first, int n, const ps_logits_wanted *wanted,
+                          const float **logits) PS_MUST_CHECK;
 
 /* [n, D] what the final norm made of the rows of the last ps_pipeline_logits, before the head: row
  * stride ps_stage_stride. Valid as long as those. */

@@ -19,11 +19,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-
-/* Ids first .. end-1. */
-typedef struct ps_id_range {
-    int32_t first, end;
-} ps_id_range;
+#include "math/id_range.h"
 
 /* What the next token depends on. */
 typedef struct ps_expectation {

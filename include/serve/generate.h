@@ -5,6 +5,13 @@
  * share the prompt's cache: the prompt runs once, the others are forked from it. So do requests
  * whose prompts begin with a common prefix: it runs once, in a slot of its own.
  *
+ * With guidance a sample is a pair of sequences, the one behind the prompt and the one behind the
+ * negative prompt; the token that is drawn from both goes on behind both. What the prompts have in
+ * common at the beginning runs once if it is long. With a constraint tokens that are certain are
+ * not drawn: they go through the model together, with the next one that is, unless their
+ * log-probabilities are wanted. Draws are counted by tokens, certain ones included, so what is
+ * drawn knows nothing of that.
+ *
  *   ps_generate_add     queues a request (the generator owns it from then on)
  *   ps_generate_step    moves everything on by a parcel
  *   callbacks           new text and tokens as they come; a request when all its samples are done
@@ -48,7 +55,9 @@ ps_generate *ps_generate_new(const ps_generate_params *params);
 void ps_generate_free(ps_generate *g);
 
 /* Why a request cannot run: its sampling parameters, an empty prompt, a token outside the
- * vocabulary, a prompt that fills the context, more samples than allowed. */
+ * vocabulary, a prompt that fills the context, more samples than allowed, guidance without a
+ * negative prompt or without two slots, a constraint without a place in the order. limits: the
+ * slots are those that samples can have, without that of the prefix. */
 ps_err ps_generate_check(const ps_request *request, const ps_spec *spec,
                          const ps_limits *limits) PS_MUST_CHECK;
 

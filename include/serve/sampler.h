@@ -22,28 +22,37 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "math/id_range.h"
+#include "serve/constraint.h"
 
 /* Steps by their names in `--sampler-order`. A step whose parameter is off does nothing.
  *
+ *   guidance     z = u + s (z - u), u the logits of the unconditional sequence; a token whose u is
+ *                -inf is removed
  *   logit_bias   z += bias, for the listed tokens; a token listed twice gets both
  *   banned       removes the listed tokens, and the end tokens while fewer than min_new_tokens
  *                tokens are generated
  *   repetition   z = z > 0 ? z / r : z * r, once for each distinct token of prompt and output
+ *   output_repetition  the same for the distinct tokens of the output alone
  *   frequency    z -= a * (how often the token was generated; the prompt does not count)
  *   presence     z -= a, for every token that was generated at least once
- *   constraint   removes what the `allowed` set of a pick does not hold
+ *   constraint   removes what the constraint of a pick does not allow; it is shown z as it is then,
+ *                rounded to f32
  *   temperature  z /= temperature
  *   top_k        keeps the k largest z, and whatever equals the k-th
  *   top_p        keeps the shortest prefix, by (z descending, id ascending), whose probabilities
- *                sum to p or more; at least one token
+ *                sum to p or more; at least one token. (Dropping what stands behind a sum of more
+ *                than p is the same, but where a sum is p to the last bit: there it keeps one more)
  *   min_p        keeps z >= max z + log(min_p), that is p_v >= min_p * p_max
  *   typical      with H the entropy: keeps the shortest prefix by |-log p_v - H| ascending whose
  *                probabilities sum to the mass or more, and whatever equals its last one
  */
 typedef enum ps_sample_step {
+    PS_SAMPLE_GUIDANCE,
     PS_SAMPLE_LOGIT_BIAS,
     PS_SAMPLE_BANNED,
     PS_SAMPLE_REPETITION,
+    PS_SAMPLE_OUTPUT_REPETITION,
     PS_SAMPLE_FREQUENCY,
     PS_SAMPLE_PRESENCE,
     PS_SAMPLE_CONSTRAINT,
@@ -68,6 +77,7 @@ typedef struct ps_sample_params {
     double top_p;       // 0 .. 1; 1: off; 0 keeps one token
     double min_p;       // 0 .. 1; 0: off
     double typical_p;   // 0 .. 1 without 0; 1: off
+    double guidance;    // scale s, 0 .. 1e5; <= 1: off
     double repetition_penalty; // 1e-5 .. 1e5; 1: off
     double frequency_penalty;  // -1e5 .. 1e5; 0: off
     double presence_penalty;   // -1e5 .. 1e5; 0: off
@@ -100,23 +110,32 @@ ps_err ps_sample_params_check(const ps_sample_params *params, int V) PS_MUST_CHE
  * whole vocabulary: the first pick would fail. For parameters that have passed the check above. */
 ps_err ps_sample_params_check_left(const ps_sample_params *params, int V) PS_MUST_CHECK;
 
+/* PS_ERR_USAGE when the order does not name the constraint: no pick can have one. */
+ps_err ps_sample_params_check_constraint(const ps_sample_params *params) PS_MUST_CHECK;
+
 /* Name of a step; static. */
 const char *ps_sample_step_name(ps_sample_step step);
 
 /* Sets params->order from a list of step names with commas between them (blanks around a name do
  * not count), or from the name of a preset standing alone:
  *
- *   hf     logit_bias,banned,repetition,frequency,presence,constraint,
- *          temperature,top_k,top_p,min_p,typical
- *   llama  logit_bias,banned,repetition,frequency,presence,constraint,
- *          top_k,typical,top_p,min_p,temperature
+ *   hf       guidance,logit_bias,banned,repetition,frequency,presence,constraint,
+ *            temperature,top_k,top_p,min_p,typical
+ *   llama    guidance,logit_bias,banned,repetition,frequency,presence,constraint,
+ *            top_k,typical,top_p,min_p,temperature
+ *   pytorch  guidance,logit_bias,banned,constraint,repetition,frequency,presence,
+ *            top_k,top_p,min_p,typical,temperature
+ *   vllm     output_repetition,frequency,presence,guidance,logit_bias,banned,constraint,
+ *            temperature,top_k,top_p,min_p,typical
+ *
+ * The last two are the orders of ACE-Step's language model behind PyTorch and behind nano-vLLM.
  *
  * Errors: PS_ERR_USAGE for an unknown name (with the nearest valid one), an empty or a second one;
  * the order is then as before. */
 ps_err ps_sample_order_parse(const char *text, ps_sample_params *params) PS_MUST_CHECK;
 
 /* Scratch of a pick, for any number of samplers of one vocabulary, one thread at a time: it holds
- * nothing between two picks. Owned by the caller; 32 V bytes and half a MiB. */
+ * nothing between two picks. Owned by the caller; 36 V bytes and half a MiB. */
 typedef struct ps_sampler_work ps_sampler_work;
 
 ps_sampler_work *ps_sampler_work_new(int V);
@@ -155,24 +174,30 @@ void ps_sampler_memory_release(ps_sampler_memory *memory);
 /* Into a new sampler with the same parameters. PS_ERR_FORMAT for what no sampler remembers. */
 ps_err ps_sampler_restore(ps_sampler *s, const ps_sampler_memory *memory) PS_MUST_CHECK;
 
+/* What a pick works on; everything is borrowed and but for the constraint unchanged. */
+typedef struct ps_sampler_input {
+    const float *logits;        // [V] finite or -inf
+    const float *unconditional; // [V] those of the guidance; NULL where it is off
+    ps_constraint *constraint;  // its `allow` is called once; NULL: everything may be drawn
+    const ps_id_range *ranges;  // [n_ranges] ascending, disjoint: no other logits are looked at, as
+                                // if they were -inf
+    int n_ranges;               // 0: all
+} ps_sampler_input;
+
 /* The next token; the caller advances by it if it takes it.
  *
- *   logits   [V]               in   finite or -inf, unchanged
- *   allowed  [ceil(V/64)]      in   bit v % 64 of word v / 64 says that token v may be drawn; NULL
- *                                   allows all; the seam of constrained decoding
- *   token                      out
- *
- * Cost: greedy without changes one pass over V; otherwise O(V) in a fixed number of passes, nothing
- * is sorted and nothing allocated. 0.2 to 2.1 ms for V = 151,936; see sampler_steps.c.
+ * Cost: greedy without changes one pass over the ranges; otherwise a fixed number of passes,
+ * nothing is sorted and nothing allocated. 0.2 to 2.1 ms for V = 151,936; see sampler_steps.c.
  * Errors: PS_ERR_NUMERIC for NaN or +inf (with the token), for logits that are all -inf, and when
- * the steps leave no token; PS_ERR_USAGE for `allowed` without `constraint` in the order. */
-ps_err ps_sampler_pick(const ps_sampler *s, ps_sampler_work *work, const float *logits,
-                       const uint64_t *allowed, int32_t *token) PS_MUST_CHECK;
+ * the steps leave no token; PS_ERR_USAGE for a constraint without `constraint` in the order, and
+ * for guidance without unconditional logits; those of the constraint. */
+ps_err ps_sampler_pick(const ps_sampler *s, ps_sampler_work *work, const ps_sampler_input *in,
+                       int32_t *token) PS_MUST_CHECK;
 
 /* The distribution that the pick draws from: probability[V], 0 for tokens that were removed; 1 for
- * the one that greedy takes. Cost and errors as the pick. */
-ps_err ps_sampler_probabilities(const ps_sampler *s, ps_sampler_work *work, const float *logits,
-                                const uint64_t *allowed, double *probability) PS_MUST_CHECK;
+ * the one that greedy takes. Cost and errors as the pick, and one pass over V. */
+ps_err ps_sampler_probabilities(const ps_sampler *s, ps_sampler_work *work,
+                                const ps_sampler_input *in, double *probability) PS_MUST_CHECK;
 
 #define PS_SAMPLER_LOGPROBS_MAX 64
 

@@ -9,6 +9,7 @@
 #include "math/panel.h"
 #include "model/block.h"
 #include "model/cache_file.h"
+#include "model/head.h"
 
 struct ps_stage_model {
     const ps_ckpt *ckpt;
@@ -19,8 +20,7 @@ struct ps_stage_model {
     ps_cache cache;
     ps_region region;
     ps_workspace work;
-    float *head_normed; // [PS_HEAD_ROWS, stride]
-    float *logits;      // [PS_HEAD_ROWS, V rounded up]
+    ps_head head;
     ps_observer *observer;
     void *observer_arg;
     ps_attention_observer *attention_observer;
@@ -168,17 +168,6 @@ static void lay_out(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *l
     lay_out_mixture(spec, part, rows, w->d_stride, arena, &w->mixture);
 }
 
-static void lay_out_head(const ps_spec *spec, const ps_part *part, ps_arena *arena,
-                         ps_stage_model *model)
-{
-    const size_t rows = part->ends ? PS_HEAD_ROWS : 0;
-    float *normed = ps_arena_take(arena, rows * ps_stage_stride(spec), sizeof(float));
-    float *logits = ps_arena_take(arena, rows * ps_stage_logits_stride(spec), sizeof(float));
-    if (!model) return;
-    model->head_normed = normed;
-    model->logits = logits;
-}
-
 static ps_cache_params cache_params(const ps_spec *spec, const ps_part *part,
                                     const ps_limits *limits, const ps_own_biases *own)
 {
@@ -206,7 +195,8 @@ static ps_err measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limits 
     ps_arena arena = ps_arena_counting();
     ps_workspace work;
     lay_out(ckpt, part, limits, own, a, &arena, &work);
-    lay_out_head(&ckpt->spec, part, &arena, NULL);
+    ps_head head;
+    ps_head_lay_out(&ckpt->spec, part->ends ? PS_HEAD_ROWS : 0, &arena, &head);
     out->buffer_bytes = arena.used;
     return PS_OK;
 }
@@ -278,7 +268,8 @@ static ps_err open_parts(const ps_stage_model_params *params, ps_stage_model *m)
     PS_TRY(ps_region_take(size.buffer_bytes, "buffers", &m->region));
     ps_arena arena = ps_arena_over(&m->region);
     lay_out(params->ckpt, &params->part, &params->limits, &params->own, &a, &arena, &m->work);
-    lay_out_head(spec, &params->part, &arena, m);
+    ps_head_lay_out(spec, params->part.ends ? PS_HEAD_ROWS : 0, &arena, &m->head);
+    if (params->part.ends) ps_head_reset(spec, &m->head);
     for (int slot = 0; slot < params->limits.n_slots; slot++) {
         for (int r = 0; r < spec->n_ropes; r++) {
             ps_rope_frequencies(&spec->ropes[r], 0, frequencies_of(m, r, slot));
@@ -446,34 +437,30 @@ ps_err ps_stage_blocks(ps_stage_model *m, const ps_rows *rows, float *x)
     return PS_OK;
 }
 
-const float *ps_stage_head(ps_stage_model *m, const float *x, int n)
+const float *ps_stage_head(ps_stage_model *m, const float *x, int n, const ps_logits_wanted *wanted)
 {
     assert(m->part.ends && n >= 1 && n <= PS_HEAD_ROWS);
     const ps_spec *spec = &m->ckpt->spec;
     const size_t stride = m->work.d_stride;
     for (int r = 0; r < n; r++) {
         norm_row(m, &m->weights.final_norm, x + (size_t)r * stride,
-                 m->head_normed + (size_t)r * stride);
+                 m->head.normed + (size_t)r * stride);
     }
-    const int n_out = ps_spec_head_size(spec);
-    if (n_out == 0) return m->logits;
-    const ps_linear_call call = {
-        &m->weights.head, m->head_normed, stride, m->logits, ps_stage_logits_stride(spec), n};
-    ps_linear_forward(m->engine, &call, 1, &m->work.linear);
-    for (int r = 0; r < n; r++) {
-        float *row = m->logits + (size_t)r * ps_stage_logits_stride(spec);
-        if (spec->logit_scale != 1.0)
-            m->engine->kernels->scale(row, (float)spec->logit_scale, n_out);
-        if (spec->final_softcap > 0.0)
-            m->engine->kernels->softcap(row, (float)spec->final_softcap, n_out);
-    }
-    return m->logits;
+    m->head.bytes_read = 0;
+    if (ps_spec_head_size(spec) > 0)
+        ps_head_forward(spec, &m->weights.head, m->engine, &m->work.linear, n, wanted, &m->head);
+    return m->head.logits;
+}
+
+size_t ps_stage_head_bytes_read(const ps_stage_model *m)
+{
+    return m->head.bytes_read;
 }
 
 const float *ps_stage_head_input(const ps_stage_model *m)
 {
     assert(m->part.ends);
-    return m->head_normed;
+    return m->head.normed;
 }
 
 size_t ps_stage_expert_bytes_read(const ps_stage_model *m)

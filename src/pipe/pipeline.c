@@ -11,7 +11,6 @@
 struct ps_pipeline {
     ps_stage stage;
     const ps_spec *spec;
-    size_t head_bytes;
     uint64_t submitted, collected;
     ps_ring_buffer *next;     // taken for the next batch, or NULL
     ps_ring_buffer *returned; // the collected batch, or NULL
@@ -24,7 +23,6 @@ ps_err ps_pipeline_open(const ps_stage_params *params, ps_pipeline **out)
     *out = NULL;
     ps_pipeline *p = ps_mem_new(1, sizeof *p);
     p->spec = &params->ckpt->spec;
-    p->head_bytes = ps_weights_head_bytes(params->ckpt);
     p->tokens = ps_mem_new((size_t)params->plan->limits.rows_max, sizeof *p->tokens);
     ps_err err = ps_stage_open(params, &p->stage);
     err = ps_comm_agree(params->comm, err);
@@ -120,17 +118,27 @@ ps_err ps_pipeline_collect(ps_pipeline *p, ps_finished *out)
     return PS_OK;
 }
 
-static ps_err check_finite(const ps_pipeline *p, const float *logits, int n)
+static ps_err check_range(const ps_pipeline *p, const float *row, const ps_id_range *range)
 {
-    const size_t stride = ps_stage_logits_stride(p->spec);
-    const size_t n_out = (size_t)ps_spec_head_size(p->spec);
+    const size_t first = (size_t)range->first, n = (size_t)range->end - first;
+    const size_t at = ps_dtype_first_not_finite(PS_F32, row + first, n);
+    if (at == n) return PS_OK;
+    return PS_FAIL(PS_ERR_NUMERIC, "%s %zu is %s: the model's numbers overflow",
+                   p->spec->encoder ? "output" : "the logit of token", first + at,
+                   isnan(row[first + at]) ? "NaN" : "infinite");
+}
+
+static ps_err check_finite(const ps_pipeline *p, const float *logits, int n,
+                           const ps_logits_wanted *wanted)
+{
+    const ps_id_range whole = {0, ps_spec_head_size(p->spec)};
     for (int r = 0; r < n; r++) {
-        const float *row = logits + (size_t)r * stride;
-        const size_t at = ps_dtype_first_not_finite(PS_F32, row, n_out);
-        if (at == n_out) continue;
-        return PS_FAIL(PS_ERR_NUMERIC, "%s %zu is %s: the model's numbers overflow",
-                       p->spec->encoder ? "output" : "the logit of token", at,
-                       isnan(row[at]) ? "NaN" : "infinite");
+        const float *row = logits + (size_t)r * ps_stage_logits_stride(p->spec);
+        const int n_ranges = wanted ? wanted[r].n_ranges : 0;
+        if (n_ranges == 0) PS_TRY(check_range(p, row, &whole));
+        for (int i = 0; i < n_ranges; i++) {
+            PS_TRY(check_range(p, row, &wanted[r].ranges[i]));
+        }
     }
     return PS_OK;
 }
@@ -140,15 +148,16 @@ const float *ps_pipeline_head_input(const ps_pipeline *p)
     return ps_stage_head_input(p->stage.model);
 }
 
-ps_err ps_pipeline_logits(ps_pipeline *p, int first, int n, const float **logits)
+ps_err ps_pipeline_logits(ps_pipeline *p, int first, int n, const ps_logits_wanted *wanted,
+                          const float **logits)
 {
     assert(p->returned && first >= 0 && first + n <= (int)p->parcel.head->n_data);
     const int64_t begin = ps_clock_now_ns();
-    *logits =
-        ps_stage_head(p->stage.model, p->parcel.data + (size_t)first * p->stage.limits.stride, n);
-    p->stage.report.weight_bytes += p->head_bytes;
+    *logits = ps_stage_head(p->stage.model, p->parcel.data + (size_t)first * p->stage.limits.stride,
+                            n, wanted);
+    p->stage.report.weight_bytes += ps_stage_head_bytes_read(p->stage.model);
     p->stage.report.busy_ns += ps_clock_now_ns() - begin;
-    return check_finite(p, *logits, n);
+    return check_finite(p, *logits, n, wanted);
 }
 
 void ps_pipeline_release(ps_pipeline *p)

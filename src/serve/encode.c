@@ -93,7 +93,7 @@ static ps_err hand_out(encoder *e, const ps_finished *done)
         int n = done->n_rows - first < PS_HEAD_ROWS ? done->n_rows - first : PS_HEAD_ROWS;
         if ((size_t)n > left) n = (int)left;
         const float *output;
-        PS_TRY(ps_pipeline_logits(p->pipeline, first, n, &output));
+        PS_TRY(ps_pipeline_logits(p->pipeline, first, n, NULL, &output));
         PS_TRY(p->on_rows(p->arg, at->sequence, at->position, n,
                           ps_pipeline_head_input(p->pipeline), output));
         at->position += (size_t)n;

@@ -16,7 +16,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-enum { TIMES_MAX = 1 << 16 };
+// A shorter common beginning is computed twice: running it alone reads all weights once more.
+enum { TIMES_MAX = 1 << 16, COMMON_MIN = 16 };
 
 static ps_err on_row(void *arg, ps_sched *sched, ps_task *task, int64_t position,
                      const float *logits);
@@ -86,19 +87,39 @@ static int list_ends(const ps_spec *spec, const ps_request *r, int32_t *out)
     return n;
 }
 
-ps_err ps_generate_check(const ps_request *request, const ps_spec *spec, const ps_limits *limits)
+static ps_err check_prompt(const char *name, const ps_tokens *prompt, const ps_spec *spec,
+                           const ps_limits *limits)
 {
-    if (request->prompt.n == 0) return PS_FAIL(PS_ERR_USAGE, "the prompt is empty");
-    for (size_t i = 0; i < request->prompt.n; i++) {
-        const int32_t id = request->prompt.ids[i];
+    if (prompt->n == 0) return PS_FAIL(PS_ERR_USAGE, "the %s is empty", name);
+    for (size_t i = 0; i < prompt->n; i++) {
+        const int32_t id = prompt->ids[i];
         if (id >= 0 && id < spec->vocab_size) continue;
-        return PS_FAIL(PS_ERR_USAGE, "prompt token %zu is %d, the vocabulary has 0..%d", i, id,
+        return PS_FAIL(PS_ERR_USAGE, "%s token %zu is %d, the vocabulary has 0..%d", name, i, id,
                        spec->vocab_size - 1);
     }
     // Caches and tables are made for these positions: behind them nothing is right.
-    if (request->prompt.n > (uint64_t)limits->context)
-        return PS_FAIL(PS_ERR_LIMIT, "the prompt has %zu tokens, the context %lld",
-                       request->prompt.n, (long long)limits->context);
+    if (prompt->n <= (uint64_t)limits->context) return PS_OK;
+    return PS_FAIL(PS_ERR_LIMIT, "the %s has %zu tokens, the context %lld", name, prompt->n,
+                   (long long)limits->context);
+}
+
+static ps_err check_guidance(const ps_request *r, const ps_spec *spec, const ps_limits *limits)
+{
+    const bool guided = ps_request_is_guided(r);
+    if (r->keeps_state && (guided || r->constraint))
+        return PS_FAIL(PS_ERR_USAGE, "no state is kept of an output with %s",
+                       guided ? "guidance" : "a constraint");
+    if (r->constraint) PS_TRY(ps_sample_params_check_constraint(&r->sampling));
+    if (!guided) return PS_OK;
+    PS_TRY(check_prompt("negative prompt", &r->negative, spec, limits));
+    if (limits->n_slots >= 2) return PS_OK;
+    return PS_FAIL(PS_ERR_USAGE, "a sample with guidance takes two slots, there is %d",
+                   limits->n_slots);
+}
+
+ps_err ps_generate_check(const ps_request *request, const ps_spec *spec, const ps_limits *limits)
+{
+    PS_TRY(check_prompt("prompt", &request->prompt, spec, limits));
     if (request->max_tokens < 0 && request->max_tokens != PS_REQUEST_ENDLESS)
         return PS_FAIL(PS_ERR_USAGE, "max_tokens is %lld, wanted 0 or more, or -1 for no end",
                        (long long)request->max_tokens);
@@ -113,8 +134,10 @@ ps_err ps_generate_check(const ps_request *request, const ps_spec *spec, const p
                        "a state is kept of one sample with an end, found n %d and "
                        "max_tokens %lld",
                        request->n_samples, (long long)request->max_tokens);
+    PS_TRY(check_guidance(request, spec, limits));
     PS_TRY(ps_stop_check(request->stops, request->n_stops));
     ps_sample_params sampling = request->sampling;
+    sampling.guidance = request->guidance;
     int32_t ends[PS_SPEC_EOS_MAX + PS_REQUEST_ENDS_MAX];
     sampling.end_tokens = ends;
     sampling.n_end_tokens = list_ends(spec, request, ends);
@@ -129,7 +152,19 @@ static void close_sequence(ps_sequence *q)
     ps_sampler_free(q->sampler);
     ps_detokenizer_free(q->detokenizer);
     ps_stop_free(q->stop);
+    if (q->constraint) q->constraint->kind->free(q->constraint);
     ps_tokens_release(&q->task.tokens);
+    ps_tokens_release(&q->negative.tokens);
+}
+
+void ps_generate_expect(ps_sequence *q)
+{
+    q->expected = (ps_expectation){.certain = -1};
+    if (q->constraint) q->constraint->kind->expect(q->constraint, &q->expected);
+    const ps_logits_wanted wanted = {q->expected.ranges, q->expected.n_ranges};
+    q->negative.wanted = wanted;
+    // Log-probabilities are over all tokens.
+    q->task.wanted = q->job->request.n_logprobs < 0 ? wanted : (ps_logits_wanted){0};
 }
 
 ps_err ps_generate_open_sequence(ps_generate *g, ps_generate_job *j, int sample, ps_sequence *q)
@@ -137,19 +172,40 @@ ps_err ps_generate_open_sequence(ps_generate *g, ps_generate_job *j, int sample,
     *q = (ps_sequence){.job = j, .sample = sample, .completion = &j->completions[sample]};
     ps_sample_params params = j->request.sampling;
     params.sample += (uint32_t)sample;
+    params.guidance = j->request.guidance;
     int32_t ends[PS_SPEC_EOS_MAX + PS_REQUEST_ENDS_MAX];
     params.end_tokens = ends;
     params.n_end_tokens = list_ends(g->params.spec, &j->request, ends);
     PS_TRY(ps_sampler_new(&params, g->params.spec->vocab_size, &q->sampler));
     PS_TRY(ps_stop_new(j->request.stops, j->request.n_stops, &q->stop));
     if (g->params.tokenizer) q->detokenizer = ps_detokenizer_new(g->params.tokenizer, true);
+    const ps_constraint *constraint = j->request.constraint;
+    if (constraint) q->constraint = constraint->kind->copy(constraint);
+    ps_generate_expect(q);
     return PS_OK;
 }
 
-/* The prompt, of which the prefix's positions are given. */
+/* Positions that the negative prompt can take from the prompt, which itself begins behind those of
+ * the prefix. Each keeps a last row of its own. */
+static int64_t find_common(const ps_generate_job *j)
+{
+    const ps_tokens *a = &j->request.prompt, *b = &j->request.negative;
+    size_t n = 0;
+    while (n + 1 < a->n && n + 1 < b->n && a->ids[n] == b->ids[n]) {
+        n++;
+    }
+    return n >= COMMON_MIN && (int64_t)n >= j->shared ? (int64_t)n : 0;
+}
+
+/* The prompts, of which the prefix's positions and the common ones are given. */
 static void take_prompt(ps_generate_job *j, ps_sequence *q)
 {
-    const ps_tokens *prompt = &j->request.prompt;
+    const ps_tokens *prompt = &j->request.prompt, *negative = &j->request.negative;
+    for (size_t i = (size_t)j->common; i < negative->n && ps_request_is_guided(&j->request); i++) {
+        ps_tokens_append(&q->negative.tokens, negative->ids[i]);
+    }
+    if (ps_request_is_guided(&j->request)) q->task.partner = &q->negative;
+    q->negative.first = j->common;
     for (size_t i = 0; i < prompt->n; i++) {
         if ((int64_t)i >= j->shared) ps_tokens_append(&q->task.tokens, prompt->ids[i]);
         ps_generate_note_recent(j, prompt->ids[i]);
@@ -158,10 +214,11 @@ static void take_prompt(ps_generate_job *j, ps_sequence *q)
     q->task.first = j->shared;
 }
 
-/* Slots that a wave can have. */
-static int slots_of_wave(const ps_generate *g)
+/* Samples that a wave can have. */
+static int samples_of_wave(const ps_generate *g, const ps_generate_job *j)
 {
-    return g->params.limits.n_slots - (g->params.prefix ? 1 : 0);
+    const int slots = g->params.limits.n_slots - (g->params.prefix ? 1 : 0);
+    return ps_request_is_guided(&j->request) ? slots / 2 : slots;
 }
 
 /* Whether ropes turn keys alike in sequences of these lengths. */
@@ -203,16 +260,29 @@ static void begin_prefix(ps_generate *g, int64_t length)
     ps_sched_add(g->sched, &g->prefix);
 }
 
+/* What the prompts of a job share with others and with each other. */
+static void find_shared(const ps_generate *g, ps_generate_job *j, int64_t length)
+{
+    const bool guided = ps_request_is_guided(&j->request);
+    j->known = (int64_t)j->request.prompt.n;
+    j->shared = shares_prefix(g, j, length) ? (int64_t)g->params.prefix->n : 0;
+    j->common = guided ? find_common(j) : 0;
+    j->computed = j->known - j->shared;
+    if (guided) j->computed += (int64_t)j->request.negative.n - j->common;
+}
+
+static ps_err begin_by_jump(ps_generate *g, ps_generate_job *j, bool *ended);
+
 /* Starts the samples from first_sample on, as many as there are slots for. */
 static ps_err start_wave(ps_generate *g, ps_generate_job *j)
 {
-    const int left = j->request.n_samples - j->first_sample, most = slots_of_wave(g);
+    const int left = j->request.n_samples - j->first_sample, most = samples_of_wave(g, j);
     const int64_t length = ps_generate_length(&j->request, g->params.spec, &g->params.limits);
+    assert(most > 0 && "ps_generate_check");
     j->wave = left < most ? left : most;
     j->n_open = j->wave;
-    j->known = (int64_t)j->request.prompt.n;
-    j->shared = shares_prefix(g, j, length) ? (int64_t)g->params.prefix->n : 0;
-    j->computed = j->known - j->shared;
+    j->begun = false;
+    find_shared(g, j, length);
     j->sequences = ps_mem_new((size_t)j->wave, sizeof *j->sequences);
     for (int i = 0; i < j->wave; i++) {
         PS_TRY(ps_generate_open_sequence(g, j, j->first_sample + i, &j->sequences[i]));
@@ -220,8 +290,11 @@ static ps_err start_wave(ps_generate *g, ps_generate_job *j)
     }
     ps_task *task = &j->sequences[0].task;
     task->user = &j->sequences[0];
-    task->n_slots = j->wave;
-    task->length = length;
+    task->n_slots = task->partner ? 2 * j->wave : j->wave;
+    task->length = j->sequences[0].negative.length = length;
+    bool ended;
+    PS_TRY(begin_by_jump(g, j, &ended));
+    if (ended) return PS_OK;
     ps_generate_counts_note(&g->counts, length);
     if (j->shared > 0) {
         if (!g->prefix_begun) begin_prefix(g, length);
@@ -290,7 +363,7 @@ static ps_err finish_job(ps_generate *g, ps_generate_job *j)
 int64_t ps_generate_length(const ps_request *request, const ps_spec *spec, const ps_limits *limits)
 {
     const bool endless = request->max_tokens == PS_REQUEST_ENDLESS;
-    const int64_t prompt = (int64_t)request->prompt.n;
+    const int64_t prompt = ps_request_longest_prompt(request);
     if (request->keeps_state) return limits->context; // another run goes on
     if (endless && ps_spec_is_endless(spec)) return 0;
     if (endless || request->max_tokens > limits->context - prompt) return limits->context;
@@ -320,20 +393,18 @@ ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)
         }
         return finish_job(g, j);
     }
-    const ps_err err = start_wave(g, j);
-    if (err) {
-        ps_generate_close_wave(j);
-        ps_generate_free_job(j);
-    }
-    return err;
+    // After an error what is left of the job goes with the generator.
+    return start_wave(g, j);
 }
 
 /* ---- tokens ---- */
 
+/* Tokens that were certain before anything was computed say nothing about time. */
 static void count_token(ps_generate *g, ps_sequence *q)
 {
     const int64_t now = ps_clock_now_ns();
     g->counts.new_tokens++;
+    if (!q->job->begun) return;
     g->counts.last_token_ns = now;
     if (g->counts.first_token_ns == 0) g->counts.first_token_ns = now;
     if (q->token_ns != 0)
@@ -380,16 +451,14 @@ static ps_finish finish_of(const ps_generate *g, const ps_sequence *q, int32_t t
     if (!r->ignore_eos && is_end(g, r, token)) return PS_FINISH_STOP;
     if (r->max_tokens >= 0 && q->n_new >= r->max_tokens) return PS_FINISH_LENGTH;
     // The token itself still needs a position to be fed at, if another is to follow.
-    const int64_t known = q->job->known + q->n_new;
+    const int64_t prompt = ps_request_longest_prompt(r), before = q->job->known;
+    const int64_t known = (prompt > before ? prompt : before) + q->n_new;
     return known > g->params.limits.context ? PS_FINISH_LENGTH : PS_FINISH_NONE;
 }
 
-/* Draws a token for a sequence, shows its text, says whether the sequence ends. */
-static ps_err draw(ps_generate *g, ps_sequence *q, const float *logits, ps_finish *finish)
+/* The sequence grows by a token: shows its text, says whether the sequence ends. */
+static ps_err take(ps_generate *g, ps_sequence *q, int32_t token, ps_finish *finish)
 {
-    int32_t token;
-    PS_TRY(ps_sampler_pick(q->sampler, g->work, logits, NULL, &token));
-    PS_TRY(note_logprobs(g, q, logits, token));
     ps_sampler_advance(q->sampler, token, false);
     q->n_new++;
     count_token(g, q);
@@ -397,13 +466,50 @@ static ps_err draw(ps_generate *g, ps_sequence *q, const float *logits, ps_finis
     if (keeps_output(&q->job->request)) ps_tokens_append(&q->completion->tokens, token);
     ps_generate_note_recent(q->job, token);
     ps_task_append(&q->task, token);
+    if (q->task.partner) ps_task_append(q->task.partner, token);
     ps_text_clear(&g->shown);
     ps_text_clear(&g->piece);
     const bool ended = *finish == PS_FINISH_STOP;
     if (q->detokenizer && !ended) PS_TRY(ps_detokenizer_push(q->detokenizer, token, &g->piece));
     if (ps_stop_push(q->stop, ps_text_str(&g->piece), g->piece.len, &g->shown))
         *finish = PS_FINISH_STOP;
+    if (q->constraint) q->constraint->kind->advance(q->constraint, token);
+    if (*finish == PS_FINISH_NONE) ps_generate_expect(q);
     return show(g, q, token);
+}
+
+/* Takes the tokens that are certain, unless somebody wants to know how likely they are. */
+static ps_err jump(ps_generate *g, ps_sequence *q, ps_finish *finish)
+{
+    while (*finish == PS_FINISH_NONE && q->expected.certain >= 0 &&
+           q->job->request.n_logprobs < 0) {
+        PS_TRY(take(g, q, q->expected.certain, finish));
+    }
+    return PS_OK;
+}
+
+/* The next token by its logits; with guidance those of the negative prompt lie behind them. */
+static ps_err choose(ps_generate *g, const ps_sequence *q, const float *logits, int32_t *token)
+{
+    *token = q->expected.certain;
+    if (*token >= 0) return PS_OK;
+    const float *other = logits + ps_stage_logits_stride(g->params.spec);
+    const ps_sampler_input in = {.logits = logits,
+                                 .unconditional = q->task.partner ? other : NULL,
+                                 .constraint = q->constraint,
+                                 .ranges = q->expected.ranges,
+                                 .n_ranges = q->expected.n_ranges};
+    return ps_sampler_pick(q->sampler, g->work, &in, token);
+}
+
+/* A token by its logits, and those that are certain behind it. */
+static ps_err draw(ps_generate *g, ps_sequence *q, const float *logits, ps_finish *finish)
+{
+    int32_t token;
+    PS_TRY(choose(g, q, logits, &token));
+    PS_TRY(note_logprobs(g, q, logits, token));
+    PS_TRY(take(g, q, token, finish));
+    return jump(g, q, finish);
 }
 
 /* The rest of the text, once a sequence is over. Where another run is to go on, it is kept. */
@@ -433,6 +539,24 @@ static ps_err end_sequence(ps_generate *g, ps_sequence *q, ps_finish finish)
     return j->first_sample < j->request.n_samples ? start_wave(g, j) : finish_job(g, j);
 }
 
+/* Tokens that are certain behind the prompt go through the model as if they belonged to it. They
+ * are the same in all sequences of the wave, and so is its end, if that is one of them. */
+static ps_err begin_by_jump(ps_generate *g, ps_generate_job *j, bool *ended)
+{
+    const int wave = j->wave;
+    ps_sequence *sequences = j->sequences;
+    ps_finish finish = PS_FINISH_NONE;
+    for (int i = 0; i < wave; i++) {
+        finish = PS_FINISH_NONE;
+        PS_TRY(jump(g, &sequences[i], &finish));
+    }
+    *ended = finish != PS_FINISH_NONE;
+    for (int i = 0; i < wave && *ended; i++) {
+        PS_TRY(end_sequence(g, &sequences[i], finish)); // the last one may end the job
+    }
+    return PS_OK;
+}
+
 /* The sequence's slot is free, or kept for its state to be saved. */
 static void leave_slot(ps_sched *sched, ps_sequence *q)
 {
@@ -451,6 +575,7 @@ static ps_err begin_wave(ps_generate *g, ps_sched *sched, ps_generate_job *j, co
     ps_sequence *sequences = j->sequences;
     ps_finish *finish = ps_mem_new((size_t)wave, sizeof *finish);
     ps_err err = PS_OK;
+    j->begun = true;
     g->counts.prompt_tokens += (uint64_t)j->computed;
     g->counts.shared_tokens += (uint64_t)j->shared;
     g->counts.n_prompts++;
@@ -480,7 +605,7 @@ static ps_err on_row(void *arg, ps_sched *sched, ps_task *task, int64_t position
         return PS_OK;
     }
     ps_sequence *q = task->user;
-    if (q->n_new == 0) return begin_wave(g, sched, q->job, logits);
+    if (!q->job->begun) return begin_wave(g, sched, q->job, logits);
     ps_finish finish;
     PS_TRY(draw(g, q, logits, &finish));
     if (finish == PS_FINISH_NONE) return PS_OK;

@@ -10,11 +10,14 @@ typedef struct ps_generate_job ps_generate_job;
 /* One sample under way. */
 typedef struct ps_sequence {
     ps_task task;
+    ps_task negative; // its partner, with guidance
     ps_generate_job *job;
     int sample;
     ps_sampler *sampler;
     ps_detokenizer *detokenizer; // NULL without a tokenizer
     ps_stop *stop;
+    ps_constraint *constraint; // NULL: none
+    ps_expectation expected;   // of the next token, with a constraint
     ps_completion *completion;
     int64_t n_new;
     int64_t token_ns; // when the last token came
@@ -27,10 +30,12 @@ struct ps_generate_job {
     ps_sequence *sequences;     // [wave] those of the present wave
     int wave, first_sample;     // samples first_sample .. + wave are under way
     int n_open;                 // of the wave, not yet done
+    bool begun;                 // the wave has seen logits
     int64_t known;              // tokens before the first new one
     ps_tokens recent;           // with keeps_state: the newest tokens of prompt and output
     int64_t shared;             // of them, positions that the prefix gives
-    int64_t computed;           // of them, positions that this request runs
+    int64_t common;             // positions that the negative prompt takes from the prompt
+    int64_t computed;           // positions that this request runs
     int64_t added_ns;
     ps_generate_job *next, **link; // of the generator's list; *link points here
 };
@@ -55,6 +60,9 @@ ps_generate_job *ps_generate_new_job(ps_generate *g, uint64_t number, ps_request
 /* Sampler, stop strings and detokenizer of a sample; no tokens yet. */
 ps_err ps_generate_open_sequence(ps_generate *g, ps_generate_job *j, int sample,
                                  ps_sequence *q) PS_MUST_CHECK;
+/* What the next token depends on; the sampler takes and the scheduler computes no more. */
+void ps_generate_expect(ps_sequence *q);
+
 void ps_generate_close_wave(ps_generate_job *j);
 void ps_generate_free_job(ps_generate_job *j);
 

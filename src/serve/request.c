@@ -25,7 +25,25 @@ void ps_request_release(ps_request *request)
     free_const(request->sampling.logit_bias);
     free_const(request->sampling.banned);
     ps_tokens_release(&request->prompt);
+    ps_tokens_release(&request->negative);
+    if (request->constraint) request->constraint->kind->free(request->constraint);
     *request = (ps_request){0};
+}
+
+bool ps_request_is_guided(const ps_request *request)
+{
+    return request->guidance > 1.0;
+}
+
+int64_t ps_request_longest_prompt(const ps_request *request)
+{
+    const size_t n = request->prompt.n, negative = request->negative.n;
+    return (int64_t)(ps_request_is_guided(request) && negative > n ? negative : n);
+}
+
+int ps_request_sequences(const ps_request *request)
+{
+    return request->n_samples * (ps_request_is_guided(request) ? 2 : 1);
 }
 
 void ps_completion_release(ps_completion *completion)

@@ -23,7 +23,6 @@ struct ps_sampler {
     int V;
     ps_sample_step step[PS_SAMPLE_STEP_COUNT]; // those that have work to do, in order
     int n_steps;
-    bool may_constrain; // the order names the constraint
     uint64_t generated;
     uint32_t *seen, *drawn; // [V] each; NULL without penalties
     int window;             // 0: counts are for ever
@@ -44,13 +43,20 @@ ps_sampler_work *ps_sampler_work_new(int V)
         .key = ps_mem_new(n, sizeof *work->key),
         .member = ps_mem_new(n, sizeof *work->member),
         .mass = ps_mem_new(PS_SAMPLER_DIGITS, sizeof *work->mass),
+        .shown = ps_mem_new(n, sizeof *work->shown),
+        .allowed = ps_mem_new((n + 63) / 64, sizeof *work->allowed),
     };
+    for (size_t v = 0; v < n; v++) {
+        work->shown[v] = -INFINITY;
+    }
     return work;
 }
 
 void ps_sampler_work_free(ps_sampler_work *work)
 {
     if (!work) return;
+    ps_mem_free(work->allowed);
+    ps_mem_free(work->shown);
     ps_mem_free(work->mass);
     ps_mem_free(work->member);
     ps_mem_free(work->key);
@@ -107,9 +113,7 @@ ps_err ps_sampler_new(const ps_sample_params *params, int V, ps_sampler **out)
     s->params.end_tokens =
         copy_list(params->end_tokens, params->n_end_tokens, sizeof *params->end_tokens);
     for (int i = 0; i < params->n_order; i++) {
-        const ps_sample_step step = params->order[i];
-        if (step == PS_SAMPLE_CONSTRAINT) s->may_constrain = true;
-        if (has_work(s, step)) s->step[s->n_steps++] = step;
+        if (has_work(s, params->order[i])) s->step[s->n_steps++] = params->order[i];
     }
     take_counts(s);
     *out = s;
@@ -223,11 +227,27 @@ ps_err ps_sampler_restore(ps_sampler *s, const ps_sampler_memory *memory)
     return PS_OK;
 }
 
-static void take_step(const ps_sampler *s, ps_sampler_work *work, const uint64_t *allowed,
-                      ps_sample_step step)
+/* What the constraint sees are the logits as the steps before it have left them. */
+static ps_err constrain(const ps_sampler *s, ps_sampler_work *work, const ps_sampler_input *in)
+{
+    if (!in->constraint) return PS_OK;
+    const bool untouched = s->step[0] == PS_SAMPLE_CONSTRAINT && in->n_ranges == 0;
+    bool all = false;
+    if (!untouched) ps_sampler_show(work);
+    const ps_err err = in->constraint->kind->allow(
+        in->constraint, untouched ? in->logits : work->shown, work->allowed, &all);
+    if (!untouched) ps_sampler_hide(work);
+    if (!err && !all) ps_sampler_constrain(work, work->allowed);
+    return err;
+}
+
+static ps_err take_step(const ps_sampler *s, ps_sampler_work *work, const ps_sampler_input *in,
+                        ps_sample_step step)
 {
     const ps_sample_params *p = &s->params;
     switch (step) {
+    case PS_SAMPLE_GUIDANCE:
+        return ps_sampler_guide(work, in->unconditional, p->guidance);
     case PS_SAMPLE_LOGIT_BIAS:
         ps_sampler_bias(work, p->logit_bias, p->n_logit_bias);
         break;
@@ -239,6 +259,9 @@ static void take_step(const ps_sampler *s, ps_sampler_work *work, const uint64_t
     case PS_SAMPLE_REPETITION:
         ps_sampler_repetition(work, s->seen, p->repetition_penalty);
         break;
+    case PS_SAMPLE_OUTPUT_REPETITION:
+        ps_sampler_repetition(work, s->drawn, p->repetition_penalty);
+        break;
     case PS_SAMPLE_FREQUENCY:
         ps_sampler_frequency(work, s->drawn, p->frequency_penalty);
         break;
@@ -246,8 +269,7 @@ static void take_step(const ps_sampler *s, ps_sampler_work *work, const uint64_t
         ps_sampler_presence(work, s->drawn, p->presence_penalty);
         break;
     case PS_SAMPLE_CONSTRAINT:
-        if (allowed) ps_sampler_constrain(work, allowed);
-        break;
+        return constrain(s, work, in);
     case PS_SAMPLE_TEMPERATURE:
         ps_sampler_temperature(work, p->temperature);
         break;
@@ -266,19 +288,19 @@ static void take_step(const ps_sampler *s, ps_sampler_work *work, const uint64_t
     case PS_SAMPLE_STEP_COUNT:
         break;
     }
+    return PS_OK;
 }
 
 /* Leaves in `work` the tokens that may be drawn, at least one. */
-static ps_err take_steps(const ps_sampler *s, ps_sampler_work *work, const float *logits,
-                         const uint64_t *allowed)
+static ps_err take_steps(const ps_sampler *s, ps_sampler_work *work, const ps_sampler_input *in)
 {
-    if (allowed && !s->may_constrain) {
-        return PS_FAIL(PS_ERR_USAGE,
-                       "the output is constrained, but the sampler order does not name constraint");
-    }
-    PS_TRY(ps_sampler_load(work, logits));
+    if (in->constraint) PS_TRY(ps_sample_params_check_constraint(&s->params));
+    if (s->params.guidance > 1.0 && !in->unconditional)
+        return PS_FAIL(PS_ERR_USAGE, "guidance is %g, but there are no unconditional logits",
+                       s->params.guidance);
+    PS_TRY(ps_sampler_load(work, in));
     for (int i = 0; i < s->n_steps; i++) {
-        take_step(s, work, allowed, s->step[i]);
+        PS_TRY(take_step(s, work, in, s->step[i]));
         if (work->n > 0) continue;
         return PS_FAIL(PS_ERR_NUMERIC, "sampler: no token is left to draw after the step %s",
                        ps_sample_step_name(s->step[i]));
@@ -307,16 +329,20 @@ static int draw(const ps_sampler *s, ps_sampler_work *work)
 }
 
 /* Greedy on unchanged logits. */
-static ps_err pick_largest(const float *logits, int V, int32_t *token)
+static ps_err pick_largest(const ps_sampler_input *in, int V, int32_t *token)
 {
+    const ps_id_range whole = {0, V};
+    const ps_id_range *ranges = in->n_ranges > 0 ? in->ranges : &whole;
     float best = -INFINITY;
     int at = -1;
-    for (int v = 0; v < V; v++) {
-        const float x = logits[v];
-        if (!(x < INFINITY)) return ps_sampler_reject(v, x);
-        if (x > best) {
-            best = x;
-            at = v;
+    for (int r = 0; r == 0 || r < in->n_ranges; r++) {
+        for (int v = ranges[r].first; v < ranges[r].end; v++) {
+            const float x = in->logits[v];
+            if (!(x < INFINITY)) return ps_sampler_reject(v, x);
+            if (x > best) {
+                best = x;
+                at = v;
+            }
         }
     }
     if (at < 0) return ps_sampler_reject_all(V);
@@ -330,21 +356,21 @@ static bool is_plain(const ps_sampler *s)
     return s->n_steps == 0 || (s->n_steps == 1 && s->step[0] == PS_SAMPLE_CONSTRAINT);
 }
 
-ps_err ps_sampler_pick(const ps_sampler *s, ps_sampler_work *work, const float *logits,
-                       const uint64_t *allowed, int32_t *token)
+ps_err ps_sampler_pick(const ps_sampler *s, ps_sampler_work *work, const ps_sampler_input *in,
+                       int32_t *token)
 {
     assert(work->V == s->V);
-    if (is_greedy(s) && !allowed && is_plain(s)) return pick_largest(logits, s->V, token);
-    PS_TRY(take_steps(s, work, logits, allowed));
+    if (is_greedy(s) && !in->constraint && is_plain(s)) return pick_largest(in, s->V, token);
+    PS_TRY(take_steps(s, work, in));
     *token = work->token[is_greedy(s) ? ps_sampler_largest(work) : draw(s, work)];
     return PS_OK;
 }
 
-ps_err ps_sampler_probabilities(const ps_sampler *s, ps_sampler_work *work, const float *logits,
-                                const uint64_t *allowed, double *probability)
+ps_err ps_sampler_probabilities(const ps_sampler *s, ps_sampler_work *work,
+                                const ps_sampler_input *in, double *probability)
 {
     assert(work->V == s->V);
-    PS_TRY(take_steps(s, work, logits, allowed));
+    PS_TRY(take_steps(s, work, in));
     memset(probability, 0, (size_t)s->V * sizeof *probability);
     if (is_greedy(s)) {
         probability[work->token[ps_sampler_largest(work)]] = 1.0;

@@ -13,9 +13,11 @@
 #include "serve/sampler_steps.h"
 
 static const char *const step_names[] = {
+    [PS_SAMPLE_GUIDANCE] = "guidance",
     [PS_SAMPLE_LOGIT_BIAS] = "logit_bias",
     [PS_SAMPLE_BANNED] = "banned",
     [PS_SAMPLE_REPETITION] = "repetition",
+    [PS_SAMPLE_OUTPUT_REPETITION] = "output_repetition",
     [PS_SAMPLE_FREQUENCY] = "frequency",
     [PS_SAMPLE_PRESENCE] = "presence",
     [PS_SAMPLE_CONSTRAINT] = "constraint",
@@ -27,32 +29,44 @@ static const char *const step_names[] = {
 };
 _Static_assert(sizeof step_names / sizeof *step_names == PS_SAMPLE_STEP_COUNT, "a name per step");
 
-enum { N_PRESETS = 2 };
+// A preset names one of the two repetitions, and everything else.
+enum { N_PRESETS = 4, PRESET_STEPS = PS_SAMPLE_STEP_COUNT - 1 };
 
 static const struct {
     const char *name;
-    ps_sample_step order[PS_SAMPLE_STEP_COUNT];
+    ps_sample_step order[PRESET_STEPS];
 } presets[N_PRESETS] = {
     {"hf",
-     {PS_SAMPLE_LOGIT_BIAS, PS_SAMPLE_BANNED, PS_SAMPLE_REPETITION, PS_SAMPLE_FREQUENCY,
-      PS_SAMPLE_PRESENCE, PS_SAMPLE_CONSTRAINT, PS_SAMPLE_TEMPERATURE, PS_SAMPLE_TOP_K,
-      PS_SAMPLE_TOP_P, PS_SAMPLE_MIN_P, PS_SAMPLE_TYPICAL}},
+     {PS_SAMPLE_GUIDANCE, PS_SAMPLE_LOGIT_BIAS, PS_SAMPLE_BANNED, PS_SAMPLE_REPETITION,
+      PS_SAMPLE_FREQUENCY, PS_SAMPLE_PRESENCE, PS_SAMPLE_CONSTRAINT, PS_SAMPLE_TEMPERATURE,
+      PS_SAMPLE_TOP_K, PS_SAMPLE_TOP_P, PS_SAMPLE_MIN_P, PS_SAMPLE_TYPICAL}},
     {"llama",
-     {PS_SAMPLE_LOGIT_BIAS, PS_SAMPLE_BANNED, PS_SAMPLE_REPETITION, PS_SAMPLE_FREQUENCY,
-      PS_SAMPLE_PRESENCE, PS_SAMPLE_CONSTRAINT, PS_SAMPLE_TOP_K, PS_SAMPLE_TYPICAL, PS_SAMPLE_TOP_P,
-      PS_SAMPLE_MIN_P, PS_SAMPLE_TEMPERATURE}},
+     {PS_SAMPLE_GUIDANCE, PS_SAMPLE_LOGIT_BIAS, PS_SAMPLE_BANNED, PS_SAMPLE_REPETITION,
+      PS_SAMPLE_FREQUENCY, PS_SAMPLE_PRESENCE, PS_SAMPLE_CONSTRAINT, PS_SAMPLE_TOP_K,
+      PS_SAMPLE_TYPICAL, PS_SAMPLE_TOP_P, PS_SAMPLE_MIN_P, PS_SAMPLE_TEMPERATURE}},
+    {"pytorch",
+     {PS_SAMPLE_GUIDANCE, PS_SAMPLE_LOGIT_BIAS, PS_SAMPLE_BANNED, PS_SAMPLE_CONSTRAINT,
+      PS_SAMPLE_REPETITION, PS_SAMPLE_FREQUENCY, PS_SAMPLE_PRESENCE, PS_SAMPLE_TOP_K,
+      PS_SAMPLE_TOP_P, PS_SAMPLE_MIN_P, PS_SAMPLE_TYPICAL, PS_SAMPLE_TEMPERATURE}},
+    {"vllm",
+     {PS_SAMPLE_OUTPUT_REPETITION, PS_SAMPLE_FREQUENCY, PS_SAMPLE_PRESENCE, PS_SAMPLE_GUIDANCE,
+      PS_SAMPLE_LOGIT_BIAS, PS_SAMPLE_BANNED, PS_SAMPLE_CONSTRAINT, PS_SAMPLE_TEMPERATURE,
+      PS_SAMPLE_TOP_K, PS_SAMPLE_TOP_P, PS_SAMPLE_MIN_P, PS_SAMPLE_TYPICAL}},
 };
 
 static void use_preset(ps_sample_params *p, int preset)
 {
-    memcpy(p->order, presets[preset].order, sizeof p->order);
-    p->n_order = PS_SAMPLE_STEP_COUNT;
+    memcpy(p->order, presets[preset].order, sizeof presets[preset].order);
+    p->n_order = PRESET_STEPS;
 }
 
 ps_sample_params ps_sample_params_default(void)
 {
-    ps_sample_params p = {
-        .temperature = 1.0, .top_p = 1.0, .typical_p = 1.0, .repetition_penalty = 1.0};
+    ps_sample_params p = {.temperature = 1.0,
+                          .top_p = 1.0,
+                          .typical_p = 1.0,
+                          .guidance = 1.0,
+                          .repetition_penalty = 1.0};
     use_preset(&p, 0);
     return p;
 }
@@ -84,6 +98,7 @@ static ps_err check_numbers(const ps_sample_params *p)
     PS_TRY(check_real("min_p", p->min_p, 0.0, 1.0));
     PS_TRY(check_real("typical_p", p->typical_p, 0.0, 1.0));
     if (p->typical_p == 0.0) return PS_FAIL(PS_ERR_USAGE, "typical_p is 0, wanted more, up to 1");
+    PS_TRY(check_real("guidance", p->guidance, 0.0, most));
     PS_TRY(check_real("repetition_penalty", p->repetition_penalty, 1.0 / most, most));
     PS_TRY(check_real("frequency_penalty", p->frequency_penalty, -most, most));
     PS_TRY(check_real("presence_penalty", p->presence_penalty, -most, most));
@@ -134,12 +149,15 @@ ps_err ps_sample_params_check_left(const ps_sample_params *p, int V)
 const char *ps_sampler_switched_on_by(const ps_sample_params *p, ps_sample_step step)
 {
     switch (step) {
+    case PS_SAMPLE_GUIDANCE:
+        return p->guidance > 1.0 ? "guidance" : NULL;
     case PS_SAMPLE_LOGIT_BIAS:
         return p->n_logit_bias > 0 ? "logit_bias" : NULL;
     case PS_SAMPLE_BANNED:
         if (p->n_banned > 0) return "banned";
         return p->n_end_tokens > 0 && p->min_new_tokens > 0 ? "min_new_tokens" : NULL;
     case PS_SAMPLE_REPETITION:
+    case PS_SAMPLE_OUTPUT_REPETITION:
         return p->repetition_penalty != 1.0 ? "repetition_penalty" : NULL;
     case PS_SAMPLE_FREQUENCY:
         return p->frequency_penalty != 0.0 ? "frequency_penalty" : NULL;
@@ -172,6 +190,9 @@ static ps_err check_order(const ps_sample_params *p)
         }
         named[step] = true;
     }
+    // One of the two is enough.
+    if (named[PS_SAMPLE_REPETITION]) named[PS_SAMPLE_OUTPUT_REPETITION] = true;
+    if (named[PS_SAMPLE_OUTPUT_REPETITION]) named[PS_SAMPLE_REPETITION] = true;
     for (int i = 0; i < PS_SAMPLE_STEP_COUNT; i++) {
         const char *parameter = ps_sampler_switched_on_by(p, (ps_sample_step)i);
         if (!named[i] && parameter) {
@@ -190,6 +211,15 @@ ps_err ps_sample_params_check(const ps_sample_params *params, int V)
     PS_TRY(check_numbers(params));
     PS_TRY(check_lists(params, V));
     return check_order(params);
+}
+
+ps_err ps_sample_params_check_constraint(const ps_sample_params *p)
+{
+    for (int i = 0; i < p->n_order; i++) {
+        if (p->order[i] == PS_SAMPLE_CONSTRAINT) return PS_OK;
+    }
+    return PS_FAIL(PS_ERR_USAGE,
+                   "the output is constrained, but the sampler order does not name constraint");
 }
 
 const char *ps_sample_step_name(ps_sample_step step)

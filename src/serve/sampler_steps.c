@@ -87,15 +87,20 @@ ps_err ps_sampler_reject_all(int V)
     return PS_FAIL(PS_ERR_NUMERIC, "logits: all %d tokens have -inf, wanted a number somewhere", V);
 }
 
-ps_err ps_sampler_load(ps_sampler_work *c, const float *logits)
+ps_err ps_sampler_load(ps_sampler_work *c, const ps_sampler_input *in)
 {
+    const ps_id_range whole = {0, c->V};
+    const ps_id_range *ranges = in->n_ranges > 0 ? in->ranges : &whole;
     int n = 0;
-    for (int v = 0; v < c->V; v++) {
-        const float x = logits[v];
-        if (!(x < INFINITY)) return ps_sampler_reject(v, x);
-        c->token[n] = v;
-        c->z[n] = (double)x;
-        n += x > -INFINITY; // a removed token is written over by the next one
+    for (int r = 0; r == 0 || r < in->n_ranges; r++) {
+        assert(ranges[r].first >= 0 && ranges[r].end <= c->V);
+        for (int v = ranges[r].first; v < ranges[r].end; v++) {
+            const float x = in->logits[v];
+            if (!(x < INFINITY)) return ps_sampler_reject(v, x);
+            c->token[n] = v;
+            c->z[n] = (double)x;
+            n += x > -INFINITY; // a removed token is written over by the next one
+        }
     }
     c->n = n;
     c->weighted = false;
@@ -124,6 +129,35 @@ static int find(const ps_sampler_work *c, int32_t token)
         }
     }
     return -1;
+}
+
+ps_err ps_sampler_guide(ps_sampler_work *c, const float *unconditional, double scale)
+{
+    int left = 0;
+    for (int i = 0; i < c->n; i++) {
+        const float x = unconditional[c->token[i]];
+        if (!(x < INFINITY)) return ps_sampler_reject(c->token[i], x);
+        if (!(x > -INFINITY)) continue;
+        c->token[left] = c->token[i];
+        c->z[left++] = (double)x + scale * (c->z[i] - (double)x);
+    }
+    c->n = left;
+    c->weighted = false;
+    return PS_OK;
+}
+
+void ps_sampler_show(ps_sampler_work *c)
+{
+    for (int i = 0; i < c->n; i++) {
+        c->shown[c->token[i]] = (float)c->z[i];
+    }
+}
+
+void ps_sampler_hide(ps_sampler_work *c)
+{
+    for (int i = 0; i < c->n; i++) {
+        c->shown[c->token[i]] = -INFINITY;
+    }
 }
 
 void ps_sampler_bias(ps_sampler_work *c, const ps_sample_bias *bias, int n)

@@ -13,25 +13,34 @@ enum { PS_SAMPLER_DIGIT_BITS = 16, PS_SAMPLER_DIGITS = 1 << PS_SAMPLER_DIGIT_BIT
 struct ps_sampler_work {
     int V;
     int n;
-    int32_t *token;  // [V]
-    double *z;       // [V]
-    double *weight;  // [V]  exp(z - maximum at the time), while `weighted`
-    bool weighted;   // false as soon as a z changes
-    uint64_t *key;   // [V]  scratch of one selection: smaller keys are kept first
-    int32_t *member; // [V]  scratch of one selection
-    double *mass;    // [PS_SAMPLER_DIGITS]  scratch of one selection
+    int32_t *token;    // [V]
+    double *z;         // [V]
+    double *weight;    // [V]  exp(z - maximum at the time), while `weighted`
+    bool weighted;     // false as soon as a z changes
+    uint64_t *key;     // [V]  scratch of one selection: smaller keys are kept first
+    int32_t *member;   // [V]  scratch of one selection
+    double *mass;      // [PS_SAMPLER_DIGITS]  scratch of one selection
+    float *shown;      // [V]  what a constraint sees; -inf between two picks
+    uint64_t *allowed; // [ceil(V/64)]  what it says
 };
 
 /* The parameter that switches a step on, or NULL while it is off. NULL for the constraint, which a
  * pick switches on. */
 const char *ps_sampler_switched_on_by(const ps_sample_params *p, ps_sample_step step);
 
-/* All tokens with finite logits. Errors: PS_ERR_NUMERIC. */
-ps_err ps_sampler_load(ps_sampler_work *c, const float *logits) PS_MUST_CHECK;
+/* All tokens of the input's ranges with finite logits. Errors: PS_ERR_NUMERIC. */
+ps_err ps_sampler_load(ps_sampler_work *c, const ps_sampler_input *in) PS_MUST_CHECK;
 
 /* What makes every reader of logits reject x: NaN or +inf at `token`. */
 ps_err ps_sampler_reject(int token, float x);
 ps_err ps_sampler_reject_all(int V);
+
+/* One that fails, on numbers that nobody has looked at yet. */
+ps_err ps_sampler_guide(ps_sampler_work *c, const float *unconditional, double scale) PS_MUST_CHECK;
+
+/* Sets shown[V] to z where there is a token, and back to -inf. */
+void ps_sampler_show(ps_sampler_work *c);
+void ps_sampler_hide(ps_sampler_work *c);
 
 /* The steps; removing ones may leave nothing but for top_k, top_p, min_p and typical. */
 void ps_sampler_bias(ps_sampler_work *c, const ps_sample_bias *bias, int n);

@@ -5,6 +5,11 @@
  * parcel takes ceil(B / S) of those that are ready, so that S parcels follow each other round the
  * ring.
  *
+ * The last known tokens of a pair wait for each other: a parcel has both or neither. So their
+ * logits are always there together, whatever the lengths of the prompts. A pair that shares its
+ * beginning runs it as the first of the two; the parcel that brings it to its end is followed by
+ * one that forks the partner.
+ *
  * Actions on slots wait for the next parcel. Between two parcels a slot is ended at most once, and
  * begun or forked into at most once, so twice the slots is room enough. */
 #include "serve/sched.h"
@@ -52,15 +57,22 @@ void ps_sched_free(ps_sched *s)
     ps_mem_free(s);
 }
 
-void ps_sched_add(ps_sched *s, ps_task *task)
+static void prepare(ps_task *task, ps_task *lead)
 {
-    assert(task->tokens.n >= 1 && task->n_slots >= 1 && task->n_slots <= s->params.limits.n_slots);
-    assert(task->first == 0 || task->parent);
     task->slot = -1;
     task->held = false;
     task->n_submitted = task->first;
     task->n_reserved = 0;
+    task->lead = lead;
     task->next_waiting = NULL;
+}
+
+void ps_sched_add(ps_sched *s, ps_task *task)
+{
+    assert(task->tokens.n >= 1 && task->n_slots >= 1 && task->n_slots <= s->params.limits.n_slots);
+    assert(task->first == 0 || task->parent);
+    prepare(task, NULL);
+    if (task->partner) prepare(task->partner, task);
     if (s->last_waiting) {
         s->last_waiting->next_waiting = task;
     } else {
@@ -121,6 +133,37 @@ static void begin_slot(ps_sched *s, const ps_task *task)
     action->argument = task->parent->slot;
 }
 
+/* The partner takes one of the slots that its lead reserved. */
+static void begin_partner(ps_sched *s, ps_task *lead)
+{
+    ps_task *task = lead->partner;
+    assert(lead->n_reserved > 0);
+    lead->n_reserved--;
+    s->n_reserved--;
+    start(s, task);
+    const bool forked = task->first > 0;
+    s->actions[s->n_actions++] =
+        (ps_parcel_action){.kind = forked ? PS_ACTION_FORK : PS_ACTION_BEGIN,
+                           .slot = task->slot,
+                           .argument = forked ? lead->slot : task->length};
+}
+
+static bool waits_for_lead(const ps_task *partner)
+{
+    return partner && partner->slot < 0;
+}
+
+/* Partners that begin by themselves, and those whose beginning their lead has submitted. */
+static void begin_partners(ps_sched *s)
+{
+    for (int i = 0; i < s->params.limits.n_slots; i++) {
+        ps_task *lead = s->tasks[i];
+        if (!lead || !waits_for_lead(lead->partner)) continue;
+        const int64_t first = lead->partner->first;
+        if (first == 0 || lead->n_submitted == first) begin_partner(s, lead);
+    }
+}
+
 /* Gives slots to waiting tasks, in their order: a later small one does not overtake a big one. */
 static void admit(ps_sched *s)
 {
@@ -145,7 +188,7 @@ static void rest(ps_sched *s, ps_task *task)
 
 void ps_sched_hold(ps_sched *s, ps_task *task)
 {
-    assert(task->slot >= 0 && !task->held);
+    assert(task->slot >= 0 && !task->held && !task->partner);
     rest(s, task);
     task->held = true;
 }
@@ -153,10 +196,8 @@ void ps_sched_hold(ps_sched *s, ps_task *task)
 int ps_sched_place(ps_sched *s, ps_task *task)
 {
     assert(!ps_sched_busy(s) && s->n_actions == 0 && s->n_free > 0);
+    prepare(task, NULL);
     start(s, task);
-    task->n_submitted = task->first;
-    task->n_reserved = 0;
-    task->next_waiting = NULL;
     ps_sched_hold(s, task);
     return task->slot;
 }
@@ -168,7 +209,7 @@ void ps_sched_resume(ps_sched *s, ps_task *task)
     s->n_running++;
 }
 
-void ps_sched_finish(ps_sched *s, ps_task *task)
+static void finish_one(ps_sched *s, ps_task *task)
 {
     assert(task->slot >= 0);
     s->actions[s->n_actions++] = (ps_parcel_action){.kind = PS_ACTION_END, .slot = task->slot};
@@ -179,24 +220,39 @@ void ps_sched_finish(ps_sched *s, ps_task *task)
     task->slot = -1;
 }
 
-void ps_sched_fork(ps_sched *s, ps_task *task, ps_task *child)
+void ps_sched_finish(ps_sched *s, ps_task *task)
 {
-    assert(task->slot >= 0 && task->n_reserved > 0 && task->first == child->first);
-    task->n_reserved--;
-    s->n_reserved--;
+    if (task->partner) finish_one(s, task->partner);
+    finish_one(s, task);
+}
+
+static void fork_one(ps_sched *s, const ps_task *task, ps_task *child, ps_task *lead)
+{
+    assert(task->slot >= 0 && child->first <= task->n_submitted);
+    prepare(child, lead);
     child->n_submitted = task->n_submitted;
-    child->n_reserved = 0;
-    child->held = false;
-    child->next_waiting = NULL;
     start(s, child);
     s->actions[s->n_actions++] =
         (ps_parcel_action){.kind = PS_ACTION_FORK, .slot = child->slot, .argument = task->slot};
 }
 
-/* One new token, behind rows that have all come back: not a prompt. */
+void ps_sched_fork(ps_sched *s, ps_task *task, ps_task *child)
+{
+    const int n = task->partner ? 2 : 1;
+    assert(task->n_reserved >= n && !task->partner == !child->partner);
+    task->n_reserved -= n;
+    s->n_reserved -= n;
+    fork_one(s, task, child, NULL);
+    if (task->partner) fork_one(s, task->partner, child->partner, child);
+}
+
+/* One new token, behind rows that have all come back: not a prompt. Of a pair: the last known
+ * tokens are all that is left. */
 static bool is_decoding(const ps_task *task)
 {
-    return task->n_submitted > 0 && count_left(task) == 1 && !task->wants_all && !task->held;
+    if (count_left(task) != 1 || task->lead || task->held || task->wants_all) return false;
+    if (!task->partner) return task->n_submitted > 0;
+    return task->partner->slot >= 0 && count_left(task->partner) == 1;
 }
 
 static void add_rows(ps_sched *s, ps_task *task, int64_t n)
@@ -220,9 +276,40 @@ static void add_decoding(ps_sched *s)
         ps_task *task = s->tasks[slot];
         if (!task || !is_decoding(task)) continue;
         add_rows(s, task, 1);
-        share--;
-        if (share == 0) s->turn = (slot + 1) % n_slots;
+        if (task->partner) add_rows(s, task->partner, 1);
+        share -= task->partner ? 2 : 1;
+        if (share <= 0) s->turn = (slot + 1) % n_slots;
     }
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Rows of a pair, at most `budget`: all that are left, or none of the last ones. Returns how many. */
+static int64_t add_pair(ps_sched *s, ps_task *lead, int64_t budget)
+{
+    ps_task *partner = lead->partner;
+    if (waits_for_lead(partner)) {
+        const int64_t n = smaller(partner->first - lead->n_submitted, budget);
+        add_rows(s, lead, n);
+        return n;
+    }
+    const int64_t lead_left = count_left(lead), partner_left = count_left(partner);
+    const bool last = lead_left + partner_left <= budget;
+    const int64_t n_lead = last ? lead_left : smaller(lead_left - 1, budget);
+    const int64_t n_partner = last ? partner_left : smaller(partner_left - 1, budget - n_lead);
+    add_rows(s, lead, n_lead);
+    add_rows(s, partner, n_partner);
+    return n_lead + n_partner;
+}
+
+/* The task has rows that go in chunks. */
+static bool is_prompt(const ps_task *task)
+{
+    if (!task || task->held || task->lead || is_decoding(task)) return false;
+    return count_left(task) > 0;
 }
 
 static void add_prompts(ps_sched *s)
@@ -232,18 +319,23 @@ static void add_prompts(ps_sched *s)
     for (int i = 0; i < n_slots && budget > 0; i++) {
         const int slot = (first + i) % n_slots;
         ps_task *task = s->tasks[slot];
-        if (!task || task->held || count_left(task) == 0 || is_decoding(task)) continue;
-        const int64_t left = count_left(task), n = left < budget ? left : budget;
-        add_rows(s, task, n);
-        budget -= n;
+        if (!is_prompt(task)) continue;
+        if (task->partner) {
+            budget -= add_pair(s, task, budget);
+        } else {
+            const int64_t n = smaller(count_left(task), budget);
+            add_rows(s, task, n);
+            budget -= n;
+        }
         // A prompt that was begun goes on first next time; a finished one passes the turn on.
-        s->prompt_turn = n < left ? slot : (slot + 1) % n_slots;
+        s->prompt_turn = count_left(task) > 0 ? slot : (slot + 1) % n_slots;
     }
 }
 
 static ps_err submit(ps_sched *s)
 {
     admit(s);
+    begin_partners(s);
     s->n_rows = 0;
     add_decoding(s);
     add_prompts(s);
@@ -255,26 +347,50 @@ static ps_err submit(ps_sched *s)
     return ps_pipeline_submit(s->params.pipeline, &batch, &sequence);
 }
 
+/* Rows of a finished parcel that go through the head together. */
+typedef struct group {
+    const ps_parcel_row *rows[PS_HEAD_ROWS];
+    ps_logits_wanted wanted[PS_HEAD_ROWS];
+    int n;
+} group;
+
+/* The next rows from *at on whose logits were wanted; a pair is not divided. */
+static void next_group(const ps_sched *s, const ps_finished *done, int *at, group *g)
+{
+    g->n = 0;
+    int r = *at, before_last = r;
+    for (; r < done->n_rows && g->n < PS_HEAD_ROWS; r++) {
+        if (!done->rows[r].wants_logits) continue;
+        before_last = r;
+        const ps_task *task = s->tasks[done->rows[r].slot];
+        assert(task && "a task is finished only when none of its rows is under way");
+        g->wanted[g->n] = task->wanted;
+        g->rows[g->n++] = &done->rows[r];
+    }
+    const ps_task *last = g->n > 0 ? s->tasks[g->rows[g->n - 1]->slot] : NULL;
+    if (last && last->partner) {
+        r = before_last;
+        g->n--;
+    }
+    *at = r;
+}
+
 /* Rows of a finished parcel whose logits were wanted, in their order. */
 static ps_err hand_out(ps_sched *s, const ps_finished *done)
 {
-    ps_pipeline *pipeline = s->params.pipeline;
     const size_t stride = ps_stage_logits_stride(s->params.spec);
-    const float *logits = NULL;
-    int wanted = 0, first = 0, n = 0;
-    for (int r = 0; r < done->n_rows; r++) {
-        const ps_parcel_row *row = &done->rows[r];
-        if (!row->wants_logits) continue;
-        if (wanted == first + n) {
-            first = wanted;
-            n = done->n_wanted - first < PS_HEAD_ROWS ? done->n_wanted - first : PS_HEAD_ROWS;
-            PS_TRY(ps_pipeline_logits(pipeline, first, n, &logits));
+    group g;
+    for (int at = 0, first = 0; first < done->n_wanted; first += g.n) {
+        const float *logits;
+        next_group(s, done, &at, &g);
+        PS_TRY(ps_pipeline_logits(s->params.pipeline, first, g.n, g.wanted, &logits));
+        for (int i = 0; i < g.n; i++) {
+            ps_task *task = s->tasks[g.rows[i]->slot];
+            const float *row = logits + (size_t)i * stride;
+            const int64_t position = g.rows[i]->position;
+            i += task->partner != NULL;
+            PS_TRY(s->params.on_row(s->params.arg, s, task, position, row));
         }
-        ps_task *task = s->tasks[row->slot];
-        assert(task && "a task is finished only when none of its rows is under way");
-        PS_TRY(s->params.on_row(s->params.arg, s, task, row->position,
-                                logits + (size_t)(wanted - first) * stride));
-        wanted++;
     }
     return PS_OK;
 }

@@ -1,6 +1,7 @@
 #include "tool/batch_request.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,10 +30,23 @@ static const struct {
 
 enum { N_NUMBERS = sizeof numbers / sizeof numbers[0] };
 
-static const char *const other_keys[] = {"id",         "prompt",        "tokens",  "max_tokens",
-                                         "n",          "seed",          "stop",    "logprobs",
-                                         "logit_bias", "banned",        "model",   "user",
-                                         "ignore_eos", "sampler_order", "messages"};
+static const char *const other_keys[] = {"id",
+                                         "prompt",
+                                         "tokens",
+                                         "max_tokens",
+                                         "n",
+                                         "seed",
+                                         "stop",
+                                         "logprobs",
+                                         "logit_bias",
+                                         "banned",
+                                         "model",
+                                         "user",
+                                         "ignore_eos",
+                                         "sampler_order",
+                                         "messages",
+                                         "negative_prompt",
+                                         "guidance_scale"};
 
 enum { N_OTHER_KEYS = sizeof other_keys / sizeof other_keys[0] };
 
@@ -80,14 +94,31 @@ static ps_err read_chat(ps_batch_context *batch, const json_t *messages, ps_requ
     return ps_chat_prompt_encode_json(batch->job, batch->chat, messages, out);
 }
 
-/* The ids of a text that goes on from the prefix: without what begins or ends a whole prompt. */
-static ps_err read_rest(const ps_batch_context *batch, const json_t *prompt, ps_request *out)
+/* The ids of a text; behind a prefix without what begins or ends a whole prompt. */
+static ps_err read_text(const ps_batch_context *batch, const char *key, const char *text, size_t n,
+                        ps_tokens *out)
 {
-    const char *text = json_string_value(prompt);
-    const size_t n = json_string_length(prompt);
+    if (!batch->prefix) {
+        char quoted[32];
+        snprintf(quoted, sizeof quoted, "\"%s\"", key);
+        return ps_job_encode(batch->job, quoted, text, n, out);
+    }
     if (!batch->job->tokenizer)
-        return PS_FAIL(PS_ERR_USAGE, "\"prompt\": the model has no tokenizer: give token ids");
-    return ps_tokenizer_encode(batch->job->tokenizer, text, n, false, &out->prompt);
+        return PS_FAIL(PS_ERR_USAGE, "\"%s\": the model has no tokenizer: give token ids", key);
+    return ps_tokenizer_encode(batch->job->tokenizer, text, n, false, out);
+}
+
+/* A prompt behind the prefix: a text, or an array of ids. */
+static ps_err read_either(const ps_batch_context *batch, const char *key, const json_t *value,
+                          ps_tokens *out)
+{
+    for (size_t i = 0; batch->prefix && i < batch->prefix->n; i++) {
+        ps_tokens_append(out, batch->prefix->ids[i]);
+    }
+    if (json_is_string(value))
+        return read_text(batch, key, json_string_value(value), json_string_length(value), out);
+    if (json_is_array(value)) return read_ids(value, key, out);
+    return PS_FAIL(PS_ERR_FORMAT, "\"%s\" is not a text or an array of token ids", key);
 }
 
 static ps_err read_prompt(ps_batch_context *batch, const json_t *object, ps_request *out)
@@ -101,19 +132,32 @@ static ps_err read_prompt(ps_batch_context *batch, const json_t *object, ps_requ
         return PS_FAIL(PS_ERR_USAGE, "\"messages\" do not go on from a prefix: give \"prompt\" or "
                                      "\"tokens\"");
     if (messages) return read_chat(batch, messages, out);
-    for (size_t i = 0; batch->prefix && i < batch->prefix->n; i++) {
-        ps_tokens_append(&out->prompt, batch->prefix->ids[i]);
-    }
-    if (json_is_string(prompt) && batch->prefix) return read_rest(batch, prompt, out);
-    if (json_is_string(prompt)) {
-        return ps_job_encode(batch->job, "\"prompt\"", json_string_value(prompt),
-                             json_string_length(prompt), &out->prompt);
-    }
-    const json_t *ids = tokens ? tokens : prompt;
-    if (!json_is_array(ids))
-        return PS_FAIL(PS_ERR_FORMAT, "\"%s\" is not %s", tokens ? "tokens" : "prompt",
-                       tokens ? "an array of token ids" : "a text or an array of token ids");
-    return read_ids(ids, tokens ? "tokens" : "prompt", &out->prompt);
+    if (tokens && !json_is_array(tokens))
+        return PS_FAIL(PS_ERR_FORMAT, "\"tokens\" is not an array of token ids");
+    return read_either(batch, tokens ? "tokens" : "prompt", tokens ? tokens : prompt, &out->prompt);
+}
+
+/* Without a negative prompt it is what an empty text comes to. */
+static ps_err read_guidance(const ps_batch_context *batch, const json_t *object, ps_request *out)
+{
+    const json_t *negative = json_object_get(object, "negative_prompt");
+    out->guidance = 1.0;
+    if (json_is_null(negative)) negative = NULL;
+    if (negative && !json_object_get(object, "guidance_scale"))
+        return PS_FAIL(PS_ERR_USAGE, "\"negative_prompt\" goes with \"guidance_scale\"");
+    PS_TRY(ps_json_opt_real(object, "guidance_scale", where, &out->guidance));
+    if (!(out->guidance >= 1.0))
+        return PS_FAIL(PS_ERR_USAGE, "guidance_scale is %g, wanted 1 (off) or more", out->guidance);
+    if (!ps_request_is_guided(out)) return PS_OK;
+    if (json_object_get(object, "messages") && !json_is_array(negative))
+        return PS_FAIL(PS_ERR_USAGE, "with \"messages\" a \"negative_prompt\" is an array of token "
+                                     "ids");
+    json_t *empty = json_string("");
+    const ps_err err =
+        read_either(batch, "negative_prompt", negative ? negative : empty, &out->negative);
+    json_decref(empty);
+    if (err || out->negative.n > 0) return err;
+    return PS_FAIL(PS_ERR_USAGE, "\"negative_prompt\" comes to no token");
 }
 
 static ps_err read_numbers(const json_t *object, ps_sample_params *params)
@@ -226,6 +270,7 @@ static ps_err read_all(ps_batch_context *batch, const json_t *object, ps_request
     int max_tokens = 16;
     PS_TRY(check_keys(object));
     PS_TRY(read_prompt(batch, object, out));
+    PS_TRY(read_guidance(batch, object, out));
     PS_TRY(ps_json_opt_int(object, "max_tokens", 0, INT32_MAX, where, &max_tokens));
     out->max_tokens = max_tokens;
     PS_TRY(ps_json_opt_int(object, "n", 1, PS_REQUEST_SAMPLES_MAX, where, &out->n_samples));

@@ -6,9 +6,10 @@
  *   max_tokens 16  n 1  temperature 1  top_p 1  top_k 0  min_p 0  typical_p 1  seed  stop  logprobs
  *   repetition_penalty 1  presence_penalty 0  frequency_penalty 0  repeat_last_n 0  logit_bias {}
  *   min_tokens 0  ignore_eos false
+ *   guidance_scale 1 (off)      negative_prompt: text or ids; nothing where it is missing
  *   model, user                 ignored
  *
- * With a prefix the whole prompt is the prefix's tokens, then the ids, or those of the text with
+ * With a prefix the whole prompt, the negative one too, is the prefix's tokens, then the ids, or those of the text with
  * nothing added around it; messages, which bring a beginning of their own, are an error.
  *
  * Any other key is an error. Errors: PS_ERR_FORMAT, PS_ERR_USAGE naming the key.   MPI: rank 0

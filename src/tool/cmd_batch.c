@@ -75,11 +75,14 @@ static const char notes[] =
     "  banned              array of token ids that are never drawn\n"
     "  sampler_order       as --sampler-order of generate (\"hf\")\n"
     "  seed                0 or more (from --seed and the line's place)\n"
+    "  guidance_scale      over 1: leads away from the negative prompt (1)\n"
+    "  negative_prompt     text, or an array of token ids (what an empty text comes to)\n"
     "  stop                text, or an array of texts, before which the output ends\n"
     "  logprobs            true, or the number of likeliest tokens to show at each step\n"
     "  min_tokens ignore_eos                              when an end token counts\n"
     "  model user          are not looked at\n"
-    "With --prefix a request's prompt is the tokens of the prefix, then its own ids or those of "
+    "With --prefix a request's prompt, the negative one too, is the tokens of the prefix, then its "
+    "own ids or those of "
     "its "
     "text\nwith nothing added; its result is that of a request with all these tokens.\n"
     "An unknown key is an error. A line that cannot run gets {\"line\": N, \"error\": {...}} as "
@@ -161,9 +164,9 @@ static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
         const ps_err err = parse(s, i, &id, &request);
         json_decref(id);
         if (err) continue;
-        const int64_t length = (int64_t)request.prompt.n + request.max_tokens;
+        const int64_t length = ps_request_longest_prompt(&request) + request.max_tokens;
         if (length > needs->longest) needs->longest = length;
-        needs->n_sequences += request.n_samples;
+        needs->n_sequences += ps_request_sequences(&request);
         ps_request_release(&request);
     }
     return PS_OK;
@@ -231,8 +234,10 @@ static ps_err add_next(state *s)
 {
     const size_t number = s->n_added++;
     ps_request request = {0};
+    ps_limits limits = s->job->limits;
+    if (s->batch.prefix) limits.n_slots--;
     ps_err err = parse(s, number, &s->lines[number].id, &request);
-    if (!err) err = ps_generate_check(&request, &s->job->ckpt.spec, &s->job->limits);
+    if (!err) err = ps_generate_check(&request, &s->job->ckpt.spec, &limits);
     if (!err) return ps_generate_add(s->generate, number, &request);
     const ps_err written = fail_line(s, number, err);
     ps_request_release(&request);

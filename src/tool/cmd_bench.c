@@ -16,9 +16,9 @@ typedef struct state {
 
 static const ps_opt option_rows[] = {
     {"synthetic", 0, PS_OPT_TEXT, offsetof(state, synthetic), 0, 0, NULL, NULL, "SPEC",
-     "writes a random model: llama-0.3b, llama-1.1b or tunes, then ,key=value for layers d heads "
-     "kv "
-     "head_dim ff vocab window context type seed"},
+     "writes a random model: llama-0.3b, llama-1.1b, tunes, acestep-0.6b, acestep-1.7b or "
+     "acestep-4b, then ,key=value for layers d heads kv head_dim ff vocab window context type "
+     "seed"},
     {"output", 'o', PS_OPT_TEXT, offsetof(state, output), 0, 0, NULL, NULL, "MODEL.h5",
      "with --synthetic: the model file to write"},
     {"threads", 't', PS_OPT_INT, offsetof(state, threads), 0, 1024, "0", NULL, "N",

@@ -17,6 +17,8 @@
 typedef struct options {
     ps_prompt prompt;
     const char *system, *chat_template;
+    const char *negative;
+    double guidance;
     const char *save_state, *load_state;
     int64_t n, hash_every;
     bool ids, echo, json, chat;
@@ -48,6 +50,11 @@ static const ps_opt rows[] = {
     {"chat-template", 0, PS_OPT_TEXT, AT(chat_template), 0, 0, NULL, NULL, "NAME",
      "--chat: template by name instead of the model's own: chatml, qwen2, qwen3, llama3, llama3.1, "
      "gemma, mistral, mistral-v3, mistral-tekken, gpt-oss"},
+    {"guidance", 0, PS_OPT_REAL, AT(guidance), 1, 1e5, "1", NULL, "S",
+     "draws from U + S (C - U), C the logits behind the prompt, U those behind --negative; each "
+     "sample takes two slots; 1: off"},
+    {"negative", 0, PS_OPT_TEXT, AT(negative), 0, 0, NULL, NULL, "TEXT",
+     "--guidance: text to lead away from, with --chat as what a user says; by default nothing"},
     {"n", 'n', PS_OPT_I64, AT(n), -1, 9e15, "256", NULL, "N", "new tokens at most; -1 never stops"},
     {"ids", 0, PS_OPT_FLAG, AT(ids), 0, 0, NULL, NULL, NULL,
      "prints the new token ids instead of text"},
@@ -69,6 +76,8 @@ static const char notes[] =
     "gives\nthe same text on any number of ranks and threads.\n\n"
     "  pipestep generate model.h5 --prompt 'Once upon a time' -n 200 --seed 7 --top-p 0.95\n"
     "  mpirun -np 4 pipestep generate model.h5 --prompt-file story.txt --temperature 0.8\n"
+    "  pipestep generate chat.gguf --chat --prompt 'Tell me of the sea' --guidance 1.5 "
+    "--negative 'Be brief'\n"
     "  pipestep generate --config configs/endless.conf\n"
     "  pipestep generate --seed 7 -n 500 --ignore-eos --save-state tune.h5\n"
     "  mpirun -np 2 pipestep generate --load-state tune.h5 -n 500\n";
@@ -83,6 +92,11 @@ static ps_err check(void *arg, ps_job *job)
     if (!o->chat && (o->system || o->chat_template))
         return PS_FAIL(PS_ERR_USAGE, "--%s goes with --chat",
                        o->system ? "system" : "chat-template");
+    if (o->negative && o->guidance <= 1.0)
+        return PS_FAIL(PS_ERR_USAGE, "--negative goes with --guidance above 1");
+    if (o->guidance > 1.0 && (o->save_state || o->load_state))
+        return PS_FAIL(PS_ERR_USAGE, "--guidance and --%s-state exclude each other",
+                       o->save_state ? "save" : "load");
     if (o->ids && o->json) return PS_FAIL(PS_ERR_USAGE, "--ids and --json exclude each other");
     if (o->echo && o->json) return PS_FAIL(PS_ERR_USAGE, "--echo and --json exclude each other");
     if (s->sampling.n_logprobs >= 0 && !o->json)
@@ -91,6 +105,7 @@ static ps_err check(void *arg, ps_job *job)
         return PS_FAIL(PS_ERR_USAGE,
                        "-n -1 never ends: it goes with one sample and without --json");
     s->request.max_tokens = o->n;
+    s->request.guidance = o->guidance;
     if (o->hash_every > 0 && s->sampling.n_samples > 1)
         return PS_FAIL(PS_ERR_USAGE, "--hash-every goes with one sample");
     s->saved = (ps_saved_state){.save = o->save_state, .load = o->load_state};
@@ -99,7 +114,9 @@ static ps_err check(void *arg, ps_job *job)
     PS_TRY(ps_sampling_to_request(&s->sampling, &job->parsed, &s->request));
     s->request.streamed = !o->json && s->request.n_samples == 1;
     // Ranks that were not given a seed draw different ones; rank 0's counts.
-    return ps_sample_params_check(&s->request.sampling, 0);
+    ps_sample_params sampling = s->request.sampling;
+    sampling.guidance = o->guidance;
+    return ps_sample_params_check(&sampling, 0);
 }
 
 static ps_err read_tokens(state *s)
@@ -117,20 +134,40 @@ static void append_ids(const ps_tokens *tokens, ps_text *out)
     }
 }
 
-static ps_err encode_chat(state *s, const char *where, const ps_text *prompt)
+static ps_err encode_chat(const state *s, const char *where, const char *text, size_t n,
+                          ps_request *out)
 {
     const char *system = s->options.system;
     const size_t system_bytes = system ? strlen(system) : 0;
     ps_chat *chat;
-    PS_TRY(ps_job_check_text(where, ps_text_str(prompt), prompt->len));
+    PS_TRY(ps_job_check_text(where, text, n));
     PS_TRY(ps_job_check_text("--system", system, system_bytes));
     PS_TRY(ps_chat_prompt_open(s->job, s->options.chat_template, &chat));
-    const ps_chat_message messages[2] = {{"system", system, system_bytes},
-                                         {"user", ps_text_str(prompt), prompt->len}};
-    const ps_err err = system ? ps_chat_prompt_encode(s->job, chat, messages, 2, &s->request)
-                              : ps_chat_prompt_encode(s->job, chat, messages + 1, 1, &s->request);
+    const ps_chat_message messages[2] = {{"system", system, system_bytes}, {"user", text, n}};
+    const ps_err err = system ? ps_chat_prompt_encode(s->job, chat, messages, 2, out)
+                              : ps_chat_prompt_encode(s->job, chat, messages + 1, 1, out);
     ps_chat_free(chat);
     return err;
+}
+
+static ps_err encode(const state *s, const char *where, const char *text, size_t n, ps_request *out)
+{
+    if (s->options.chat) return encode_chat(s, where, text, n, out);
+    return ps_job_encode(s->job, where, text, n, &out->prompt);
+}
+
+static ps_err read_negative(state *s)
+{
+    if (!ps_request_is_guided(&s->request)) return PS_OK;
+    const char *text = s->options.negative ? s->options.negative : "";
+    ps_request other = {0};
+    const ps_err err = encode(s, "--negative", text, strlen(text), &other);
+    s->request.negative = other.prompt;
+    other.prompt = (ps_tokens){0};
+    ps_request_release(&other);
+    if (err || s->request.negative.n > 0) return err;
+    return PS_FAIL(PS_ERR_USAGE, "--guidance: the model has no token to begin with: give "
+                                 "--negative TEXT");
 }
 
 static ps_err read_prompt(state *s)
@@ -140,10 +177,7 @@ static ps_err read_prompt(state *s)
     ps_text text = {0};
     const char *where = ps_prompt_where(&o->prompt);
     ps_err err = ps_prompt_read_text(&o->prompt, &text);
-    if (!err)
-        err = o->chat
-                  ? encode_chat(s, where, &text)
-                  : ps_job_encode(s->job, where, ps_text_str(&text), text.len, &s->request.prompt);
+    if (!err) err = encode(s, where, ps_text_str(&text), text.len, &s->request);
     if (!err && o->echo && !o->ids) ps_text_append(&s->echo, text.data, text.len);
     if (!err) err = ps_prompt_check_tokens(&s->request.prompt);
     ps_text_release(&text);
@@ -154,7 +188,7 @@ static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
 {
     state *s = arg;
     s->job = job;
-    needs->n_sequences = s->request.n_samples;
+    needs->n_sequences = ps_request_sequences(&s->request);
     PS_TRY(ps_saved_state_prepare(&s->saved, job));
     if (s->saved.load) {
         const ps_state *from = &s->saved.state;
@@ -163,8 +197,10 @@ static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
         return PS_OK;
     }
     PS_TRY(read_prompt(s));
+    PS_TRY(read_negative(s));
     if (s->options.echo && s->options.ids) append_ids(&s->request.prompt, &s->echo);
-    needs->longest = s->options.n < 0 ? INT64_MAX : (int64_t)s->request.prompt.n + s->options.n;
+    needs->longest =
+        s->options.n < 0 ? INT64_MAX : ps_request_longest_prompt(&s->request) + s->options.n;
     return PS_OK;
 }
 

@@ -11,6 +11,7 @@ typedef struct ps_command {
 
 int ps_cmd_generate(int argc, char **argv);
 int ps_cmd_batch(int argc, char **argv);
+int ps_cmd_acestep(int argc, char **argv);
 int ps_cmd_score(int argc, char **argv);
 int ps_cmd_encode(int argc, char **argv);
 int ps_cmd_tokenize(int argc, char **argv);

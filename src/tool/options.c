@@ -125,9 +125,11 @@ static const ps_opt sampling_rows[] = {
     {"stop", 0, PS_OPT_LIST_TEXT, DRAW(stop), 0, 0, NULL, NULL, "TEXT",
      "ends the output before this text; may be given again"},
     {"sampler-order", 0, PS_OPT_TEXT, DRAW(order), 0, 0, "hf", NULL, "LIST",
-     "order of the steps: hf, llama, or names with commas between them; a step that is not named "
-     "is left out; hf is logit_bias, banned, repetition, frequency, presence, constraint, "
-     "temperature, top_k, top_p, min_p, typical; llama has temperature last, typical before top_p"},
+     "order of the steps: hf, llama, pytorch, vllm, or names with commas between them; a step that "
+     "is not named is left out; hf is guidance, logit_bias, banned, repetition, frequency, presence, "
+     "constraint, temperature, top_k, top_p, min_p, typical; llama has temperature last, typical "
+     "before top_p; pytorch has temperature last; vllm has output_repetition (blind to the prompt), "
+     "frequency and presence before guidance"},
     {"seed", 0, PS_OPT_U64, DRAW(seed), 0, 0, NULL, NULL, "S",
      "seed of the draws; chosen at random, and reported, when it is needed and not given"},
     {"samples", 0, PS_OPT_INT, DRAW(n_samples), 1, PS_REQUEST_SAMPLES_MAX, "1", NULL, "N",
@@ -215,7 +217,7 @@ static bool wants_randomness(const ps_opt_parsed *parsed)
     return false;
 }
 
-static uint64_t random_seed(void)
+uint64_t ps_options_random_seed(void)
 {
     uint64_t seed = 0;
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = (uint64_t)ps_clock_now_ns();
@@ -241,7 +243,7 @@ ps_err ps_sampling_to_request(const ps_sampling_options *o, const ps_opt_parsed 
     p->frequency_penalty = o->frequency_penalty;
     p->repeat_last_n = o->repeat_last_n;
     p->min_new_tokens = o->min_tokens;
-    p->seed = ps_opt_is_set(parsed, "seed") ? o->seed : random_seed();
+    p->seed = ps_opt_is_set(parsed, "seed") ? o->seed : ps_options_random_seed();
     PS_TRY(ps_sample_order_parse(o->order, p));
     out->n_samples = o->n_samples;
     out->n_logprobs = o->n_logprobs;

@@ -68,4 +68,7 @@ ps_opt_group ps_sampling_group(ps_sampling_options *target);
 ps_err ps_sampling_to_request(const ps_sampling_options *options, const ps_opt_parsed *parsed,
                               ps_request *out) PS_MUST_CHECK;
 
+/* A seed for who gave none: 53 bits, which every reader of JSON keeps. */
+uint64_t ps_options_random_seed(void);
+
 #endif

@@ -10,10 +10,18 @@
 #include "math/panel.h"
 #include "math/rng.h"
 #include "model/ckpt.h"
+#include "tool/synthetic_tokenizer.h"
+
+typedef enum kind {
+    LLAMA,
+    TUNES,  // relative positions, tied
+    ACESTEP // Qwen3 with the tokenizer of ACE-Step's language model, tied
+} kind;
 
 typedef struct shape {
+    kind kind;
     int layers, d, heads, kv, head_dim, ff, vocab, window, context;
-    bool rel_pos, tied;
+    bool tied;
     ps_dtype dtype;
     uint64_t seed;
 } shape;
@@ -22,9 +30,15 @@ static const struct {
     const char *name;
     shape shape;
 } presets[] = {
-    {"llama-0.3b", {16, 1024, 16, 4, 64, 4096, 32000, 0, 4096, false, true, PS_F16, 1}},
-    {"llama-1.1b", {22, 2048, 32, 4, 64, 5632, 32000, 0, 2048, false, false, PS_F16, 1}},
-    {"tunes", {8, 192, 6, 2, 32, 512, 768, 64, 0, true, true, PS_BF16, 1}},
+    {"llama-0.3b", {LLAMA, 16, 1024, 16, 4, 64, 4096, 32000, 0, 4096, true, PS_F16, 1}},
+    {"llama-1.1b", {LLAMA, 22, 2048, 32, 4, 64, 5632, 32000, 0, 2048, false, PS_F16, 1}},
+    {"tunes", {TUNES, 8, 192, 6, 2, 32, 512, 768, 64, 0, true, PS_BF16, 1}},
+    {"acestep-0.6b",
+     {ACESTEP, 28, 1024, 16, 8, 128, 3072, PS_SYNTHETIC_VOCABULARY, 0, 40960, true, PS_BF16, 1}},
+    {"acestep-1.7b",
+     {ACESTEP, 28, 2048, 16, 8, 128, 6144, PS_SYNTHETIC_VOCABULARY, 0, 40960, true, PS_BF16, 1}},
+    {"acestep-4b",
+     {ACESTEP, 36, 2560, 32, 8, 128, 9728, PS_SYNTHETIC_VOCABULARY, 0, 40960, true, PS_BF16, 1}},
 };
 
 #define AT(field) offsetof(shape, field)
@@ -71,8 +85,10 @@ static ps_err parse_shape(const char *text, shape *out)
 {
     char *copy = ps_mem_copy_text(text), *save = NULL;
     const char *preset = strtok_r(copy, ",", &save);
-    ps_err err =
-        PS_FAIL(PS_ERR_USAGE, "--synthetic %s: begin with llama-0.3b, llama-1.1b or tunes", text);
+    ps_err err = PS_FAIL(PS_ERR_USAGE,
+                         "--synthetic %s: begin with llama-0.3b, llama-1.1b, tunes, acestep-0.6b, "
+                         "acestep-1.7b or acestep-4b",
+                         text);
     for (size_t i = 0; preset && i < sizeof presets / sizeof presets[0]; i++) {
         if (strcmp(presets[i].name, preset) != 0) continue;
         *out = presets[i].shape;
@@ -88,7 +104,19 @@ static ps_err parse_shape(const char *text, shape *out)
         err = set_key(out, part, equals + 1);
     }
     ps_mem_free(copy);
+    if (!err && out->kind == ACESTEP && out->vocab != PS_SYNTHETIC_VOCABULARY)
+        return PS_FAIL(PS_ERR_USAGE, "--synthetic %s: its tokenizer has %d tokens", text,
+                       PS_SYNTHETIC_VOCABULARY);
     return err;
+}
+
+static void fill_acestep(ps_spec *spec)
+{
+    spec->norm_eps = 1e-6;
+    spec->ropes[0].base = 1e6;
+    spec->qk_norm = PS_QK_NORM_HEAD;
+    spec->n_eos = 1;
+    spec->eos_ids[0] = PS_SYNTHETIC_END;
 }
 
 static void fill_spec(const shape *s, ps_spec *spec)
@@ -111,47 +139,120 @@ static void fill_spec(const shape *s, ps_spec *spec)
     ps_spec_take_layers(spec, s->layers);
     for (int l = 0; l < s->layers; l++) {
         spec->layers[l].window = s->window;
-        if (!s->rel_pos) continue;
+        if (s->kind != TUNES) continue;
         spec->layers[l].n_biases = 1;
         spec->layers[l].biases[0] =
             (ps_bias_spec){.kind = PS_BIAS_REL_POS, .dim = s->d, .theta = 10000.0};
     }
+    if (s->kind == ACESTEP) fill_acestep(spec);
 }
 
-/* n uniform values of variance 1/k; draws of tensor `stream` from number `first` on. */
-static void draw(uint64_t seed, uint32_t stream, uint64_t first, size_t n, int k, float *out)
+/* ---- random panels ---- */
+
+// What the draws of a tensor are for.
+enum { PURPOSE_VALUES = 1, PURPOSE_CHOICES };
+
+static ps_rng_block throw(const shape *s, uint32_t stream, uint64_t number, uint32_t purpose)
+{
+    const ps_rng_block counter = {{(uint32_t)number, (uint32_t)(number >> 32), stream, purpose}};
+    return ps_rng_philox(s->seed, counter);
+}
+
+/* n uniform values of variance 1/k; draws from number `first` on. */
+static void draw(const shape *s, uint32_t stream, uint64_t first, size_t n, int k, float *out)
 {
     const float width = sqrtf(12.0f / (float)k);
     for (size_t i = 0; i < n; i += 4) {
-        const uint64_t number = first + i / 4;
-        const ps_rng_block counter = {{(uint32_t)number, (uint32_t)(number >> 32), stream, 1}};
-        const ps_rng_block block = ps_rng_philox(seed, counter);
+        const ps_rng_block block = throw(s, stream, first + i / 4, PURPOSE_VALUES);
         for (size_t j = 0; j < 4 && i + j < n; j++) {
             out[i + j] = ((float)(block.word[j] >> 8) * 0x1p-24f - 0.5f) * width;
         }
     }
 }
 
+/* Pieces of panels: so many k of 16 rows, which follow each other in a panel. Drawing, rounding and
+ * packing each value of 4 G takes minutes; drawing which piece stands where takes seconds, and no
+ * two rows come out alike. */
+typedef struct pool {
+    int k, n; // of a piece; pieces
+    size_t piece_bytes;
+    char *pieces; // [n, piece_bytes]
+} pool;
+
+enum { POOL_VALUES = 1 << 18, PIECE_K = 32 };
+
+/* n_rows rows of `piece` values each, packed; draws from number `first` on. */
+static void draw_piece(const shape *s, uint32_t stream, uint64_t first, int n_rows, int piece,
+                       int k, float *random, char *rows, char *out)
+{
+    const size_t values = (size_t)piece * PS_PANEL_LANES, bytes = ps_panel_bytes(s->dtype, piece);
+    draw(s, stream, first, values, k, random);
+    ps_dtype_narrow(s->dtype, random, values, rows);
+    ps_panel_pack(s->dtype, rows, n_rows, bytes / PS_PANEL_LANES, piece, out);
+}
+
+static pool draw_pool(const shape *s, uint32_t stream, int k)
+{
+    const int block = ps_dtype_block_values(s->dtype);
+    pool p = {.k = block > 1 ? block : PIECE_K};
+    const size_t values = (size_t)p.k * PS_PANEL_LANES;
+    p.n = (int)(POOL_VALUES / values);
+    p.piece_bytes = ps_panel_bytes(s->dtype, p.k);
+    p.pieces = ps_mem_new((size_t)p.n, p.piece_bytes);
+    float *random = ps_mem_new(values, sizeof *random);
+    char *rows = ps_mem_new(p.piece_bytes, 1);
+    for (int i = 0; i < p.n; i++) {
+        draw_piece(s, stream, (uint64_t)i * values, PS_PANEL_LANES, p.k, k, random, rows,
+                   p.pieces + (size_t)i * p.piece_bytes);
+    }
+    ps_mem_free(rows);
+    ps_mem_free(random);
+    return p;
+}
+
+/* A panel of pieces; where they do not fill it, of a part of the last one. */
+static void fill_panel(const shape *s, const pool *p, uint32_t stream, int number, size_t bytes,
+                       char *panel)
+{
+    const size_t n = (bytes + p->piece_bytes - 1) / p->piece_bytes;
+    ps_rng_block block = {{0}};
+    for (size_t i = 0; i < n; i++) {
+        if (i % 4 == 0) block = throw(s, stream, ((uint64_t)number << 32) + i / 4, PURPOSE_CHOICES);
+        const size_t at = i * p->piece_bytes, left = bytes - at;
+        memcpy(panel + at, p->pieces + block.word[i % 4] % (uint32_t)p->n * p->piece_bytes,
+               left < p->piece_bytes ? left : p->piece_bytes);
+    }
+}
+
+/* The last panel of a matrix, whose rows do not fill it. */
+static void draw_rest(const shape *s, uint32_t stream, const ps_tensor_need *need, char *panel)
+{
+    const size_t bytes = ps_panel_bytes(s->dtype, need->k);
+    float *random = ps_mem_new((size_t)need->k * PS_PANEL_LANES, sizeof *random);
+    char *rows = ps_mem_new(bytes, 1);
+    draw_piece(s, stream, POOL_VALUES, need->n % PS_PANEL_LANES, need->k, need->k, random, rows,
+               panel);
+    ps_mem_free(rows);
+    ps_mem_free(random);
+}
+
 static ps_err write_panels(const shape *s, ps_ckpt_writer *w, const ps_tensor_need *need,
                            uint32_t stream)
 {
-    const size_t values = (size_t)need->k * PS_PANEL_LANES;
-    const size_t bytes = ps_panel_bytes(s->dtype, need->k), row_bytes = bytes / PS_PANEL_LANES;
-    float *random = ps_mem_new(values, sizeof *random);
-    char *panel = ps_mem_new(bytes, 1), *rows = ps_mem_new(bytes, 1);
-    const int n_panels = ps_panel_count(need->n);
+    const size_t bytes = ps_panel_bytes(s->dtype, need->k);
+    char *panel = ps_mem_new(bytes, 1);
+    pool p = draw_pool(s, stream, need->k);
     ps_err err = PS_OK;
-    for (int p = 0; p < n_panels && !err; p++) {
-        draw(s->seed, stream, (uint64_t)p * ((values + 3) / 4), values, need->k, random);
-        ps_dtype_narrow(s->dtype, random, values, rows);
-        const int left = need->n - p * PS_PANEL_LANES;
-        ps_panel_pack(s->dtype, rows, left < PS_PANEL_LANES ? left : PS_PANEL_LANES, row_bytes,
-                      need->k, panel);
+    for (int i = 0; i < need->n / PS_PANEL_LANES && !err; i++) {
+        fill_panel(s, &p, stream, i, bytes, panel);
         err = ps_ckpt_append(w, panel, bytes);
     }
+    if (!err && need->n % PS_PANEL_LANES > 0) {
+        draw_rest(s, stream, need, panel);
+        err = ps_ckpt_append(w, panel, bytes);
+    }
+    ps_mem_free(p.pieces);
     ps_mem_free(panel);
-    ps_mem_free(rows);
-    ps_mem_free(random);
     return err;
 }
 
@@ -159,7 +260,8 @@ static ps_err write_vector(ps_ckpt_writer *w, const ps_tensor_need *need)
 {
     float *values = ps_mem_new((size_t)need->n, sizeof *values);
     const bool norm = need->role == PS_ROLE_FINAL_NORM || need->role == PS_ROLE_ATTENTION_NORM ||
-                      need->role == PS_ROLE_MLP_NORM;
+                      need->role == PS_ROLE_MLP_NORM || need->role == PS_ROLE_Q_NORM ||
+                      need->role == PS_ROLE_K_NORM;
     for (int i = 0; i < need->n; i++) {
         values[i] = norm ? 1.0f : 0.0f;
     }
@@ -194,6 +296,16 @@ static ps_err write_tensors(const shape *s, const ps_spec *spec, ps_ckpt_writer 
     return err;
 }
 
+static ps_err write_tokenizer(const shape *s, ps_ckpt_writer *w)
+{
+    if (s->kind != ACESTEP) return PS_OK;
+    ps_text packed = {0};
+    ps_err err = ps_synthetic_tokenizer_pack(&packed);
+    if (!err) err = ps_ckpt_put_tokenizer(w, packed.data, packed.len);
+    ps_text_release(&packed);
+    return err;
+}
+
 ps_err ps_synthetic_write(const char *spec_text, const char *output, bool progress)
 {
     shape s = {0};
@@ -203,6 +315,7 @@ ps_err ps_synthetic_write(const char *spec_text, const char *output, bool progre
     fill_spec(&s, &spec);
     ps_err err = ps_spec_check(&spec, "--synthetic");
     if (!err) err = ps_ckpt_create(output, &spec, &w);
+    if (!err) err = write_tokenizer(&s, w);
     if (!err) err = write_tensors(&s, &spec, w, progress);
     if (err) {
         ps_ckpt_abandon(w);

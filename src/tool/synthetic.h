@@ -1,7 +1,12 @@
 /* Random models of given shapes, for measuring without a download.
  *
  *   SPEC = preset[,key=value...]     presets: llama-0.3b llama-1.1b tunes
- *   keys: layers d heads kv head_dim ff vocab window type (f32 f16 bf16) seed context
+ *                                             acestep-0.6b acestep-1.7b acestep-4b
+ *   keys: layers d heads kv head_dim ff vocab window type (f32 f16 bf16 q8_0 q4_0 q4_k) seed
+ *         context
+ *
+ * The acestep models are ACE-Step's language models in shape, ids and tokens (Qwen3, heads normed,
+ * tied, 217,204 ids; tool/synthetic_tokenizer.h).
  *
  * Weights are uniform with the variance 1/K that keeps activations in range, norms are 1; drawn by
  * Philox from the seed, so equal specs give equal files. Written panel by panel: memory for a few

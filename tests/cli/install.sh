@@ -34,7 +34,7 @@ cd ../..
 fails 2 "no MODEL was given, and the model that ships is not beside $PWD" ./lost generate -q
 
 # Options and files that README.md and the other texts name exist.
-for command in generate batch score encode bias tokenize detokenize plan inspect convert bench; do
+for command in generate batch acestep score encode bias tokenize detokenize plan inspect convert bench; do
     ok pipestep help "$command"
     echo "$out"
 done >all-help.txt

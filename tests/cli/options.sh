@@ -1,7 +1,7 @@
 # Help, version, and what is wrong with a command line: exit status 2 and one line, before anything is read.
 # shellcheck source=tests/support/cli.sh
 . "$TOP/tests/support/cli.sh"
-commands=(generate batch score tokenize detokenize plan inspect convert bench)
+commands=(generate batch acestep score tokenize detokenize plan inspect convert bench)
 
 # ---- help and version ----
 

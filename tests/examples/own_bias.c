@@ -181,7 +181,7 @@ static ps_err forward(const run *r, ps_stage_model *model, size_t stride, float 
         ps_stage_embed(model, r->tokens + done, positions, n, x);
         PS_TRY(ps_stage_blocks(model, &rows, x));
     }
-    *logits = ps_stage_head(model, x + (size_t)(n - 1) * stride, 1);
+    *logits = ps_stage_head(model, x + (size_t)(n - 1) * stride, 1, NULL);
     return PS_OK;
 }
 

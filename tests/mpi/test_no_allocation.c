@@ -161,7 +161,12 @@ static ps_err collect(load *l)
     const float *logits;
     PS_TRY(ps_pipeline_collect(l->pipeline, &done));
     const int n = done.n_wanted < PS_HEAD_ROWS ? done.n_wanted : PS_HEAD_ROWS;
-    PS_TRY(ps_pipeline_logits(l->pipeline, 0, n, &logits));
+    static const ps_id_range ranges[] = {{1, 3}, {VOCABULARY - 9, VOCABULARY}};
+    ps_logits_wanted wanted[PS_HEAD_ROWS];
+    for (int r = 0; r < n; r++) {
+        wanted[r] = (ps_logits_wanted){ranges, dice_throw(&l->d, 3)};
+    }
+    PS_TRY(ps_pipeline_logits(l->pipeline, 0, n, wanted, &logits));
     ps_pipeline_release(l->pipeline);
     return PS_OK;
 }

@@ -115,7 +115,7 @@ static void submit(game *g)
 static void check_logits(game *g, const batch *b, int first, int n)
 {
     const float *logits;
-    assert_ok(ps_pipeline_logits(g->p.pipeline, first, n, &logits));
+    assert_ok(ps_pipeline_logits(g->p.pipeline, first, n, NULL, &logits));
     for (int i = 0; i < n; i++) {
         ck_assert_msg(memcmp(logits + (size_t)i * ps_stage_logits_stride(&g->p.ckpt.spec),
                              b->wanted[first + i], sizeof b->wanted[0]) == 0,
@@ -309,7 +309,7 @@ static void feed(ps_pipeline *p, int slot, int64_t first, const int32_t *tokens,
         assert_ok(ps_pipeline_submit(p, &(ps_batch){NULL, 0, rows, some}, &sequence));
         assert_ok(ps_pipeline_collect(p, &finished));
         if (finished.n_wanted > 0) {
-            assert_ok(ps_pipeline_logits(p, 0, 1, &logits));
+            assert_ok(ps_pipeline_logits(p, 0, 1, NULL, &logits));
             memcpy(out, logits, VOCABULARY * sizeof *out);
         }
         ps_pipeline_release(p);

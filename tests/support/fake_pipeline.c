@@ -1,6 +1,7 @@
 #include "support/fake_pipeline.h"
 
 #include <check.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -29,7 +30,8 @@ int __wrap_ps_pipeline_in_flight(const ps_pipeline *p);
 bool __wrap_ps_pipeline_can_submit(ps_pipeline *p);
 ps_err __wrap_ps_pipeline_submit(ps_pipeline *p, const ps_batch *batch, uint64_t *sequence);
 ps_err __wrap_ps_pipeline_collect(ps_pipeline *p, ps_finished *out);
-ps_err __wrap_ps_pipeline_logits(ps_pipeline *p, int first, int n, const float **logits);
+ps_err __wrap_ps_pipeline_logits(ps_pipeline *p, int first, int n, const ps_logits_wanted *wanted,
+                                 const float **logits);
 void __wrap_ps_pipeline_release(ps_pipeline *p);
 ps_err __wrap_ps_pipeline_save(ps_pipeline *p, int slot, int64_t position, const char *path);
 ps_err __wrap_ps_pipeline_load(ps_pipeline *p, int slot, int64_t position, int64_t length,
@@ -211,10 +213,30 @@ ps_err __wrap_ps_pipeline_collect(ps_pipeline *p, ps_finished *out)
     return PS_OK;
 }
 
-ps_err __wrap_ps_pipeline_logits(ps_pipeline *p, int first, int n, const float **logits)
+static void hide_unwanted(const ps_logits_wanted *wanted, int vocabulary, float *row)
+{
+    int before = 0;
+    for (int i = 0; i < wanted->n_ranges; i++) {
+        ck_assert(wanted->ranges[i].first >= before && wanted->ranges[i].end <= vocabulary);
+        ck_assert_int_lt(wanted->ranges[i].first, wanted->ranges[i].end);
+        for (; before < wanted->ranges[i].first; before++) {
+            row[before] = NAN;
+        }
+        before = wanted->ranges[i].end;
+    }
+    for (; wanted->n_ranges > 0 && before < vocabulary; before++) {
+        row[before] = NAN;
+    }
+}
+
+ps_err __wrap_ps_pipeline_logits(ps_pipeline *p, int first, int n, const ps_logits_wanted *wanted,
+                                 const float **logits)
 {
     const flight *f = &p->flights[p->collected - 1];
     ck_assert(p->held && first >= 0 && n > 0 && n <= PS_HEAD_ROWS && first + n <= f->n_wanted);
+    for (int r = 0; wanted && r < n; r++) {
+        hide_unwanted(&wanted[r], p->vocabulary, f->logits + (size_t)(first + r) * stride_of(p));
+    }
     *logits = p->shown = f->logits + (size_t)first * stride_of(p);
     return PS_OK;
 }

@@ -7,7 +7,7 @@
  * ended before it begins anew, a fork goes into a free slot, no batch is over its limits, no more
  * batches are under way than allowed, they are collected and released in turn, and slots are saved
  * and loaded when none is under way. A saved slot is its tokens, in the place of layer 0's cache.
- * The head's input is its output.
+ * The head's input is its output. Logits that a row does not want are NaN.
  *
  * MPI: none.
  */

@@ -74,7 +74,7 @@ void stage_runner_rows(stage_runner *r, const ps_rows *rows, const int32_t *toke
     }
     for (int row = 0; row < rows->n; row += PS_HEAD_ROWS) {
         const int n = rows->n - row < PS_HEAD_ROWS ? rows->n - row : PS_HEAD_ROWS;
-        const float *found = ps_stage_head(r->parts[0], r->x + (size_t)row * stride, n);
+        const float *found = ps_stage_head(r->parts[0], r->x + (size_t)row * stride, n, NULL);
         for (int i = 0; i < n; i++) {
             memcpy(logits + (size_t)(row + i) * n_out,
                    found + (size_t)i * ps_stage_logits_stride(&r->ckpt.spec),

@@ -9,6 +9,7 @@
  *   model.gguf + expected.h5                     a model with its vocabulary: logits, greedy ids
  *   expected.h5 with top_ids                     a real model, whose file $PS_GOLDEN_MODEL names
  *   tokenizers and chat templates                support/golden_vocabularies.h
+ *   generate.jsonl + fsm.jsonl + model/          ACE-Step's language model: support/golden_acestep.h
  *   quants.h5                                    blocks of stored formats and their values
  * What is of no kind known here is listed at the end as not known yet, and counts as neither. */
 #include <dirent.h>
@@ -20,6 +21,7 @@
 
 #include "base/err.h"
 #include "base/text.h"
+#include "support/golden_acestep.h"
 #include "support/golden_encoder.h"
 #include "support/golden_gguf.h"
 #include "support/golden_quants.h"
@@ -148,6 +150,7 @@ static void check_directory(golden *g, const char *directory, const char *name)
         check_real(g, directory, name);
         known = true;
     }
+    if (golden_check_acestep(g, directory, name)) known = true;
     if (golden_exists(directory, "quants.h5"))
         check_quants(g, directory, name[0] ? name : "quants.h5");
     if (!encoder) list_unknown_files(g, directory, name);

@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "support/dice.h"
+#include "support/dice_constraint.h"
 #include "support/fake_pipeline.h"
 #include "support/scratch.h"
 #include "support/tiny_tokenizer.h"
@@ -132,6 +133,18 @@ static inline void set_stops(ps_request *r, const char *one, const char *two)
     if (two) r->stops[r->n_stops++] = (ps_stop_string){ps_mem_copy_text(two), strlen(two)};
 }
 
+/* A negative prompt that has its first n_common tokens from the prompt, as far as that goes. */
+static inline void set_guidance(ps_request *r, int n_common, int n_own)
+{
+    r->guidance = 1.8;
+    for (int i = 0; i < n_common && i < (int)r->prompt.n; i++) {
+        ps_tokens_append(&r->negative, r->prompt.ids[i]);
+    }
+    for (int i = 0; i < n_own; i++) {
+        ps_tokens_append(&r->negative, (5 * i + n_own) % VOCABULARY);
+    }
+}
+
 /* Any request; the same number gives the same one. */
 static inline ps_request throw_request(uint64_t number)
 {
@@ -150,13 +163,47 @@ static inline ps_request throw_request(uint64_t number)
     return r;
 }
 
+/* With guidance, a constraint, or both. */
+static inline ps_request throw_guided_request(uint64_t number)
+{
+    dice d = {.seed = number + 900};
+    ps_request r = throw_request(number);
+    const int kind = dice_throw(&d, 3);
+    if (kind < 2) set_guidance(&r, dice_throw(&d, 50), 1 + dice_throw(&d, 20));
+    if (kind == 0) return r;
+    r.constraint = dice_constraint_new(number, VOCABULARY);
+    r.sampling.min_new_tokens = 0; // what is banned may be all that is allowed
+    return r;
+}
+
 static inline ps_finish expected_finish(const stage *s, const ps_request *r, int64_t n_new,
                                         int32_t token)
 {
     if (!r->ignore_eos && (token == END_ONE || token == END_TWO)) return PS_FINISH_STOP;
     if (n_new >= r->max_tokens) return PS_FINISH_LENGTH;
-    const bool full = !ps_spec_is_endless(&s->spec) && (int64_t)r->prompt.n + n_new > CONTEXT;
+    const int64_t known = ps_request_longest_prompt(r) + n_new;
+    const bool full = !ps_spec_is_endless(&s->spec) && known > CONTEXT;
     return full ? PS_FINISH_LENGTH : PS_FINISH_NONE;
+}
+
+/* The next token by its definition: all logits, and no work saved. */
+static inline int32_t expected_token(const ps_request *r, const ps_sampler *sampler,
+                                     ps_constraint *constraint, const ps_tokens *other,
+                                     const float *logits)
+{
+    float unconditional[VOCABULARY];
+    int32_t token;
+    ps_expectation e = {.certain = -1};
+    if (constraint) constraint->kind->expect(constraint, &e);
+    if (e.certain >= 0) return e.certain;
+    fake_logits(other->ids, other->n, VOCABULARY, unconditional);
+    ps_sampler_work *work = ps_sampler_work_new(VOCABULARY);
+    const ps_sampler_input in = {.logits = logits,
+                                 .unconditional = ps_request_is_guided(r) ? unconditional : NULL,
+                                 .constraint = constraint};
+    assert_ok(ps_sampler_pick(sampler, work, &in, &token));
+    ps_sampler_work_free(work);
+    return token;
 }
 
 /* What a sample must come to: token by token, with no scheduler in between. */
@@ -167,13 +214,17 @@ static inline void expect_sample(const stage *s, const ps_request *r, int sample
     params.sample = (uint32_t)sample;
     params.end_tokens = s->spec.eos_ids;
     params.n_end_tokens = 2;
+    params.guidance = r->guidance;
     ps_sampler *sampler;
     ps_stop *stop;
-    ps_sampler_work *work = ps_sampler_work_new(VOCABULARY);
+    ps_constraint *constraint = r->constraint ? r->constraint->kind->copy(r->constraint) : NULL;
     assert_ok(ps_sampler_new(&params, VOCABULARY, &sampler));
     assert_ok(ps_stop_new(r->stops, r->n_stops, &stop));
-    ps_tokens all = {0};
+    ps_tokens all = {0}, other = {0};
     ps_text text = {0};
+    for (size_t i = 0; i < r->negative.n; i++) {
+        ps_tokens_append(&other, r->negative.ids[i]);
+    }
     for (size_t i = 0; i < r->prompt.n; i++) {
         ps_tokens_append(&all, r->prompt.ids[i]);
         ps_sampler_advance(sampler, r->prompt.ids[i], true);
@@ -182,24 +233,25 @@ static inline void expect_sample(const stage *s, const ps_request *r, int sample
     size_t n_new = 0;
     while (finish == PS_FINISH_NONE) {
         float logits[VOCABULARY];
-        int32_t token;
         ps_sampler_logprobs lp;
         fake_logits(all.ids, all.n, VOCABULARY, logits);
-        assert_ok(ps_sampler_pick(sampler, work, logits, NULL, &token));
+        const int32_t token = expected_token(r, sampler, constraint, &other, logits);
         ck_assert_msg(n_new < found->tokens.n, "sample %d ends after %zu tokens", sample, n_new);
         ck_assert_int_eq(found->tokens.ids[n_new], token);
         if (r->n_logprobs >= 0) {
             assert_ok(ps_sampler_find_logprobs(logits, VOCABULARY, token, r->n_logprobs, &lp));
-            const ps_sampler_logprobs *other = &found->logprobs[n_new];
-            ck_assert(other->chosen == lp.chosen);
-            ck_assert_int_eq(other->n_top, lp.n_top);
+            const ps_sampler_logprobs *shown = &found->logprobs[n_new];
+            ck_assert(shown->chosen == lp.chosen);
+            ck_assert_int_eq(shown->n_top, lp.n_top);
             for (int i = 0; i < lp.n_top; i++) {
-                ck_assert_int_eq(other->token[i], lp.token[i]);
-                ck_assert(other->logprob[i] == lp.logprob[i]);
+                ck_assert_int_eq(shown->token[i], lp.token[i]);
+                ck_assert(shown->logprob[i] == lp.logprob[i]);
             }
         }
         ps_sampler_advance(sampler, token, false);
         ps_tokens_append(&all, token);
+        ps_tokens_append(&other, token);
+        if (constraint) constraint->kind->advance(constraint, token);
         n_new++;
         finish = expected_finish(s, r, (int64_t)n_new, token);
         // Token and character have the same number; token 0 has none.
@@ -214,9 +266,10 @@ static inline void expect_sample(const stage *s, const ps_request *r, int sample
     ck_assert(text.len == 0 || memcmp(found->text.data, text.data, text.len) == 0);
     ps_text_release(&text);
     ps_tokens_release(&all);
+    ps_tokens_release(&other);
+    if (constraint) constraint->kind->free(constraint);
     ps_stop_free(stop);
     ps_sampler_free(sampler);
-    ps_sampler_work_free(work);
 }
 
 static inline void expect_result(const stage *s, uint64_t number, const ps_request *r)

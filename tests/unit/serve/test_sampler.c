@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "../../support/dice.h"
+#include "../../support/fixed_constraint.h"
 
 enum { SUPPORT_MAX = 16 };
 
@@ -33,8 +34,9 @@ static void close_desk(desk *k)
 static int32_t pick(desk *k, const float *logits)
 {
     int32_t token = -1;
-    ck_assert_msg(ps_sampler_pick(k->s, k->work, logits, NULL, &token) == PS_OK, "%s",
-                  ps_err_message());
+    ck_assert_msg(ps_sampler_pick(k->s, k->work, &(ps_sampler_input){.logits = logits}, &token) ==
+                      PS_OK,
+                  "%s", ps_err_message());
     return token;
 }
 
@@ -44,7 +46,8 @@ static void expect_support(desk *k, const float *logits, const char *wanted)
     double p[SUPPORT_MAX];
     char found[SUPPORT_MAX + 1] = "";
     ck_assert_int_le(k->V, SUPPORT_MAX);
-    ck_assert_int_eq(ps_sampler_probabilities(k->s, k->work, logits, NULL, p), PS_OK);
+    ck_assert_int_eq(
+        ps_sampler_probabilities(k->s, k->work, &(ps_sampler_input){.logits = logits}, p), PS_OK);
     for (int v = 0; v < k->V; v++) {
         found[v] = p[v] > 0.0 ? '1' : '0';
         found[v + 1] = '\0';
@@ -368,7 +371,9 @@ START_TEST(picks_do_not_depend_on_other_picks)
         int32_t token;
         made_up_logits(78, t, others, RUN_V);
         for (uint32_t n = 0; n < t % 3; n++) { // the other one shares the scratch
-            ck_assert_int_eq(ps_sampler_pick(other, k.work, others, NULL, &token), PS_OK);
+            ck_assert_int_eq(
+                ps_sampler_pick(other, k.work, &(ps_sampler_input){.logits = others}, &token),
+                PS_OK);
             ps_sampler_advance(other, token, false);
         }
         made_up_logits(77, t, logits, RUN_V);
@@ -418,7 +423,8 @@ START_TEST(probabilities_have_the_same_bits_on_every_machine)
     uint64_t hash = 14695981039346656037u;
     for (uint32_t t = 0; t < 20; t++) {
         made_up_logits(5, t, logits, V);
-        ck_assert_int_eq(ps_sampler_probabilities(k.s, k.work, logits, NULL, p), PS_OK);
+        ck_assert_int_eq(
+            ps_sampler_probabilities(k.s, k.work, &(ps_sampler_input){.logits = logits}, p), PS_OK);
         for (int v = 0; v < V; v++) {
             uint64_t bits;
             memcpy(&bits, &p[v], sizeof bits);
@@ -444,7 +450,8 @@ START_TEST(draws_follow_the_probabilities)
     int drawn[V] = {0};
     ps_sample_params params = ps_sample_params_default();
     desk k = open_desk(params, V);
-    ck_assert_int_eq(ps_sampler_probabilities(k.s, k.work, logits, NULL, p), PS_OK);
+    ck_assert_int_eq(
+        ps_sampler_probabilities(k.s, k.work, &(ps_sampler_input){.logits = logits}, p), PS_OK);
     for (uint32_t i = 0; i < DRAWS; i++) {
         const int32_t token = pick(&k, logits);
         drawn[token]++;
@@ -473,7 +480,8 @@ static void expect_pick_fails(double temperature, const float *logits, int V, co
     p.temperature = temperature;
     desk k = open_desk(p, V);
     int32_t token = -7;
-    ck_assert_int_eq(ps_sampler_pick(k.s, k.work, logits, NULL, &token), PS_ERR_NUMERIC);
+    ck_assert_int_eq(ps_sampler_pick(k.s, k.work, &(ps_sampler_input){.logits = logits}, &token),
+                     PS_ERR_NUMERIC);
     ck_assert_str_eq(ps_err_message(), message);
     ck_assert_int_eq(token, -7);
     close_desk(&k);
@@ -495,18 +503,20 @@ END_TEST
 START_TEST(removing_every_token_is_an_error_that_names_the_step)
 {
     const float logits[2] = {0.0f, 1.0f};
-    const uint64_t nothing = 0;
+    fixed_constraint nothing = fixed_constraint_of(&(uint64_t){0}, 2);
+    const ps_sampler_input constrained = {.logits = logits, .constraint = &nothing.base};
     int32_t token;
     ps_sample_params p = ps_sample_params_default();
     desk k = open_desk(p, 2);
-    ck_assert_int_eq(ps_sampler_pick(k.s, k.work, logits, &nothing, &token), PS_ERR_NUMERIC);
+    ck_assert_int_eq(ps_sampler_pick(k.s, k.work, &constrained, &token), PS_ERR_NUMERIC);
     ck_assert_str_eq(ps_err_message(),
                      "sampler: no token is left to draw after the step constraint");
     close_desk(&k);
     p.banned = (const int32_t[]){0, 1};
     p.n_banned = 2;
     k = open_desk(p, 2);
-    ck_assert_int_eq(ps_sampler_pick(k.s, k.work, logits, NULL, &token), PS_ERR_NUMERIC);
+    ck_assert_int_eq(ps_sampler_pick(k.s, k.work, &(ps_sampler_input){.logits = logits}, &token),
+                     PS_ERR_NUMERIC);
     ck_assert_str_eq(ps_err_message(), "sampler: no token is left to draw after the step banned");
     close_desk(&k);
 }
@@ -515,13 +525,14 @@ END_TEST
 START_TEST(a_constraint_outside_the_order_is_refused)
 {
     const float logits[2] = {0.0f, 1.0f};
-    const uint64_t first = 1;
+    fixed_constraint first = fixed_constraint_of(&(uint64_t){1}, 2);
+    const ps_sampler_input constrained = {.logits = logits, .constraint = &first.base};
     ps_sample_params p = ps_sample_params_default();
     ck_assert_int_eq(ps_sample_order_parse("temperature", &p), PS_OK);
     p.temperature = 0.0;
     desk k = open_desk(p, 2);
     int32_t token;
-    ck_assert_int_eq(ps_sampler_pick(k.s, k.work, logits, &first, &token), PS_ERR_USAGE);
+    ck_assert_int_eq(ps_sampler_pick(k.s, k.work, &constrained, &token), PS_ERR_USAGE);
     ck_assert_str_eq(ps_err_message(), "the output is constrained, but the sampler order does not "
                                        "name constraint");
     close_desk(&k);
@@ -535,11 +546,13 @@ START_TEST(greedy_obeys_the_constraint)
     logits[70] = 5.0f;
     logits[129] = 7.0f;
     const uint64_t allowed[3] = {~(uint64_t)8, ~(uint64_t)0, 1};
+    fixed_constraint constraint = fixed_constraint_of(allowed, 130);
+    const ps_sampler_input constrained = {.logits = logits, .constraint = &constraint.base};
     ps_sample_params p = ps_sample_params_default();
     p.temperature = 0.0;
     desk k = open_desk(p, 130);
     int32_t token;
-    ck_assert_int_eq(ps_sampler_pick(k.s, k.work, logits, allowed, &token), PS_OK);
+    ck_assert_int_eq(ps_sampler_pick(k.s, k.work, &constrained, &token), PS_OK);
     ck_assert_int_eq(token, 70);
     close_desk(&k);
 }

@@ -17,13 +17,13 @@ START_TEST(the_default_is_plain_sampling_in_hf_order)
     const ps_sample_params p = ps_sample_params_default();
     ck_assert_int_eq(ps_sample_params_check(&p, 1), PS_OK);
     ck_assert_double_eq(p.temperature, 1.0);
-    ck_assert_int_eq(p.n_order, PS_SAMPLE_STEP_COUNT);
     ps_sample_params parsed = p;
     ck_assert_int_eq(
-        ps_sample_order_parse("logit_bias,banned,repetition,frequency,presence,constraint,"
-                              "temperature,top_k,top_p,min_p,typical",
+        ps_sample_order_parse("guidance,logit_bias,banned,repetition,frequency,presence,"
+                              "constraint,temperature,top_k,top_p,min_p,typical",
                               &parsed),
         PS_OK);
+    ck_assert_int_eq(p.n_order, parsed.n_order);
     ck_assert_mem_eq(p.order, parsed.order, sizeof p.order);
 }
 END_TEST
@@ -48,6 +48,8 @@ static const struct {
     {offsetof(ps_sample_params, min_p), 0.0, NAN, "min_p is nan, wanted 0 to 1"},
     {offsetof(ps_sample_params, typical_p), 1.0, 2.0, "typical_p is 2, wanted 0 to 1"},
     {offsetof(ps_sample_params, typical_p), 0.5, 0.0, "typical_p is 0, wanted more, up to 1"},
+    {offsetof(ps_sample_params, guidance), 0.0, -1.0, "guidance is -1, wanted 0 to 100000"},
+    {offsetof(ps_sample_params, guidance), 1e5, NAN, "guidance is nan, wanted 0 to 100000"},
     {offsetof(ps_sample_params, repetition_penalty), 1e-5, 0.0,
      "repetition_penalty is 0, wanted 1e-05 to 100000"},
     {offsetof(ps_sample_params, repetition_penalty), 1e5, INFINITY,
@@ -173,16 +175,56 @@ START_TEST(an_order_is_parsed_in_its_order)
 }
 END_TEST
 
-START_TEST(the_llama_preset_has_the_temperature_last)
+static const struct {
+    const char *name, *order;
+} presets[] = {
+    {"llama", "guidance,logit_bias,banned,repetition,frequency,presence,constraint,top_k,typical,"
+              "top_p,min_p,temperature"},
+    {"pytorch", "guidance,logit_bias,banned,constraint,repetition,frequency,presence,top_k,top_p,"
+                "min_p,typical,temperature"},
+    {"vllm", "output_repetition,frequency,presence,guidance,logit_bias,banned,constraint,"
+             "temperature,top_k,top_p,min_p,typical"},
+    {"hf", "guidance,logit_bias,banned,repetition,frequency,presence,constraint,temperature,top_k,"
+           "top_p,min_p,typical"},
+};
+
+/* With a preset every parameter may be set. */
+START_TEST(a_preset_is_the_order_that_its_page_shows)
+{
+    ps_sample_params p = ps_sample_params_default(), parsed = p;
+    ck_assert_int_eq(ps_sample_order_parse(presets[_i].name, &p), PS_OK);
+    ck_assert_int_eq(ps_sample_order_parse(presets[_i].order, &parsed), PS_OK);
+    ck_assert_int_eq(p.n_order, parsed.n_order);
+    ck_assert_mem_eq(p.order, parsed.order, (size_t)p.n_order * sizeof *p.order);
+    p.guidance = 2.0;
+    p.repetition_penalty = 1.5;
+    p.frequency_penalty = p.presence_penalty = 0.5;
+    p.top_k = 3;
+    p.top_p = p.min_p = p.typical_p = 0.5;
+    p.logit_bias = &(ps_sample_bias){1, 1.0f};
+    p.banned = (const int32_t[]){2};
+    p.n_logit_bias = p.n_banned = 1;
+    ck_assert_int_eq(ps_sample_params_check(&p, 9), PS_OK);
+    ck_assert_int_eq(ps_sample_params_check_constraint(&p), PS_OK);
+}
+END_TEST
+
+START_TEST(guidance_and_repetition_need_a_place_in_the_order)
 {
     ps_sample_params p = ps_sample_params_default();
-    ck_assert_int_eq(ps_sample_order_parse("llama", &p), PS_OK);
-    ck_assert_int_eq(p.n_order, PS_SAMPLE_STEP_COUNT);
-    ck_assert_int_eq(p.order[PS_SAMPLE_STEP_COUNT - 1], PS_SAMPLE_TEMPERATURE);
-    ck_assert_int_eq(ps_sample_params_check(&p, 0), PS_OK);
-    ck_assert_int_eq(ps_sample_order_parse("hf", &p), PS_OK);
-    const ps_sample_params fresh = ps_sample_params_default();
-    ck_assert_mem_eq(p.order, fresh.order, sizeof p.order);
+    p.temperature = 0.0;
+    ck_assert_int_eq(ps_sample_order_parse("top_k", &p), PS_OK);
+    p.guidance = 1.0;
+    ck_assert_int_eq(ps_sample_params_check(&p, 9), PS_OK);
+    p.guidance = 1.5;
+    expect_refused(&p, 9, "guidance is set, but the sampler order does not name guidance");
+    p.guidance = 0.0;
+    p.repetition_penalty = 2.0;
+    expect_refused(&p, 9,
+                   "repetition_penalty is set, but the sampler order does not name repetition");
+    ck_assert_int_eq(ps_sample_order_parse("output_repetition", &p), PS_OK);
+    ck_assert_int_eq(ps_sample_params_check(&p, 9), PS_OK);
+    ck_assert_int_eq(ps_sample_params_check_constraint(&p), PS_ERR_USAGE);
 }
 END_TEST
 
@@ -200,7 +242,7 @@ static const struct {
     {"top_k,top_p,top_k", "sampler order: top_k stands there twice"},
     {"min_p,a_name_of_more_than_thirty_one_bytes",
      "sampler order: no step is named \"a_name_of_more_than_thirty_one_\"; the nearest is "
-     "repetition"},
+     "output_repetition"},
 };
 
 START_TEST(a_wrong_order_is_refused_and_changes_nothing)
@@ -249,7 +291,8 @@ int main(void)
     tcase_add_test(tcase, a_parameter_whose_step_the_order_leaves_out_is_refused);
     tcase_add_test(tcase, an_order_filled_by_hand_may_not_name_a_step_twice);
     tcase_add_test(tcase, an_order_is_parsed_in_its_order);
-    tcase_add_test(tcase, the_llama_preset_has_the_temperature_last);
+    tcase_add_loop_test(tcase, a_preset_is_the_order_that_its_page_shows, 0, 4);
+    tcase_add_test(tcase, guidance_and_repetition_need_a_place_in_the_order);
     tcase_add_loop_test(tcase, a_wrong_order_is_refused_and_changes_nothing, 0, COUNT(bad_orders));
     tcase_add_test(tcase, every_step_is_found_by_its_name);
     tcase_add_test(tcase, a_sampler_is_not_made_from_bad_parameters);

@@ -448,6 +448,54 @@ START_TEST(an_endless_task_forgets_what_was_submitted)
 }
 END_TEST
 
+/* What feed_for_ever is not: the parent goes on first, and forgets what the child begins with. */
+static ps_err append_then_fork(void *arg, ps_sched *sched, ps_task *task, int64_t position,
+                               const float *logits)
+{
+    ps_task *child = arg;
+    (void)logits;
+    if (child->slot >= 0 || position > 5000) {
+        ck_assert_int_eq(position, 5000);
+        ps_sched_finish(sched, task);
+        return PS_OK;
+    }
+    ps_task_append(task, 3);
+    ck_assert_int_eq(task->first, 5000);
+    ps_sched_fork(sched, task, child);
+    ps_task_append(child, 4);
+    return PS_OK;
+}
+
+START_TEST(a_long_sequence_is_forked_behind_its_next_token)
+{
+    ps_spec spec = fake_spec(VOCABULARY, false);
+    const ps_limits limits = {.rows_max = 5002, .chunk_rows = 5000, .n_slots = 2, .context = 6000};
+    ps_pipeline *pipeline = fake_pipeline_new(&limits, 1, VOCABULARY);
+    ps_task task = {.n_slots = 2}, child = {.slot = -1};
+    const ps_sched_params params = {.pipeline = pipeline,
+                                    .spec = &spec,
+                                    .limits = limits,
+                                    .in_flight = 1,
+                                    .on_row = append_then_fork,
+                                    .arg = &child};
+    ps_sched *sched = ps_sched_new(&params);
+    for (int i = 0; i < 5000; i++) {
+        ps_tokens_append(&task.tokens, i % VOCABULARY);
+        ps_tokens_append(&child.tokens, i % VOCABULARY);
+    }
+    ps_sched_add(sched, &task);
+    while (ps_sched_busy(sched)) {
+        assert_ok(ps_sched_step(sched));
+    }
+    ck_assert_int_eq(fake_pipeline_count(pipeline), 2);
+    ps_tokens_release(&task.tokens);
+    ps_tokens_release(&child.tokens);
+    ps_sched_free(sched);
+    fake_pipeline_free(pipeline);
+    ps_spec_release(&spec);
+}
+END_TEST
+
 START_TEST(an_error_of_on_row_comes_out_of_the_step)
 {
     stage *s = open_stage(2, 8, 2);
@@ -507,6 +555,7 @@ int main(void)
     tcase_add_test(tcase, a_slot_begins_with_the_length_of_its_task);
     tcase_add_test(tcase, no_mix_and_no_limits_change_what_a_task_sees);
     tcase_add_test(tcase, an_endless_task_forgets_what_was_submitted);
+    tcase_add_test(tcase, a_long_sequence_is_forked_behind_its_next_token);
     tcase_add_test(tcase, an_error_of_on_row_comes_out_of_the_step);
     tcase_add_test(tcase, an_error_of_the_pipeline_comes_out_of_the_step);
     tcase_add_test(tcase, a_step_without_work_does_nothing);

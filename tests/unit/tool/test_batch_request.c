@@ -128,6 +128,38 @@ START_TEST(every_key_has_its_effect)
 }
 END_TEST
 
+static void expect_negative(const char *line, double guidance, const char *wanted)
+{
+    ps_request r = request_of(line);
+    ps_tokens prompt = r.prompt;
+    ck_assert(r.guidance == guidance);
+    r.prompt = r.negative;
+    expect_prompt(&r, wanted);
+    r.prompt = prompt;
+    ps_request_release(&r);
+}
+
+START_TEST(guidance_has_a_negative_prompt)
+{
+    expect_negative("{\"prompt\": \"ab\"}", 1.0, "");
+    expect_negative("{\"prompt\": \"ab\", \"guidance_scale\": 1, \"negative_prompt\": \"c\"}", 1.0,
+                    "");
+    expect_negative("{\"prompt\": \"ab\", \"guidance_scale\": 2.5, \"negative_prompt\": \"cd\"}",
+                    2.5, "99 100");
+    expect_negative("{\"tokens\": [4], \"guidance_scale\": 2, \"negative_prompt\": [7, 8]}", 2.0,
+                    "7 8");
+    expect_refusal("{\"prompt\": \"ab\", \"negative_prompt\": \"c\"}", PS_ERR_USAGE,
+                   "\"negative_prompt\" goes with \"guidance_scale\"");
+    expect_refusal("{\"prompt\": \"ab\", \"guidance_scale\": 0.5}", PS_ERR_USAGE,
+                   "guidance_scale is 0.5, wanted 1 (off) or more");
+    expect_refusal("{\"prompt\": \"ab\", \"guidance_scale\": 2, \"negative_prompt\": 3}",
+                   PS_ERR_FORMAT, "\"negative_prompt\" is not a text or an array of token ids");
+    // This model begins a text with nothing.
+    expect_refusal("{\"prompt\": \"ab\", \"guidance_scale\": 2, \"negative_prompt\": null}",
+                   PS_ERR_USAGE, "\"negative_prompt\" comes to no token");
+}
+END_TEST
+
 START_TEST(a_prompt_may_be_ids_too)
 {
     ps_request r = request_of("{\"prompt\": [1, 2, 3]}");
@@ -322,6 +354,7 @@ int main(void)
     TCase *tcase = tcase_create("batch_request");
     tcase_add_test(tcase, what_is_not_said_has_its_default);
     tcase_add_test(tcase, every_key_has_its_effect);
+    tcase_add_test(tcase, guidance_has_a_negative_prompt);
     tcase_add_test(tcase, a_prompt_may_be_ids_too);
     tcase_add_test(tcase, a_single_stop_string_needs_no_array);
     tcase_add_test(tcase, logprobs_may_be_a_number_or_a_flag);

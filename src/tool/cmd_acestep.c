@@ -1,0 +1,274 @@
+/* pipestep acestep: ACE-Step's language model, from caption and lyrics to metadata and audio codes.
+ */
+#include <stdio.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/progress.h"
+#include "tool/acestep/lines.h"
+#include "tool/acestep/options.h"
+#include "tool/acestep/song_output.h"
+#include "tool/acestep/songs.h"
+#include "tool/commands.h"
+#include "tool/input.h"
+
+enum { REQUESTS_AHEAD_MAX = 4096 };
+
+typedef struct state {
+    ps_acestep_options options;
+    ps_job *job;
+    ps_acestep_request request; // of the options: the one there is, or what lines leave out
+    ps_acestep_vocabulary *vocabulary;
+    ps_acestep_genres *genres;
+    ps_song_lines lines;
+    ps_songs *songs;
+    size_t n, n_added; // requests
+    ps_progress progress;
+} state;
+
+// ---- before the work ----
+
+static ps_err check(void *arg, ps_job *job)
+{
+    state *s = arg;
+    return ps_acestep_options_to_request(&s->options, &job->parsed, &job->run, &s->request);
+}
+
+static ps_err read_files(const ps_acestep_options *o, ps_acestep_request *r)
+{
+    ps_text text = {0};
+    ps_err err = PS_OK;
+    if (o->lyrics_file) {
+        err = ps_file_read(o->lyrics_file, PS_INPUT_BYTES_MAX, &text);
+        if (text.len > 0 && text.data[text.len - 1] == '\n') text.len--;
+        if (!err) err = ps_acestep_set_lyrics(r, o->lyrics_file, ps_span_of_text(&text));
+        ps_text_clear(&text);
+    }
+    if (!err && o->audio_codes) {
+        err = ps_file_read(o->audio_codes, PS_INPUT_BYTES_MAX, &text);
+        if (!err) err = ps_acestep_set_codes(r, o->audio_codes, ps_span_of_text(&text));
+    }
+    ps_text_release(&text);
+    return err;
+}
+
+static ps_err open_vocabulary(state *s)
+{
+    const ps_job *job = s->job;
+    const ps_acestep_options *o = &s->options;
+    if (!job->tokenizer)
+        return PS_FAIL(PS_ERR_USAGE, "%s: has no tokenizer, and so no audio codes", job->ckpt.path);
+    const ps_err found = ps_acestep_vocabulary_new(job->tokenizer, job->ckpt.spec.vocab_size,
+                                                   o->codebook, &s->vocabulary);
+    if (found) {
+        char message[PS_ERR_MESSAGE_BYTES];
+        snprintf(message, sizeof message, "%s", ps_err_message());
+        return PS_FAIL(found, "%s: %s", job->ckpt.path, message);
+    }
+    if (!o->genres) return PS_OK;
+    ps_text text = {0};
+    ps_err err = ps_file_read(o->genres, PS_ACESTEP_MAX_GENRES, &text);
+    if (!err)
+        err = ps_acestep_genres_new(s->vocabulary, ps_text_str(&text), text.len, o->genres,
+                                    &s->genres);
+    ps_text_release(&text);
+    return err;
+}
+
+static ps_song_context context_of(const state *s)
+{
+    return (ps_song_context){s->job->tokenizer, s->vocabulary, s->genres};
+}
+
+/* Request number i, from its line or from the options. */
+static ps_err take_request(state *s, size_t i, ps_acestep_request *out)
+{
+    if (s->options.requests) return ps_song_lines_parse(&s->lines, i, &s->request, out);
+    ps_acestep_request_copy(&s->request, out);
+    return PS_OK;
+}
+
+/* Adds what request i needs. One that cannot run needs nothing: its turn will tell. */
+static ps_err add_needs(state *s, size_t i, ps_needs *needs)
+{
+    const ps_song_context context = context_of(s);
+    ps_acestep_request request;
+    PS_TRY(take_request(s, i, &request));
+    ps_song song;
+    ps_request first;
+    const ps_err err = ps_song_begin(&context, &request, &song, &first);
+    if (!err) {
+        const int64_t longest = ps_song_longest(&song.request, &first);
+        if (longest > needs->longest) needs->longest = longest;
+        needs->n_sequences += ps_song_sequences(&song.request);
+        ps_request_release(&first);
+    }
+    ps_song_release(&song);
+    return err;
+}
+
+static ps_err check_codes_file(const char *path)
+{
+    bool regular;
+    char *target;
+    PS_TRY(ps_file_find_target(path, &regular, &target));
+    ps_mem_free(target);
+    return PS_OK;
+}
+
+static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
+{
+    state *s = arg;
+    const ps_acestep_options *o = &s->options;
+    s->job = job;
+    PS_TRY(open_vocabulary(s));
+    PS_TRY(read_files(o, &s->request));
+    if (o->codes) PS_TRY(check_codes_file(o->codes));
+    needs->n_sequences = 0;
+    if (!o->requests) {
+        s->n = 1;
+        return add_needs(s, 0, needs);
+    }
+    // What the options say of all is no mistake in a line whose mode has no use for it.
+    s->request.given &= (uint32_t)1 << PS_ACESTEP_P_TOP_P;
+    PS_TRY(ps_song_lines_read(&s->lines, o->requests));
+    s->n = s->lines.n;
+    for (size_t i = 0; i < s->n; i++) {
+        if (add_needs(s, i, needs) != PS_OK) continue;
+    }
+    return PS_OK;
+}
+
+// ---- the work ----
+
+static ps_err write_codes_file(const char *path, const ps_song *song)
+{
+    ps_file_writer file;
+    ps_text codes = {0};
+    ps_song_append_codes(song, &codes);
+    ps_err err = ps_file_writer_open(path, &file);
+    if (!err) {
+        ps_file_writer_write(&file, codes.data, codes.len);
+        err = ps_file_writer_commit(&file);
+    }
+    ps_text_release(&codes);
+    return err;
+}
+
+static ps_err finish_alone(state *s, const ps_song *song)
+{
+    const ps_acestep_options *o = &s->options;
+    ps_text text = {0};
+    ps_song_append_summary(song, &text);
+    ps_log(PS_LOG_INFO, "%s", ps_text_str(&text));
+    ps_text_clear(&text);
+    if (o->json) {
+        ps_song_append_json(NULL, song, o->timings, &text);
+    } else {
+        ps_song_append_text(song, &text);
+    }
+    ps_err err = o->codes ? write_codes_file(o->codes, song) : PS_OK;
+    if (!err) err = ps_output_write(&s->job->output, ps_text_str(&text), text.len);
+    ps_text_release(&text);
+    return err;
+}
+
+static ps_err on_done(void *arg, uint64_t number, const ps_song *song)
+{
+    state *s = arg;
+    if (!s->options.requests) return finish_alone(s, song);
+    ps_text line = {0};
+    ps_song_append_json(s->lines.lines[number].id, song, s->options.timings, &line);
+    return ps_song_lines_put(&s->lines, (size_t)number, &line);
+}
+
+static ps_err on_failed(void *arg, uint64_t number, ps_err err)
+{
+    state *s = arg;
+    return s->options.requests ? ps_song_lines_fail(&s->lines, (size_t)number, err) : err;
+}
+
+static ps_err add_next(state *s)
+{
+    const size_t i = s->n_added++;
+    ps_acestep_request request = {0};
+    ps_err err = take_request(s, i, &request);
+    if (!err) err = ps_songs_add(s->songs, i, &request);
+    return err ? on_failed(s, i, err) : PS_OK;
+}
+
+static bool wants_more(const state *s)
+{
+    return s->n_added < s->n && s->n_added - s->lines.n_written < REQUESTS_AHEAD_MAX &&
+           !ps_songs_full(s->songs);
+}
+
+static ps_err run(state *s)
+{
+    ps_err err = PS_OK;
+    while (!err && (s->n_added < s->n || ps_songs_busy(s->songs))) {
+        while (!err && wants_more(s)) {
+            err = add_next(s);
+        }
+        if (!err) err = ps_songs_step(s->songs);
+        ps_songs_progress tokens;
+        ps_songs_count(s->songs, &tokens, NULL);
+        if (!s->options.requests) s->progress.total = tokens.n_total;
+        ps_progress_update(&s->progress,
+                           s->options.requests ? s->lines.n_written : tokens.n_tokens);
+    }
+    return err;
+}
+
+static ps_err work(void *arg, ps_job *job)
+{
+    state *s = arg;
+    const ps_acestep_options *o = &s->options;
+    const ps_songs_params params = {
+        .job = job, .context = context_of(s), .on_done = on_done, .on_failed = on_failed, .arg = s};
+    if (o->requests) PS_TRY(ps_song_lines_open(&s->lines, o->out, &job->output));
+    if (!o->requests && s->request.sampling.temperature > 0.0)
+        ps_log(PS_LOG_INFO, "seed %llu", (unsigned long long)s->request.sampling.seed);
+    s->songs = ps_songs_new(&params);
+    ps_progress_begin(&s->progress, "acestep", o->requests ? s->n : 0,
+                      o->requests ? "requests" : "tokens", !job->run.progress);
+    ps_err err = run(s);
+    ps_progress_end(&s->progress);
+    ps_songs_count(s->songs, NULL, &job->counts);
+    ps_songs_free(s->songs);
+    if (o->requests) {
+        const ps_err closed = ps_song_lines_close(&s->lines);
+        if (!err) err = closed;
+    }
+    if (!err && s->lines.n_failed > 0)
+        ps_log(PS_LOG_WARNING, "%zu of %zu requests could not run: their results say why",
+               s->lines.n_failed, s->n);
+    return err;
+}
+
+int ps_cmd_acestep(int argc, char **argv)
+{
+    state s = {0};
+    ps_job job = {0};
+    ps_opt_group groups[PS_ACESTEP_GROUPS + 2];
+    ps_acestep_groups(&s.options, groups);
+    groups[PS_ACESTEP_GROUPS] = ps_run_group(&job.run);
+    groups[PS_ACESTEP_GROUPS + 1] = ps_base_group(&job.run);
+    static const char *const names[] = {"MODEL"};
+    const ps_job_command command = {.name = "acestep",
+                                    .groups = groups,
+                                    .n_groups = PS_ACESTEP_GROUPS + 2,
+                                    .notes = ps_acestep_notes(),
+                                    .positionals = {names, 1, 1},
+                                    .check = check,
+                                    .prepare = prepare,
+                                    .work = work,
+                                    .state = &s};
+    const int status = ps_job_main(&command, &job, argc, argv);
+    ps_acestep_request_release(&s.request);
+    ps_song_lines_release(&s.lines);
+    ps_acestep_genres_free(s.genres);
+    ps_acestep_vocabulary_free(s.vocabulary);
+    return status;
+}
