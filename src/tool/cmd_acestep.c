@@ -163,6 +163,9 @@ static ps_err finish_alone(state *s, const ps_song *song)
     ps_song_append_summary(song, &text);
     ps_log(PS_LOG_INFO, "%s", ps_text_str(&text));
     ps_text_clear(&text);
+    ps_song_append_shortcomings(song, &text);
+    if (text.len > 0) ps_log(PS_LOG_WARNING, "%s", ps_text_str(&text));
+    ps_text_clear(&text);
     if (o->json) {
         ps_song_append_json(NULL, song, o->timings, &text);
     } else {

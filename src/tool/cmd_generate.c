@@ -76,7 +76,7 @@ static const char notes[] =
     "gives\nthe same text on any number of ranks and threads.\n\n"
     "  pipestep generate model.h5 --prompt 'Once upon a time' -n 200 --seed 7 --top-p 0.95\n"
     "  mpirun -np 4 pipestep generate model.h5 --prompt-file story.txt --temperature 0.8\n"
-    "  pipestep generate chat.gguf --chat --prompt 'Tell me of the sea' --guidance 1.5 "
+    "  pipestep generate chat.gguf --chat --prompt 'Of the sea' --guidance 1.5 "
     "--negative 'Be brief'\n"
     "  pipestep generate --config configs/endless.conf\n"
     "  pipestep generate --seed 7 -n 500 --ignore-eos --save-state tune.h5\n"

@@ -179,5 +179,10 @@ fails 1 'nowhere' acestep --codes nowhere/song.codes
 fails 2 'codebook' acestep --codebook 2001
 fails 1 'tunes.h5: tokenizer: no token <|im_end|>: not that of an ACE-Step language model' pipestep acestep "$model" -q --caption x
 fails 1 'the prompt has' acestep --caption "$(long 400)" --ctx 40
+fails 1 'the prompt has 80 tokens, the context 70' acestep "${song[@]:0:5}" --temperature 0 --ctx 70 # the codes' prompt
+pipestep acestep lm.h5 --codebook 1980 --caption x --instrumental --temperature 0 --duration 10 --ctx 130 >cut.out 2>cut.err
+has 'what is cut off' "$(<cut.err)" "codes of sample 0: cut off after $(grep -o audio_code cut.out | wc -l) (--ctx, --max-tokens)"
+pipestep acestep lm.h5 --codebook 1980 --caption x --temperature 0 --duration 10 --max-tokens 20 >cut.out 2>cut.err
+has 'what is cut off' "$(<cut.err)" 'metadata: cut off after 20 tokens; codes of sample 0: cut off after 20 (--ctx'
 fails 2 'MODEL' pipestep acestep
 exit "$bad"

@@ -40,7 +40,7 @@ for command in generate batch acestep score encode bias tokenize detokenize plan
 done >all-help.txt
 grep -ho '`--[a-z-]*' "$TOP/README.md" "$TOP/configs/tunes/README.md" "$TOP/bench/README.md" | tr -d '`' | sort -u >named.txt
 while read -r option; do
-    grep -q -- "$option\b\|--\[no-\]${option#--}" all-help.txt || complain "a README names $option"
+    grep -q -- "$option\b\|--\[no-\]${option#--}\|--\[no-\]${option#--no-}" all-help.txt || complain "a README names $option"
 done < <(grep -vxE -- '--(bind-to|map-by|oversubscribe)' named.txt)
 for text in README.md bench/README.md launch/README.md configs/tunes/README.md src/README.md; do
     while read -r link; do

@@ -119,7 +119,24 @@ void ps_song_append_json(const json_t *id, const ps_song *song, bool with_times,
     ps_text_append_str(out, "]}\n");
 }
 
-// ---- a line for people ----
+// ---- lines for people ----
+
+void ps_song_append_shortcomings(const ps_song *song, ps_text *out)
+{
+    for (int i = 0; i < song->n_phases; i++) {
+        const ps_song_phase *phase = &song->phases[i];
+        if (song->has_codes && i == song->n_phases - 1) continue;
+        if (phase->finish == PS_FINISH_LENGTH)
+            ps_text_appendf(out, "%s%s: cut off after %zu tokens", out->len ? "; " : "",
+                            ps_song_phase_name(song, i), phase->n_new_tokens);
+    }
+    for (int i = 0; song->codes && i < song->request.n_samples; i++) {
+        if (song->finish[i] == PS_FINISH_LENGTH)
+            ps_text_appendf(out, "%scodes of sample %d: cut off after %zu", out->len ? "; " : "", i,
+                            song->codes[i].n);
+    }
+    if (out->len > 0) ps_text_append_str(out, " (--ctx, --max-tokens)");
+}
 
 static void append_rate(const ps_song *song, double seconds, ps_text *out)
 {

@@ -26,6 +26,10 @@ void ps_song_append_codes(const ps_song *song, ps_text *out);
  * Without `with_times` equal requests give equal lines: `seconds` is left out. */
 void ps_song_append_json(const json_t *id, const ps_song *song, bool with_times, ps_text *out);
 
+/* What was cut short by the context or by max_tokens, in one line; nothing where all came to its
+ * end. */
+void ps_song_append_shortcomings(const ps_song *song, ps_text *out);
+
 /* "metadata: 81 tokens in 0.41 s" for each phase; with codes their rate, and the music's. */
 void ps_song_append_summary(const ps_song *song, ps_text *out);
 
