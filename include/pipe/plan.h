@@ -1,7 +1,8 @@
 /* Which stage owns which layers, and what that costs.
  *
  * A stage's cost is the bytes it reads for one token: weights of its layers, the caches of a
- * sequence at its context (bounded by the windows), and on stage 0 the head. Layers stay in order;
+ * sequence at its context (bounded by the windows), and on stage 0 the head, or of it as many ids as
+ * most tokens need. Layers stay in order;
  * the split makes the dearest stage as cheap as possible, and among equals gives earlier stages
  * more. Stage 0 may own no layer when the head is dear; every other stage owns at least one.
  *

@@ -91,6 +91,13 @@ static ps_err split_by_hand(const char *text, int n_layers, int n_stages, int *c
     return PS_OK;
 }
 
+static uint64_t head_cost(const ps_plan_params *params)
+{
+    const uint64_t bytes = ps_weights_head_bytes(params->ckpt);
+    const int ids = params->limits.head_ids, all = params->ckpt->spec.vocab_size;
+    return ids > 0 && ids < all ? bytes / (uint64_t)all * (uint64_t)ids : bytes;
+}
+
 static ps_err find_counts(const ps_plan_params *params, const uint64_t *costs, int *counts)
 {
     const int n_layers = params->ckpt->spec.n_layers;
@@ -99,7 +106,7 @@ static ps_err find_counts(const ps_plan_params *params, const uint64_t *costs, i
                        "%d ranks, but a model of %d layers makes at most %d stages: start %d ranks",
                        params->n_stages, n_layers, n_layers + 1, n_layers + 1);
     if (params->split) return split_by_hand(params->split, n_layers, params->n_stages, counts);
-    split_by_cost(costs, n_layers, ps_weights_head_bytes(params->ckpt), params->n_stages, counts);
+    split_by_cost(costs, n_layers, head_cost(params), params->n_stages, counts);
     return PS_OK;
 }
 
@@ -111,7 +118,7 @@ static ps_err fill_stages(const ps_plan_params *params, const uint64_t *costs, c
         ps_plan_stage *stage = &plan->stages[s];
         stage->part =
             (ps_part){.first_layer = layer, .end_layer = layer + counts[s], .ends = s == 0};
-        stage->cost_bytes = s == 0 ? ps_weights_head_bytes(params->ckpt) : 0;
+        stage->cost_bytes = s == 0 ? head_cost(params) : 0;
         for (int i = 0; i < counts[s]; i++) {
             stage->cost_bytes += costs[layer++];
         }

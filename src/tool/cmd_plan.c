@@ -7,13 +7,15 @@
 #include "tool/windows.h"
 
 typedef struct state {
-    int n_ranks;
+    int n_ranks, head_ids;
     bool json;
 } state;
 
 static const ps_opt rows[] = {
     {"np", 0, PS_OPT_INT, offsetof(state, n_ranks), 0, 65536, "0", NULL, "S",
      "ranks to plan for; 0: as many as this was started with"},
+    {"head-ids", 0, PS_OPT_INT, offsetof(state, head_ids), 0, PS_SPEC_VOCAB_MAX, "0", NULL, "N",
+     "ids whose logits most tokens need, which the head is counted by: 64001 of acestep's; 0: all"},
     {"json", 0, PS_OPT_FLAG, offsetof(state, json), 0, 0, NULL, NULL, NULL, "prints JSON"},
 };
 
@@ -28,7 +30,8 @@ static ps_err make_plan(const state *s, ps_job *job, ps_plan *plan)
     const ps_spec *spec = &job->ckpt.spec;
     const int n_ranks = s->n_ranks > 0 ? s->n_ranks : job->size;
     const ps_needs needs = {.n_sequences = 1,
-                            .longest = spec->context > 0 ? spec->context : INT64_MAX};
+                            .longest = spec->context > 0 ? spec->context : INT64_MAX,
+                            .head_ids = s->head_ids};
     PS_TRY(ps_job_limits(&job->run, spec, &needs, n_ranks, &job->limits));
     ps_engine_params engine;
     PS_TRY(ps_job_engine_params(job, false, &engine));

@@ -235,7 +235,8 @@ ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_ne
                        .chunk_rows = (int)chunk,
                        .n_slots = (int)slots,
                        .context = context,
-                       .cache = {(ps_dtype)run->cache_k, (ps_dtype)run->cache_v}};
+                       .cache = {(ps_dtype)run->cache_k, (ps_dtype)run->cache_v},
+                       .head_ids = needs->head_ids};
     return PS_OK;
 }
 

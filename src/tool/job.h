@@ -22,6 +22,7 @@
 typedef struct ps_needs {
     int64_t n_sequences; // that can run side by side
     int64_t longest;     // positions of the longest; INT64_MAX: no end
+    int head_ids;        // ids whose logits most tokens need; 0: all
 } ps_needs;
 
 typedef struct ps_job {

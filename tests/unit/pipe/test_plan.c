@@ -158,6 +158,26 @@ START_TEST(the_head_is_rank_0s_and_costs_it_layers)
 }
 END_TEST
 
+/* A head of which few ids are needed leaves stage 0 room for layers. */
+START_TEST(the_head_counts_by_the_ids_that_are_needed)
+{
+    ps_ckpt ckpt;
+    open_model(6, 10, &ckpt);
+    const uint64_t layer = ps_weights_layer_bytes(&ckpt, 0) + 10 * 2 * 2 * 12 * 4;
+    const int all = ckpt.spec.vocab_size;
+    set_head(&ckpt, layer * 6 / (uint64_t)all * (uint64_t)all);
+    ps_plan_params two = params_of(&ckpt, 2);
+    expect_split(&two, "0,6");
+    two.limits.head_ids = all;
+    expect_split(&two, "0,6");
+    two.limits.head_ids = all / 3;
+    expect_split(&two, "2,4");
+    two.limits.head_ids = 1;
+    expect_split(&two, "3,3");
+    ps_ckpt_close(&ckpt);
+}
+END_TEST
+
 START_TEST(one_stage_owns_all)
 {
     ps_ckpt ckpt;
@@ -399,6 +419,7 @@ int main(void)
     TCase *tcase = scratch_case(suite, "plan");
     tcase_add_test(tcase, no_split_is_better_than_the_plans);
     tcase_add_test(tcase, the_head_is_rank_0s_and_costs_it_layers);
+    tcase_add_test(tcase, the_head_counts_by_the_ids_that_are_needed);
     tcase_add_test(tcase, one_stage_owns_all);
     tcase_add_test(tcase, caches_count_as_far_as_they_are_read);
     tcase_add_test(tcase, a_split_by_hand_is_taken_as_it_is);
