@@ -69,7 +69,7 @@ static const char block[] = "<think>\nbpm: 101\ncaption: Warm: piano\nduration: 
 
 START_TEST(metadata_come_first_and_their_duration_is_the_target)
 {
-    ps_request first, next;
+    ps_request first, next, none;
     ps_song song = begin_well("{\"caption\": \"piano\", \"batch_size\": 2}", &first);
     ck_assert_str_eq(ps_song_phase_name(&song, 0), "metadata");
     ck_assert_double_eq(first.guidance, 1.0);
@@ -89,9 +89,10 @@ START_TEST(metadata_come_first_and_their_duration_is_the_target)
     ck_assert_uint_eq(next.sampling.sample, 0);
     ck_assert_double_eq(next.guidance, 2.0);
     ck_assert_uint_gt(next.negative.n, 0);
-    ck_assert(!take(&song, "<|audio_code_5|><|audio_code_1979|><|im_end|>", 2, &first));
+    ck_assert(!take(&song, "<|audio_code_5|><|audio_code_1979|><|im_end|>", 2, &none));
     ck_assert_uint_eq(song.codes[1].n, 2);
     ck_assert_int_eq(song.codes[1].ids[1], 1979);
+    ps_request_release(&first);
     ps_request_release(&next);
     ps_song_release(&song);
 }
