@@ -169,12 +169,18 @@ fails 2 '--caption has no use in mode understand' acestep --mode understand --au
 fails 2 '--codes: this run makes no codes' acestep --mode rewrite --codes x
 fails 2 '--codes and --requests exclude each other' acestep --requests requests.jsonl --codes x
 fails 2 '--out goes with --requests' acestep --out x
+fails 2 '--genres has no use in mode generate' acestep --genres "$lm/genres.txt"
+fails 2 '--negative has no use with --cfg-scale 1' acestep --negative noise --cfg-scale 1
+fails 2 '--batch has no use where there are no codes' acestep --metadata-only --batch 2
+fails 2 '--target-duration has no use where there are no codes' acestep --metadata-only --target-duration 5
+fails 1 'nowhere/x: cannot be created' acestep --requests requests.jsonl --out nowhere/x
+fails 1 'none.jsonl: cannot open' acestep --requests none.jsonl
 fails 2 '--slots 1: guidance takes two' acestep --caption x --slots 1
 fails 2 '--timings goes with --json' acestep --timings
 fails 2 'would overwrite the requests' acestep --requests requests.jsonl --out ./requests.jsonl
 fails 1 'there is other text among 62 codes' acestep --mode understand --audio-codes <(cat song.codes song.txt)
 fails 2 'audio code 1 is 1999, the model has 0..1979' acestep --mode understand --audio-codes <(echo 5 1999)
-fails 1 'none.txt: cannot open' acestep --genres none.txt
+fails 1 'none.txt: cannot open' acestep --mode inspiration --genres none.txt
 fails 1 'nowhere' acestep --codes nowhere/song.codes
 fails 2 'codebook' acestep --codebook 2001
 fails 1 'tunes.h5: tokenizer: no token <|im_end|>: not that of an ACE-Step language model' pipestep acestep "$model" -q --caption x

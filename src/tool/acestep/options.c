@@ -214,6 +214,10 @@ static ps_err check_modes(const ps_acestep_options *o, const ps_run_options *run
     PS_TRY(ps_acestep_request_check(r, ps_acestep_option_name));
     if (r->mode == PS_ACESTEP_MODE_UNDERSTAND && !o->audio_codes)
         return PS_FAIL(PS_ERR_USAGE, "--mode understand wants --audio-codes FILE");
+    if (o->genres && r->mode == PS_ACESTEP_MODE_GENERATE)
+        return PS_FAIL(PS_ERR_USAGE, "--genres has no use in mode generate");
+    if (o->negative && r->cfg_scale <= 1.0)
+        return PS_FAIL(PS_ERR_USAGE, "--negative has no use with --cfg-scale %g", r->cfg_scale);
     if (run->slots == 1 && makes_codes && r->cfg_scale > 1.0)
         return PS_FAIL(PS_ERR_USAGE, "--slots 1: guidance takes two; --cfg-scale 1 has none");
     return PS_OK;

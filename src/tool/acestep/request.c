@@ -279,6 +279,13 @@ ps_err ps_acestep_request_check(const ps_acestep_request *r,
     if (!r->cot && !r->wants_codes)
         return PS_FAIL(PS_ERR_USAGE, "%s and %s leave nothing to do", name(PS_ACESTEP_P_COT),
                        name(PS_ACESTEP_P_CODES_WANTED));
+    static const ps_acestep_parameter of_codes[] = {PS_ACESTEP_P_SAMPLES,
+                                                    PS_ACESTEP_P_TARGET_DURATION};
+    for (size_t i = 0; i < sizeof of_codes / sizeof of_codes[0] && !r->wants_codes; i++) {
+        if (is_given(r, of_codes[i]))
+            return PS_FAIL(PS_ERR_USAGE, "%s has no use where there are no codes",
+                           name(of_codes[i]));
+    }
     return check_numbers(r, name);
 }
 

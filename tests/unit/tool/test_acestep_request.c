@@ -169,6 +169,8 @@ START_TEST(what_a_mode_has_no_use_for_is_refused)
                    "lyrics and instrumental exclude each other");
     expect_refusal("{\"use_cot_metas\": false, \"thinking\": false}", PS_ERR_USAGE,
                    "use_cot_metas and thinking leave nothing to do");
+    expect_refusal("{\"thinking\": false, \"batch_size\": 2}", PS_ERR_USAGE,
+                   "batch_size has no use where there are no codes");
 }
 END_TEST
 
