@@ -24,6 +24,7 @@ typedef struct state {
     ps_song_lines lines;
     ps_songs *songs;
     size_t n, n_added; // requests
+    bool writes_texts; // some do, so that most tokens are not codes
     ps_progress progress;
 } state;
 
@@ -102,6 +103,8 @@ static ps_err add_needs(state *s, size_t i, ps_needs *needs)
         const int64_t longest = ps_song_longest(&song.request, &first);
         if (longest > needs->longest) needs->longest = longest;
         needs->n_sequences += ps_song_sequences(&song.request);
+        if (song.request.mode != PS_ACESTEP_MODE_GENERATE || !song.request.wants_codes)
+            s->writes_texts = true;
         ps_request_release(&first);
     }
     ps_song_release(&song);
@@ -117,6 +120,22 @@ static ps_err check_codes_file(const char *path)
     return PS_OK;
 }
 
+static ps_err find_needs(state *s, ps_needs *needs)
+{
+    const ps_acestep_options *o = &s->options;
+    needs->n_sequences = 0;
+    s->n = 1;
+    if (!o->requests) return add_needs(s, 0, needs);
+    // What the options say of all is no mistake in a line whose mode has no use for it.
+    s->request.given &= (uint32_t)1 << PS_ACESTEP_P_TOP_P;
+    PS_TRY(ps_song_lines_read(&s->lines, o->requests));
+    s->n = s->lines.n;
+    for (size_t i = 0; i < s->n; i++) {
+        if (add_needs(s, i, needs) != PS_OK) continue;
+    }
+    return PS_OK;
+}
+
 static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
 {
     state *s = arg;
@@ -125,18 +144,10 @@ static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
     PS_TRY(open_vocabulary(s));
     PS_TRY(read_files(o, &s->request));
     if (o->codes) PS_TRY(check_codes_file(o->codes));
-    needs->n_sequences = 0;
-    if (!o->requests) {
-        s->n = 1;
-        return add_needs(s, 0, needs);
-    }
-    // What the options say of all is no mistake in a line whose mode has no use for it.
-    s->request.given &= (uint32_t)1 << PS_ACESTEP_P_TOP_P;
-    PS_TRY(ps_song_lines_read(&s->lines, o->requests));
-    s->n = s->lines.n;
-    for (size_t i = 0; i < s->n; i++) {
-        if (add_needs(s, i, needs) != PS_OK) continue;
-    }
+    PS_TRY(find_needs(s, needs));
+    // The codes and the end token.
+    if (!s->writes_texts)
+        needs->head_ids = ps_acestep_vocabulary_ids(s->vocabulary)->n_legal_codes + 1;
     return PS_OK;
 }
 
