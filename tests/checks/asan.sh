@@ -3,7 +3,7 @@
 #
 #   tests/checks/asan.sh [KIND ...]       default: unit mpi cli
 #
-# NP (2), T and NOT (scripts that are about other things than memory) select as for tests/run.sh; the last line is
+# NP (2), T and NOT (scripts that are about other things than memory, or are long) select as for tests/run.sh; the last line is
 # "N passed, N failed". A program that a sanitizer ends has exit status 86, which pipestep itself never has. Leaks are
 # looked for where that works: not under a debugger, and not in every container. tests/support/lsan.supp lists those of
 # others.
@@ -25,7 +25,7 @@ export LSAN_OPTIONS=exitcode=86:print_suppressions=0:suppressions=$PWD/tests/sup
 # Check ends a test after 4 s, which is meant for code at full speed.
 export CK_TIMEOUT_MULTIPLIER=10
 export NP=${NP:-2}
-export NOT=${NOT-'cli/\(same_bits\|launch_scripts\|install\|deps\)'}
+export NOT=${NOT-'cli/\(same_bits\|score\|bias\|launch_scripts\|install\|deps\)'}
 leaks=1
 if ! output=$(ASAN_OPTIONS=$common:detect_leaks=1 $build/pipestep --version 2>&1); then
     leaks=0

@@ -399,12 +399,14 @@ int main(void)
 {
     TCase *tcase = tcase_create("attention");
     tcase_set_timeout(tcase, 60.0);
-    tcase_add_loop_test(tcase, results_are_near_the_double_precision_sum, 0, ATTENTION_PICKS);
+    tcase_add_loop_test(tcase, results_are_near_the_double_precision_sum, 0,
+                        DICE_ROUNDS(ATTENTION_PICKS));
     tcase_add_loop_test(tcase, window_edges_are_right_around_the_borders_of_segments, 0, 14);
     tcase_add_loop_test(tcase, a_window_of_one_gives_back_the_own_value, 0, 4);
     tcase_add_test(tcase, a_query_whose_keys_are_all_minus_infinity_gives_zeros);
     tcase_add_test(tcase, keys_at_minus_infinity_weigh_nothing);
-    tcase_add_loop_test(tcase, queries_that_look_ahead_are_near_the_double_precision_sum, 0, 20);
+    tcase_add_loop_test(tcase, queries_that_look_ahead_are_near_the_double_precision_sum, 0,
+                        DICE_ROUNDS(20));
     tcase_add_loop_test(tcase, kept_tokens_stay_visible_far_beyond_the_window, 0, 14);
     tcase_add_loop_test(tcase, a_sink_is_a_key_without_a_value, 0, 2);
     tcase_add_test(tcase, sinks_of_any_size_leave_numbers);

@@ -322,12 +322,14 @@ int main(void)
 {
     TCase *tcase = tcase_create("bits");
     tcase_set_timeout(tcase, 60.0);
-    tcase_add_loop_test(tcase, bits_are_those_of_the_stated_order, 0, 24);
+    tcase_add_loop_test(tcase, bits_are_those_of_the_stated_order, 0, DICE_ROUNDS(24));
     tcase_add_loop_test(tcase, bits_do_not_depend_on_chunks_page_tables_and_company, 0,
-                        ATTENTION_PICKS / 3); // more than all pairs of sizes
-    tcase_add_loop_test(tcase, bits_do_not_depend_on_threads_and_instruction_sets, 0, 50);
-    tcase_add_loop_test(tcase, bits_do_not_depend_on_threads_that_share_a_far_query, 0, 24);
-    tcase_add_loop_test(tcase, bits_do_not_change_when_a_stream_is_far_out, 0, 40);
+                        DICE_ROUNDS(ATTENTION_PICKS / 3)); // more than all pairs of sizes
+    tcase_add_loop_test(tcase, bits_do_not_depend_on_threads_and_instruction_sets, 0,
+                        DICE_ROUNDS(50));
+    tcase_add_loop_test(tcase, bits_do_not_depend_on_threads_that_share_a_far_query, 0,
+                        DICE_ROUNDS(24));
+    tcase_add_loop_test(tcase, bits_do_not_change_when_a_stream_is_far_out, 0, DICE_ROUNDS(40));
     tcase_add_loop_test(tcase, a_window_that_nobody_reaches_changes_no_bit, 0, 12);
     Suite *suite = suite_create("math/attention bits");
     suite_add_tcase(suite, tcase);

@@ -453,9 +453,9 @@ int main(void)
     tcase_add_loop_test(tcase, the_table_is_w_pos_times_the_encoding_of_every_distance, 0, 15);
     tcase_add_loop_test(tcase, the_table_has_the_same_bits_from_every_engine, 0, 5);
     tcase_add_loop_test(tcase, rel_pos_keeps_q_plus_v_and_the_keys_product_with_u, 0, 10);
-    tcase_add_loop_test(tcase, a_tile_gets_the_bias_of_every_pair_added, 0, 120);
+    tcase_add_loop_test(tcase, a_tile_gets_the_bias_of_every_pair_added, 0, DICE_ROUNDS(120));
     tcase_add_loop_test(tcase, bits_of_a_bias_do_not_depend_on_the_rest_of_the_tile_nor_on_the_set,
-                        0, 40);
+                        0, DICE_ROUNDS(40));
     tcase_add_test(tcase, a_hidden_key_gets_minus_infinity_from_every_query_and_the_others_nothing);
     tcase_add_test(tcase, providers_say_what_they_need);
     Suite *suite = suite_create("math/bias");

@@ -210,7 +210,8 @@ int main(void)
 {
     TCase *tcase = tcase_create("explain");
     tcase_set_timeout(tcase, 60.0);
-    tcase_add_loop_test(tcase, parts_are_those_of_the_formulas_and_add_up_to_the_output, 0, 60);
+    tcase_add_loop_test(tcase, parts_are_those_of_the_formulas_and_add_up_to_the_output, 0,
+                        DICE_ROUNDS(60));
     tcase_add_test(tcase, keys_at_minus_infinity_weigh_nothing_and_leave_no_nan);
     Suite *suite = suite_create("math/explain");
     suite_add_tcase(suite, tcase);

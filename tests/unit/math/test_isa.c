@@ -402,7 +402,7 @@ int main(void)
     tcase_add_loop_test(tcase, rms_norm_has_the_same_bits_for_lengths_1_to_70_and_ordinary_values,
                         0, 10);
     tcase_add_loop_test(tcase, softmax_has_the_same_bits, 0, 10);
-    tcase_add_loop_test(tcase, panel_products_have_the_bits_of_their_contract, 0, 120);
+    tcase_add_loop_test(tcase, panel_products_have_the_bits_of_their_contract, 0, DICE_ROUNDS(120));
     tcase_add_loop_test(tcase, every_16_bit_weight_widens_in_registers_as_elsewhere, 0, 2);
     Suite *suite = suite_create("math/isa");
     suite_add_tcase(suite, tcase);
