@@ -24,30 +24,30 @@ typedef struct stage {
     float *all; // [PS_HEAD_ROWS, stride] every logit of x
 } stage;
 
-static stage open_stage(const char *type, int n_threads)
+/* In place: the model points into it. */
+static void open_stage(const char *type, int n_threads, stage *s)
 {
     char spec[160];
     snprintf(spec, sizeof spec,
              "llama-0.3b,layers=1,d=%d,heads=4,kv=2,head_dim=64,ff=256,vocab=%d,type=%s", WIDTH,
              VOCABULARY, type);
     assert_ok(ps_synthetic_write(spec, "m.h5", false));
-    stage s = {0};
+    *s = (stage){0};
     const stage_runner_params params = {.path = "m.h5", .n_threads = n_threads};
-    assert_ok(stage_runner_open(&params, &s.runner));
-    s.runner.ckpt.spec.logit_scale = 0.5;
-    s.runner.ckpt.spec.final_softcap = 3.0;
-    s.stride = ps_stage_logits_stride(&s.runner.ckpt.spec);
-    s.x = ps_mem_new(PS_HEAD_ROWS * WIDTH, sizeof *s.x);
-    s.all = ps_mem_new(PS_HEAD_ROWS * s.stride, sizeof *s.all);
+    assert_ok(stage_runner_open(&params, &s->runner));
+    s->runner.ckpt.spec.logit_scale = 0.5;
+    s->runner.ckpt.spec.final_softcap = 3.0;
+    s->stride = ps_stage_logits_stride(&s->runner.ckpt.spec);
+    s->x = ps_mem_new(PS_HEAD_ROWS * WIDTH, sizeof *s->x);
+    s->all = ps_mem_new(PS_HEAD_ROWS * s->stride, sizeof *s->all);
     dice d = {.seed = 9};
     for (int i = 0; i < PS_HEAD_ROWS * WIDTH; i++) {
-        s.x[i] = (float)dice_real(&d, -1.0, 1.0);
+        s->x[i] = (float)dice_real(&d, -1.0, 1.0);
     }
-    memcpy(s.all, ps_stage_head(s.runner.parts[0], s.x, PS_HEAD_ROWS, NULL),
-           PS_HEAD_ROWS * s.stride * sizeof *s.all);
-    s.row_bytes = ps_stage_head_bytes_read(s.runner.parts[0]) /
-                  (size_t)(ps_panel_count(VOCABULARY) * PS_PANEL_LANES);
-    return s;
+    memcpy(s->all, ps_stage_head(s->runner.parts[0], s->x, PS_HEAD_ROWS, NULL),
+           PS_HEAD_ROWS * s->stride * sizeof *s->all);
+    s->row_bytes = ps_stage_head_bytes_read(s->runner.parts[0]) /
+                   (size_t)(ps_panel_count(VOCABULARY) * PS_PANEL_LANES);
 }
 
 static void close_stage(stage *s)
@@ -102,7 +102,8 @@ START_TEST(what_is_wanted_has_its_bits_and_the_rest_is_minus_infinity)
     static ps_id_range ranges[PS_HEAD_ROWS][RANGES_MAX];
     ps_logits_wanted wanted[PS_HEAD_ROWS];
     for (int n_threads = 1; n_threads <= 2; n_threads++) {
-        stage s = open_stage(types[_i], n_threads);
+        stage s;
+        open_stage(types[_i], n_threads, &s);
         dice d = {.seed = (uint64_t)_i};
         for (int call = 0; call < 20; call++) {
             const int n = 1 + dice_throw(&d, PS_HEAD_ROWS);
@@ -120,7 +121,8 @@ END_TEST
 /* The ends of panels and of the vocabulary. */
 START_TEST(ranges_may_end_anywhere)
 {
-    stage s = open_stage("f32", 1);
+    stage s;
+    open_stage("f32", 1, &s);
     const int edges[] = {0, 1, 15, 16, 17, 31, 32, 1023, 1024, 1025, 5000, 5002, VOCABULARY};
     const int n = sizeof edges / sizeof edges[0];
     for (int a = 0; a < n; a++) {
@@ -141,7 +143,8 @@ static size_t bytes_of(const stage *s, const ps_logits_wanted *wanted, int n)
 
 START_TEST(only_panels_that_somebody_wants_are_read)
 {
-    stage s = open_stage("q8_0", 1);
+    stage s;
+    open_stage("q8_0", 1, &s);
     ck_assert_uint_eq(s.row_bytes, WIDTH / 32 * 34);
     const ps_id_range one = {70, 71}, far[] = {{0, 16}, {1600, 1633}, {5002, 5003}};
     const ps_logits_wanted wanted[] = {{&one, 1}, {far, 3}, {0}};
