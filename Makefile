@@ -253,10 +253,21 @@ $(B)/bench/%: bench/%.c bench/harness.c bench/harness.h $(LIB)
 	@echo "  bench   $<"
 	$(Q)$(MPICC) $(BASE_FLAGS) -Ibench $(CFLAGS) -MF $@.d $(LDFLAGS) -o $@ $< bench/harness.c $(LIB) $(LIBS)
 
-.PHONY: bench
+# The writer of the model that both sides of a comparison read.
+$(B)/bench/peers/synthetic_gguf: bench/peers/synthetic_gguf.c $(LIB)
+	@mkdir -p $(@D)
+	@echo "  bench   $<"
+	$(Q)$(MPICC) $(BASE_FLAGS) $(CFLAGS) -MF $@.d $(LDFLAGS) -o $@ $< $(LIB) $(LIBS)
+
+.PHONY: bench bench-peers
 ## bench: this machine's limits, kernels, hop and decode steps beside them; CSV under build/bench
 bench: all $(BENCHES)
 	@bench/run.sh $(B)
+
+## bench-peers: llama.cpp beside it on the same weights, in turn: fetches and builds it outside the tree (PS_PEERS_DIR)
+bench-peers: all $(B)/bench/peers/synthetic_gguf
+	@bench/peers/fetch.sh
+	@bench/peers/run.sh $(B)
 
 # ---- order ----
 
