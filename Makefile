@@ -259,10 +259,14 @@ $(B)/bench/peers/synthetic_gguf: bench/peers/synthetic_gguf.c $(LIB)
 	@echo "  bench   $<"
 	$(Q)$(MPICC) $(BASE_FLAGS) $(CFLAGS) -MF $@.d $(LDFLAGS) -o $@ $< $(LIB) $(LIBS)
 
-.PHONY: bench bench-peers
+.PHONY: bench bench-peers bench-scaling
 ## bench: this machine's limits, kernels, hop and decode steps beside them; CSV under build/bench
 bench: all $(BENCHES)
 	@bench/run.sh $(B)
+
+## bench-scaling: strong and weak scaling over ranks 1..N, prompts against the formula; CSV and figures (RANKS=, KINDS=)
+bench-scaling: all
+	@bench/scaling.sh
 
 ## bench-peers: llama.cpp beside it on the same weights, in turn: fetches and builds it outside the tree (PS_PEERS_DIR)
 bench-peers: all $(B)/bench/peers/synthetic_gguf

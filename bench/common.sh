@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the scripts of the benchmarks share. Sourced, not run, in the root of the tree.
 
-program=build/pipestep
+program=${PIPESTEP:-build/pipestep}
 
 # bench_header NAME [KEY=VALUE ...]: the lines without which no figure stands.
 bench_header() {
@@ -30,9 +30,9 @@ fields() { sed -n "s/^  {\"rank\".*\"$2\": \([0-9.eE+-]*\).*/\1/p" "$1"; }
 read_rate() { "$program" bench -t "$1" | sed -n '3s/,.*//p'; }
 fma_rate() { "$program" bench -t "$1" | sed -n '3s/.*,//p'; }
 
-# requests N PROMPT NEW [VOCABULARY]: that many, with other prompts of so many tokens, as JSON lines
+# requests N PROMPT NEW VOCABULARY: that many, with other prompts of so many tokens, as JSON lines
 requests() {
-    awk -v n="$1" -v p="$2" -v new="$3" -v v="${4:-1000}" 'BEGIN {
+    awk -v n="$1" -v p="$2" -v new="$3" -v v="$4" 'BEGIN {
         for (i = 0; i < n; i++) {
             printf "{\"id\": %d, \"max_tokens\": %d, \"ignore_eos\": true, \"tokens\": [", i, new
             for (t = 0; t < p; t++) printf "%s%d", t ? ", " : "", (i * 131 + t * 7919 + int(t / 13)) % v
@@ -40,6 +40,9 @@ requests() {
         }
     }'
 }
+
+# vocabulary MODEL: its size
+vocabulary() { "$program" inspect "$1" | sed -n 's/^vocabulary *//p'; }
 
 # read_bytes MODEL: bytes of weights that a token reads, head included
 read_bytes() {

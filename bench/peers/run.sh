@@ -181,11 +181,6 @@ rows_of_ranks() { # TYPE
     rpc_options=()
 }
 
-requests 1 8 "$tokens" >"$work/decode.jsonl"
-requests 8 8 "$tokens" >"$work/batch.jsonl"
-# Several, one after the other: the first also reads the weights into its process.
-requests 4 128 1 >"$work/prompt128.jsonl"
-requests 3 512 1 >"$work/prompt512.jsonl"
 declare -A reads fmas
 for threads in 1 2; do
     [ "$threads" -le "$(nproc)" ] || continue
@@ -203,6 +198,12 @@ for type in ${MODEL:-${TYPES:-F16 Q8_0 Q4_0 Q4_K_M}}; do
     fi
     h5=$models/$(basename "$gguf" .gguf).h5
     if ! [ "$h5" -nt "$gguf" ]; then "$program" convert "$gguf" -o "$h5" -q; fi
+    size=$(vocabulary "$h5")
+    requests 1 8 "$tokens" "$size" >"$work/decode.jsonl"
+    requests 8 8 "$tokens" "$size" >"$work/batch.jsonl"
+    # Several, one after the other: the first also reads the weights into its process.
+    requests 4 128 1 "$size" >"$work/prompt128.jsonl"
+    requests 3 512 1 "$size" >"$work/prompt512.jsonl"
     bytes=$(read_bytes "$h5")
     read -r values layer_values < <(count_values "$h5")
     rows_of "$type"
