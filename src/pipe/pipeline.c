@@ -56,6 +56,9 @@ bool ps_pipeline_can_submit(ps_pipeline *p)
 {
     if (ps_pipeline_in_flight(p) >= p->stage.plan->in_flight) return false;
     if (!p->next) p->next = ps_ring_take(p->stage.ring);
+    // With nothing under way there is nothing else to wait for than what is still being sent.
+    if (!p->next && ps_pipeline_in_flight(p) == 0 && ps_ring_flush(p->stage.ring) == PS_OK)
+        p->next = ps_ring_take(p->stage.ring);
     return p->next != NULL;
 }
 
@@ -106,6 +109,18 @@ static ps_err receive(ps_pipeline *p, uint64_t sequence)
     ps_stage_end_span(&p->stage, PS_SPAN_WAIT, sequence, begin);
     return ps_parcel_open(p->returned->data, p->returned->bytes, sequence, &p->stage.limits,
                           &p->parcel);
+}
+
+ps_err ps_pipeline_wait(ps_pipeline *p, bool *can_submit)
+{
+    assert(ps_pipeline_in_flight(p) > 0 && !p->returned);
+    *can_submit = false;
+    if (ps_pipeline_in_flight(p) >= p->stage.plan->in_flight) return PS_OK;
+    const int64_t begin = ps_clock_now_ns();
+    if (!p->next) PS_TRY(ps_ring_wait(p->stage.ring));
+    ps_stage_end_span(&p->stage, PS_SPAN_WAIT, p->collected, begin);
+    *can_submit = ps_pipeline_can_submit(p);
+    return PS_OK;
 }
 
 ps_err ps_pipeline_collect(ps_pipeline *p, ps_finished *out)
@@ -178,9 +193,10 @@ ps_err ps_pipeline_poll(ps_pipeline *p)
 static ps_err take_buffer(ps_pipeline *p, ps_ring_buffer **out)
 {
     assert(ps_pipeline_in_flight(p) == 0 && !p->returned);
-    while (!p->next) {
+    if (!p->next) p->next = ps_ring_take(p->stage.ring);
+    if (!p->next) {
+        PS_TRY(ps_ring_flush(p->stage.ring));
         p->next = ps_ring_take(p->stage.ring);
-        if (!p->next) PS_TRY(ps_watch_poll(p->stage.watch));
     }
     *out = p->next;
     p->next = NULL;
