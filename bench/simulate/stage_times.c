@@ -71,9 +71,11 @@ ps_err ps_stage_blocks(ps_stage_model *model, const ps_rows *rows, float *x)
     return PS_OK;
 }
 
-const float *ps_stage_head(ps_stage_model *model, const float *x, int n)
+const float *ps_stage_head(ps_stage_model *model, const float *x, int n,
+                           const ps_logits_wanted *wanted)
 {
     (void)x;
+    (void)wanted;
     spend(model->times.head_us + n * model->times.head_row_us);
     return model->logits;
 }
@@ -81,6 +83,12 @@ const float *ps_stage_head(ps_stage_model *model, const float *x, int n)
 const float *ps_stage_head_input(const ps_stage_model *model)
 {
     return model->logits;
+}
+
+size_t ps_stage_head_bytes_read(const ps_stage_model *model)
+{
+    (void)model;
+    return 0;
 }
 
 size_t ps_stage_expert_bytes_read(const ps_stage_model *model)
@@ -168,12 +176,6 @@ size_t ps_weights_shared_bytes(const ps_ckpt *ckpt, int layer)
 {
     (void)ckpt;
     (void)layer;
-    return 0;
-}
-
-size_t ps_weights_head_bytes(const ps_ckpt *ckpt)
-{
-    (void)ckpt;
     return 0;
 }
 

@@ -89,7 +89,7 @@ ps_err ps_pipeline_stop(ps_pipeline *p, ps_stage_report *reports) PS_MUST_CHECK;
 void ps_pipeline_observe(ps_pipeline *p, ps_observer *observer, void *arg);
 
 /* Sees how this rank spends its time. MPI: local, any rank. */
-void ps_pipeline_observe_spans(ps_pipeline *p, ps_span_observer *observer, void *arg);
+void ps_pipeline_observe_spans(ps_pipeline *p, ps_stage_span_observer *observer, void *arg);
 
 /* Sees the attention of this rank's layers. MPI: local, any rank. */
 void ps_pipeline_observe_attention(ps_pipeline *p, ps_attention_observer *observer, void *arg);

@@ -283,7 +283,7 @@ void ps_pipeline_observe_attention(ps_pipeline *p, ps_attention_observer *observ
     ps_stage_observe_attention(p->stage.model, observer, arg);
 }
 
-void ps_pipeline_observe_spans(ps_pipeline *p, ps_span_observer *observer, void *arg)
+void ps_pipeline_observe_spans(ps_pipeline *p, ps_stage_span_observer *observer, void *arg)
 {
     p->stage.span_observer = observer;
     p->stage.span_arg = arg;

@@ -124,7 +124,7 @@ void ps_stage_begin(ps_stage *stage)
     stage->idle_ns = ps_ring_waited_ns(stage->ring);
 }
 
-void ps_stage_end_span(ps_stage *stage, ps_span span, uint64_t sequence, int64_t begin_ns)
+void ps_stage_end_span(ps_stage *stage, ps_stage_span span, uint64_t sequence, int64_t begin_ns)
 {
     const int64_t end_ns = ps_clock_now_ns();
     if (span == PS_SPAN_SEND) {

@@ -57,7 +57,8 @@ static void mark_layer(void *arg, int layer, const float *x, size_t stride, int 
 }
 
 /* When the blocks of a parcel are done it is known when the first of them began. */
-static void end_span(void *arg, ps_span span, uint64_t sequence, int64_t begin_ns, int64_t end_ns)
+static void end_span(void *arg, ps_stage_span span, uint64_t sequence, int64_t begin_ns,
+                     int64_t end_ns)
 {
     trial *t = arg;
     const uint64_t first = (uint64_t)WARM_ROUNDS * (uint64_t)t->n_parcels;
@@ -95,9 +96,16 @@ static ps_err submit(trial *t, int round, int parcel)
 static ps_err collect(trial *t, ps_finished *done)
 {
     PS_TRY(ps_pipeline_collect(t->pipeline, done));
+    // As much of the head as the work will need.
+    const ps_id_range ids = {0, t->params->plan->limits.head_ids};
+    ps_logits_wanted wanted[PS_HEAD_ROWS];
+    for (int r = 0; r < done->n_wanted; r++) {
+        wanted[r] = (ps_logits_wanted){&ids, ids.end > 0 ? 1 : 0};
+    }
     const float *logits;
     ps_err err = PS_OK;
-    if (done->n_wanted > 0) err = ps_pipeline_logits(t->pipeline, 0, done->n_wanted, &logits);
+    if (done->n_wanted > 0)
+        err = ps_pipeline_logits(t->pipeline, 0, done->n_wanted, wanted, &logits);
     ps_pipeline_release(t->pipeline);
     return err;
 }

@@ -113,7 +113,7 @@ static void decode(ranks_pipeline *p, stage_runner *whole)
                 ps_finished done;
                 const float *logits;
                 assert_ok(ps_pipeline_collect(p->pipeline, &done));
-                assert_ok(ps_pipeline_logits(p->pipeline, 0, 1, &logits));
+                assert_ok(ps_pipeline_logits(p->pipeline, 0, 1, NULL, &logits));
                 stage_runner_run(whole, s, t, &token, 1, 1, wanted);
                 ck_assert_mem_eq(logits, wanted, sizeof wanted);
                 ps_pipeline_release(p->pipeline);
