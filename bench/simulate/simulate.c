@@ -300,7 +300,8 @@ static void print_columns(void)
 static void run(simulation *sim, ps_comm *comm, ps_watch *watch)
 {
     const ps_kernels kernels = {.name = "none"};
-    const ps_engine engine = {.kernels = &kernels};
+    ps_pool *pool = sim->s.watched > 0 ? stage_times_pool() : NULL;
+    const ps_engine engine = {.kernels = &kernels, .pool = pool};
     const ps_stage_params params = {.comm = comm,
                                     .watch = watch,
                                     .ckpt = &sim->model.ckpt,
@@ -320,6 +321,7 @@ static void run(simulation *sim, ps_comm *comm, ps_watch *watch)
     }
     must(ps_comm_agree(comm, PS_OK));
     ps_pipeline_close(pipeline);
+    stage_times_pool_free(pool);
 }
 
 int main(int argc, char **argv)

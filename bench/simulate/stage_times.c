@@ -9,8 +9,16 @@
 #include "model/stage_model.h"
 #include "serve/tokenizer.h"
 
+/* No threads, but whoever sleeps moves messages along meanwhile, as work items do. */
+struct ps_pool {
+    ps_pool_poke *poke;
+    void *poke_arg;
+    int poke_interval_us;
+};
+
 struct ps_stage_model {
     stage_times times;
+    const ps_pool *pool; // NULL in a simulator, where messages move by themselves
     size_t stride;
     float *logits; // [PS_HEAD_ROWS, stride of logits] owned
 };
@@ -20,9 +28,17 @@ static size_t round16(int n)
     return ((size_t)n + 15) / 16 * 16;
 }
 
-static void spend(double us)
+static void spend(const ps_stage_model *model, double us)
 {
-    ps_clock_sleep_us((int64_t)(us + 0.5));
+    const ps_pool *pool = model->pool;
+    int64_t left_us = (int64_t)(us + 0.5);
+    const int64_t end_ns = ps_clock_now_ns() + left_us * 1000;
+    while (pool && pool->poke && left_us > pool->poke_interval_us) {
+        ps_clock_sleep_us(pool->poke_interval_us);
+        pool->poke(pool->poke_arg);
+        left_us = (end_ns - ps_clock_now_ns()) / 1000;
+    }
+    ps_clock_sleep_us(left_us);
 }
 
 /* ---- model/stage_model ---- */
@@ -32,6 +48,7 @@ ps_err ps_stage_model_open(const ps_stage_model_params *params, ps_stage_model *
     const timed_model *timed = (const timed_model *)(const void *)params->ckpt;
     ps_stage_model *m = ps_mem_new(1, sizeof *m);
     m->times = timed->times;
+    m->pool = params->engine->pool;
     m->stride = ps_stage_stride(&params->ckpt->spec);
     m->logits =
         ps_mem_new(PS_HEAD_ROWS * ps_stage_logits_stride(&params->ckpt->spec), sizeof *m->logits);
@@ -67,7 +84,7 @@ void ps_stage_embed(ps_stage_model *model, const int32_t *tokens, const int64_t 
 ps_err ps_stage_blocks(ps_stage_model *model, const ps_rows *rows, float *x)
 {
     (void)x;
-    spend(model->times.stage_us + rows->n * model->times.row_us);
+    spend(model, model->times.stage_us + rows->n * model->times.row_us);
     return PS_OK;
 }
 
@@ -76,7 +93,7 @@ const float *ps_stage_head(ps_stage_model *model, const float *x, int n,
 {
     (void)x;
     (void)wanted;
-    spend(model->times.head_us + n * model->times.head_row_us);
+    spend(model, model->times.head_us + n * model->times.head_row_us);
     return model->logits;
 }
 
@@ -184,7 +201,17 @@ int ps_spec_head_size(const ps_spec *spec)
     return spec->vocab_size;
 }
 
-/* ---- below: no threads, and nothing that could not be finite ---- */
+/* ---- below: base/pool, and nothing that could not be finite ---- */
+
+ps_pool *stage_times_pool(void)
+{
+    return ps_mem_new(1, sizeof(ps_pool));
+}
+
+void stage_times_pool_free(ps_pool *pool)
+{
+    ps_mem_free(pool);
+}
 
 int ps_pool_threads(const ps_pool *pool)
 {
@@ -194,10 +221,8 @@ int ps_pool_threads(const ps_pool *pool)
 
 void ps_pool_set_poke(ps_pool *pool, ps_pool_poke *poke, void *arg, int interval_us)
 {
-    (void)pool;
-    (void)poke;
-    (void)arg;
-    (void)interval_us;
+    if (!pool) return;
+    *pool = (struct ps_pool){.poke = poke, .poke_arg = arg, .poke_interval_us = interval_us};
 }
 
 size_t ps_dtype_first_not_finite(ps_dtype dtype, const void *values, size_t n)

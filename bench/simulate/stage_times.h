@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+#include "base/pool.h"
 #include "model/ckpt.h"
 
 typedef struct stage_times {
@@ -22,5 +23,9 @@ typedef struct timed_model {
     ps_ckpt ckpt; // the first member: it is passed where a ps_ckpt is
     stage_times times;
 } timed_model;
+
+/* For real runs: a pool without threads, by which a stage asleep moves messages along. */
+ps_pool *stage_times_pool(void);
+void stage_times_pool_free(ps_pool *pool);
 
 #endif
