@@ -189,7 +189,7 @@ LINK_test_lora := -Wl,--wrap=ps_isa_kernels
 LINK_test_cached := -Wl,--wrap=ps_convert_model
 
 # What drives a pipeline, over one that keeps books (tests/support/fake_pipeline.h).
-LINK_FAKE_PIPELINE := $(addprefix -Wl$(COMMA)--wrap=ps_pipeline_,in_flight can_submit submit collect logits release \
+LINK_FAKE_PIPELINE := $(addprefix -Wl$(COMMA)--wrap=ps_pipeline_,in_flight can_submit submit wait collect logits release \
                       save load head_input)
 LINK_test_sched := $(LINK_FAKE_PIPELINE)
 LINK_test_generate := $(LINK_FAKE_PIPELINE)
@@ -253,10 +253,48 @@ $(B)/bench/%: bench/%.c bench/harness.c bench/harness.h $(LIB)
 	@echo "  bench   $<"
 	$(Q)$(MPICC) $(BASE_FLAGS) -Ibench $(CFLAGS) -MF $@.d $(LDFLAGS) -o $@ $< bench/harness.c $(LIB) $(LIBS)
 
-.PHONY: bench
+# The scheduler, the pipeline and the ring over stages that only take time: in SimGrid's SMPI (build/smpi) and, to
+# compare, under the MPI of the program.
+SIMULATED := $(addprefix src/,$(addsuffix .c,pipe/comm pipe/ring pipe/watch pipe/parcel pipe/pipeline pipe/stage \
+             serve/sched serve/tokens math/rng base/err base/mem base/text base/log))
+SIMULATE := bench/simulate/simulate.c bench/simulate/stage_times.c
+SMPICC ?= smpicc
+SIMULATE_FLAGS = $(BASE_FLAGS) $(CFLAGS) -Ibench/simulate
+SIMULATE_LIBS := $(shell $(PKG_CONFIG) --libs libxxhash 2>/dev/null) -lm -lpthread
+
+build/smpi/simulate: $(SIMULATE) bench/simulate/clock.c $(SIMULATED) $(wildcard include/*/*.h bench/simulate/*.h)
+	@mkdir -p $(@D)
+	@echo "  simulator $@"
+	$(Q)$(SMPICC) $(filter-out -MMD -MP,$(SIMULATE_FLAGS)) $(LDFLAGS) -o $@ $(filter %.c,$^) $(SIMULATE_LIBS)
+
+$(B)/bench/simulate/simulate: $(SIMULATE) src/base/clock.c $(SIMULATED) $(wildcard include/*/*.h bench/simulate/*.h)
+	@mkdir -p $(@D)
+	@echo "  bench   $@"
+	$(Q)$(MPICC) $(filter-out -MMD -MP,$(SIMULATE_FLAGS)) $(LDFLAGS) -o $@ $(filter %.c,$^) $(SIMULATE_LIBS)
+
+# The writer of the model that both sides of a comparison read.
+$(B)/bench/peers/synthetic_gguf: bench/peers/synthetic_gguf.c $(LIB)
+	@mkdir -p $(@D)
+	@echo "  bench   $<"
+	$(Q)$(MPICC) $(BASE_FLAGS) $(CFLAGS) -MF $@.d $(LDFLAGS) -o $@ $< $(LIB) $(LIBS)
+
+.PHONY: bench bench-peers bench-scaling bench-simulate
 ## bench: this machine's limits, kernels, hop and decode steps beside them; CSV under build/bench
 bench: all $(BENCHES)
 	@bench/run.sh $(B)
+
+## bench-scaling: strong and weak scaling over ranks 1..N, prompts against the formula; CSV and figures (RANKS=, KINDS=)
+bench-scaling: all
+	@bench/scaling.sh
+
+## bench-simulate: the same scheduler and ring on 2 to 1024 ranks in SimGrid, beside formulas and real runs
+bench-simulate: all build/smpi/simulate $(B)/bench/simulate/simulate
+	@bench/simulate.sh $(B)
+
+## bench-peers: llama.cpp beside it on the same weights, in turn: fetches and builds it outside the tree (PS_PEERS_DIR)
+bench-peers: all $(B)/bench/peers/synthetic_gguf
+	@bench/peers/fetch.sh
+	@bench/peers/run.sh $(B)
 
 # ---- order ----
 

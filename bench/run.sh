@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The ladder: limits of the machine -> kernels -> attention -> hop -> decode steps. About five minutes; CSV with
-# "# key=value" headers on standard output and in build/bench.
+# The ladder: limits of the machine -> kernels -> attention -> layer -> hop -> decode steps -> scaling. About five
+# minutes; CSV with "# key=value" headers on standard output and in build/bench. LINEAR_TYPES= measures all types.
 set -eu
 cd "$(dirname "$0")/.."
 . launch/launcher.sh
@@ -16,9 +16,13 @@ step() { # NAME COMMAND ...
 }
 step "machine-1" build/pipestep bench -t 1
 [ "$cores" -lt 2 ] || step "machine-$cores" build/pipestep bench -t "$cores"
-step "linear-1" "$build/bench/math/bench_linear" 1
-[ "$cores" -lt 2 ] || step "linear-$cores" "$build/bench/math/bench_linear" "$cores"
+types=(auto "${LINEAR_TYPES-f32,f16,bf16,q8_0,q4_0,q4_k,q5_k,q6_k}")
+[ -n "${types[1]}" ] || types=()
+step "linear-1" "$build/bench/math/bench_linear" 1 "${types[@]}"
+[ "$cores" -lt 2 ] || step "linear-$cores" "$build/bench/math/bench_linear" "$cores" "${types[@]}"
 step "attention" "$build/bench/math/bench_attention" 1
 step "bias" "$build/bench/math/bench_bias" 1
+step "layer" env BENCH_DIR="$out" RUNS="${RUNS:-3}" bench/layer.sh "$cores"
 [ "$cores" -lt 2 ] || step "hop" launch 2 300 "$build/bench/pipe/bench_hop"
 step "decode" env BENCH_DIR="$out" RUNS="${RUNS:-3}" bench/decode.sh "${PRESET:-llama-1.1b}" "${TYPES:-f16}"
+step "scaling" env BENCH_DIR="$out" RUNS="${RUNS:-1}" CHUNKS="${CHUNKS:-4 16}" bench/scaling.sh

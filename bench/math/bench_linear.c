@@ -2,9 +2,10 @@
  * multiply-add rate, and OpenBLAS on the same f32 shape beside them. Quantised weights with every
  * kind of activations.
  *
- *   bench_linear [THREADS [ISA [TYPE]]]
+ *   bench_linear [THREADS [ISA [TYPE,TYPE...]]]
  *
  * The weights (2048 x 5632, as many matrices as fill half a GiB) are read from memory each time. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,6 +128,17 @@ static void measure(linear_work *w, ps_dtype dtype, const char *memory, size_t b
     }
 }
 
+/* Whether `name` is one of the words of a list with commas; everything is in no list. */
+static bool is_listed(const char *list, const char *name)
+{
+    const size_t n = strlen(name);
+    for (const char *at = list; at; at = strchr(at, ',')) {
+        at += *at == ',';
+        if (strncmp(at, name, n) == 0 && (at[n] == ',' || at[n] == '\0')) return true;
+    }
+    return !list;
+}
+
 int main(int argc, char **argv)
 {
     enum { ROWS_MAX = 512 };
@@ -148,7 +160,7 @@ int main(int argc, char **argv)
         ps_linear_scratch_bytes(PS_GEMM_PANEL, PS_ACTIVATIONS_I16, threads, ROWS_MAX, K);
     w.scratch.memory = bench_memory(w.scratch.bytes);
     for (int t = 0; t < PS_DTYPE_COUNT; t++) {
-        if (only && strcmp(only, ps_dtype_name((ps_dtype)t)) != 0) continue;
+        if (!is_listed(only, ps_dtype_name((ps_dtype)t))) continue;
         fill((ps_dtype)t, memory, bytes);
         const int kinds = ps_dtype_is_quantised((ps_dtype)t) ? PS_ACTIVATIONS_COUNT : 1;
         for (int a = 0; a < kinds; a++) {

@@ -35,6 +35,12 @@ bool ps_comm_launched(int *rank);
 /* Starts MPI (thread level FUNNELED) under a deadline of `timeout_s`. */
 ps_err ps_comm_open(double timeout_s, ps_comm **out) PS_MUST_CHECK;
 
+/* The same for a simulator, or wherever nobody can be lost: waits block inside MPI, nothing has a
+ * deadline, no idle function runs, no thread is started, and an MPI without threads will do. No notes
+ * may be sent: ps_watch_open then wants no timeout. */
+ps_err ps_comm_open_blocking(ps_comm **out) PS_MUST_CHECK;
+bool ps_comm_blocks(const ps_comm *comm);
+
 /* MPI_Finalize under the same deadline; ends the process when it does not return. */
 void ps_comm_close(ps_comm *comm);
 

@@ -50,6 +50,11 @@ int ps_pipeline_in_flight(const ps_pipeline *p);
 bool ps_pipeline_can_submit(ps_pipeline *p);
 ps_err ps_pipeline_submit(ps_pipeline *p, const ps_batch *batch, uint64_t *sequence) PS_MUST_CHECK;
 
+/* Waits until the oldest batch has come round or, while more may be under way, until there is a
+ * buffer for another: *can_submit. For large parcels a buffer is not free before it is sent, and who
+ * waited for the oldest batch instead would leave the pipeline empty behind it. */
+ps_err ps_pipeline_wait(ps_pipeline *p, bool *can_submit) PS_MUST_CHECK;
+
 ps_err ps_pipeline_collect(ps_pipeline *p, ps_finished *out) PS_MUST_CHECK;
 
 /* logits[n, V] of the wanted rows first .. first+n-1 of the collected batch; n <= PS_HEAD_ROWS. Row
@@ -82,6 +87,9 @@ ps_err ps_pipeline_stop(ps_pipeline *p, ps_stage_report *reports) PS_MUST_CHECK;
 
 /* For tests and --hidden: sees x after embedding and blocks of this rank's stage. */
 void ps_pipeline_observe(ps_pipeline *p, ps_observer *observer, void *arg);
+
+/* Sees how this rank spends its time. MPI: local, any rank. */
+void ps_pipeline_observe_spans(ps_pipeline *p, ps_stage_span_observer *observer, void *arg);
 
 /* Sees the attention of this rank's layers. MPI: local, any rank. */
 void ps_pipeline_observe_attention(ps_pipeline *p, ps_attention_observer *observer, void *arg);

@@ -61,6 +61,10 @@ void ps_ring_send(ps_ring *ring, ps_ring_buffer *buffer);
  * releases it. */
 ps_err ps_ring_receive(ps_ring *ring, ps_ring_buffer **out) PS_MUST_CHECK;
 
+/* Rank 0: waits until the next parcel is here, which receive then returns, or a buffer is free to
+ * inject from. */
+ps_err ps_ring_wait(ps_ring *ring) PS_MUST_CHECK;
+
 /* Rank 0: done with a received parcel. */
 void ps_ring_release(ps_ring *ring, ps_ring_buffer *buffer);
 

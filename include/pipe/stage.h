@@ -16,6 +16,21 @@
 #include "pipe/report.h"
 #include "pipe/ring.h"
 
+/* What a rank does with its time. Embedding, blocks and head are what the report calls busy. */
+typedef enum ps_stage_span {
+    PS_SPAN_WAIT, // for the parcel
+    PS_SPAN_EMBED,
+    PS_SPAN_BLOCKS,
+    PS_SPAN_HEAD, // of the parcel that came round
+    PS_SPAN_SEND, // sealing and handing over
+    PS_SPAN_COUNT
+} ps_stage_span;
+
+/* Sees every span when it is over; `sequence` is the parcel's. Called by the thread that does MPI.
+ */
+typedef void ps_stage_span_observer(void *arg, ps_stage_span span, uint64_t sequence,
+                                    int64_t begin_ns, int64_t end_ns);
+
 typedef struct ps_stage_params {
     ps_comm *comm;
     ps_watch *watch;
@@ -43,6 +58,8 @@ typedef struct ps_stage {
     int64_t begun_ns;       // of the first parcel; 0 before
     int64_t idle_ns;        // waited for it
     ps_stage_report report; // filled as the work goes
+    ps_stage_span_observer *span_observer;
+    void *span_arg;
 } ps_stage;
 
 /* Local but for the ring; the caller agrees on the outcome with the other ranks. */
@@ -51,6 +68,9 @@ void ps_stage_close(ps_stage *stage);
 
 /* The first call begins the time of the report. */
 void ps_stage_begin(ps_stage *stage);
+
+/* A span that began then ends now: counts in the report, and is told. */
+void ps_stage_end_span(ps_stage *stage, ps_stage_span span, uint64_t sequence, int64_t begin_ns);
 
 /* Does a WORK parcel's actions and blocks; n_data: the rows of data that go on. */
 ps_err ps_stage_step(ps_stage *stage, const ps_parcel *parcel, int *n_data) PS_MUST_CHECK;

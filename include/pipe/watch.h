@@ -21,7 +21,8 @@
 
 typedef struct ps_watch ps_watch;
 
-/* The comm is borrowed; its idle function becomes the watch's. timeout_s > 0. */
+/* The comm is borrowed; its idle function becomes the watch's. timeout_s > 0; or 0 on a comm that
+ * blocks: nothing is watched, nothing sent. */
 ps_watch *ps_watch_open(ps_comm *comm, double timeout_s);
 void ps_watch_close(ps_watch *watch);
 

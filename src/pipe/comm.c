@@ -23,7 +23,8 @@ enum { NOTE_TAG = 1, PAUSE_MIN_US = 20, PAUSE_MAX_US = 1000, LOST_EXIT_STATUS = 
 struct ps_comm {
     MPI_Comm world, notes;
     int rank, size, local_size;
-    double timeout_s;
+    bool blocks;
+    double timeout_s;                  // of what does not block
     char (*hosts)[PS_COMM_HOST_BYTES]; // [size] owned
     ps_comm_idle *idle;
     void *idle_arg;
@@ -156,6 +157,19 @@ static void expect_nobody(void)
     setenv("OMPI_MCA_btl", "self", 0);
 }
 
+/* Starts MPI; *level is what it allows. */
+static ps_err start_mpi(ps_comm *c, int *level)
+{
+    const int failed = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, level);
+    if (failed) return PS_FAIL(PS_ERR_LOST, "MPI could not be started");
+    c->note_receive = MPI_REQUEST_NULL;
+    MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &c->size);
+    MPI_Comm_dup(MPI_COMM_WORLD, &c->world);
+    MPI_Comm_dup(MPI_COMM_WORLD, &c->notes);
+    return PS_OK;
+}
+
 ps_err ps_comm_open(double timeout_s, ps_comm **out)
 {
     *out = NULL;
@@ -164,18 +178,16 @@ ps_err ps_comm_open(double timeout_s, ps_comm **out)
     if (!ps_comm_launched(&launcher_rank)) expect_nobody();
     const bool watched = watchdog_start(&dog, "MPI_Init", timeout_s);
     int level = MPI_THREAD_SINGLE;
-    const int failed = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level);
-    if (failed) return PS_FAIL(PS_ERR_LOST, "MPI could not be started");
     ps_comm *c = ps_mem_new(1, sizeof *c);
     c->timeout_s = timeout_s;
-    c->note_receive = MPI_REQUEST_NULL;
-    MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &c->size);
-    MPI_Comm_dup(MPI_COMM_WORLD, &c->world);
-    MPI_Comm_dup(MPI_COMM_WORLD, &c->notes);
+    ps_err err = start_mpi(c, &level);
+    if (err) {
+        ps_mem_free(c);
+        return err;
+    }
     if (watched) watchdog_stop(&dog);
     start_notes(c);
-    ps_err err = find_hosts(c);
+    err = find_hosts(c);
     if (!err && c->size == 1 && launched_size() > 1)
         err = PS_FAIL(
             PS_ERR_USAGE,
@@ -192,13 +204,40 @@ ps_err ps_comm_open(double timeout_s, ps_comm **out)
     return PS_OK;
 }
 
+ps_err ps_comm_open_blocking(ps_comm **out)
+{
+    *out = NULL;
+    int level = MPI_THREAD_SINGLE;
+    ps_comm *c = ps_mem_new(1, sizeof *c);
+    c->blocks = true;
+    ps_err err = start_mpi(c, &level);
+    if (err) {
+        ps_mem_free(c);
+        return err;
+    }
+    err = find_hosts(c);
+    if (err) {
+        ps_comm_close(c);
+        return err;
+    }
+    *out = c;
+    return PS_OK;
+}
+
+bool ps_comm_blocks(const ps_comm *comm)
+{
+    return comm->blocks;
+}
+
 void ps_comm_close(ps_comm *c)
 {
     watchdog dog;
-    const bool watched = watchdog_start(&dog, "MPI_Finalize", c->timeout_s);
-    MPI_Cancel(&c->note_receive);
-    MPI_Wait(&c->note_receive, MPI_STATUS_IGNORE);
-    for (int r = 0; r < c->size; r++) {
+    const bool watched = !c->blocks && watchdog_start(&dog, "MPI_Finalize", c->timeout_s);
+    if (c->note_receive != MPI_REQUEST_NULL) {
+        MPI_Cancel(&c->note_receive);
+        MPI_Wait(&c->note_receive, MPI_STATUS_IGNORE);
+    }
+    for (int r = 0; c->note_sends && r < c->size; r++) {
         MPI_Wait(&c->note_sends[r], MPI_STATUS_IGNORE);
     }
     MPI_Comm_free(&c->notes);
@@ -261,6 +300,10 @@ void ps_comm_library_version(char *out, size_t n)
 
 static ps_err wait_for(ps_comm *c, MPI_Request *request, const char *what)
 {
+    if (c->blocks) {
+        MPI_Wait(request, MPI_STATUS_IGNORE);
+        return PS_OK;
+    }
     const int64_t begin = ps_clock_now_ns();
     int64_t pause_us = PAUSE_MIN_US;
     for (;;) {
@@ -279,6 +322,11 @@ static ps_err wait_for(ps_comm *c, MPI_Request *request, const char *what)
 
 ps_err ps_comm_gather_all(ps_comm *comm, const void *mine, size_t n, void *all)
 {
+    // Simulators know many ways to do this one, and of the other the slowest.
+    if (comm->blocks) {
+        MPI_Allgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, comm->world);
+        return PS_OK;
+    }
     MPI_Request request;
     MPI_Iallgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, comm->world, &request);
     return wait_for(comm, &request, "gather");

@@ -56,6 +56,9 @@ bool ps_pipeline_can_submit(ps_pipeline *p)
 {
     if (ps_pipeline_in_flight(p) >= p->stage.plan->in_flight) return false;
     if (!p->next) p->next = ps_ring_take(p->stage.ring);
+    // With nothing under way there is nothing else to wait for than what is still being sent.
+    if (!p->next && ps_pipeline_in_flight(p) == 0 && ps_ring_flush(p->stage.ring) == PS_OK)
+        p->next = ps_ring_take(p->stage.ring);
     return p->next != NULL;
 }
 
@@ -82,7 +85,7 @@ ps_err ps_pipeline_submit(ps_pipeline *p, const ps_batch *batch, uint64_t *seque
     ps_stage_begin(&p->stage);
     const int64_t begin = ps_clock_now_ns();
     ps_stage_embed(p->stage.model, p->tokens, p->stage.positions, batch->n_rows, parcel.data);
-    p->stage.report.busy_ns += ps_clock_now_ns() - begin;
+    ps_stage_end_span(&p->stage, PS_SPAN_EMBED, p->submitted, begin);
     int n_data;
     const ps_err err = ps_stage_step(&p->stage, &parcel, &n_data);
     if (err) {
@@ -92,7 +95,7 @@ ps_err ps_pipeline_submit(ps_pipeline *p, const ps_batch *batch, uint64_t *seque
     const int64_t send = ps_clock_now_ns();
     buffer->bytes = ps_parcel_seal(&parcel, n_data);
     ps_ring_send(p->stage.ring, buffer);
-    p->stage.report.send_ns += ps_clock_now_ns() - send;
+    ps_stage_end_span(&p->stage, PS_SPAN_SEND, p->submitted, send);
     *sequence = p->submitted++;
     ps_watch_expect_progress(p->stage.watch, true);
     return PS_OK;
@@ -101,9 +104,23 @@ ps_err ps_pipeline_submit(ps_pipeline *p, const ps_batch *batch, uint64_t *seque
 /* Waits for the parcel that comes next and checks it. */
 static ps_err receive(ps_pipeline *p, uint64_t sequence)
 {
+    const int64_t begin = ps_clock_now_ns();
     PS_TRY(ps_ring_receive(p->stage.ring, &p->returned));
+    ps_stage_end_span(&p->stage, PS_SPAN_WAIT, sequence, begin);
     return ps_parcel_open(p->returned->data, p->returned->bytes, sequence, &p->stage.limits,
                           &p->parcel);
+}
+
+ps_err ps_pipeline_wait(ps_pipeline *p, bool *can_submit)
+{
+    assert(ps_pipeline_in_flight(p) > 0 && !p->returned);
+    *can_submit = false;
+    if (ps_pipeline_in_flight(p) >= p->stage.plan->in_flight) return PS_OK;
+    const int64_t begin = ps_clock_now_ns();
+    if (!p->next) PS_TRY(ps_ring_wait(p->stage.ring));
+    ps_stage_end_span(&p->stage, PS_SPAN_WAIT, p->collected, begin);
+    *can_submit = ps_pipeline_can_submit(p);
+    return PS_OK;
 }
 
 ps_err ps_pipeline_collect(ps_pipeline *p, ps_finished *out)
@@ -156,7 +173,7 @@ ps_err ps_pipeline_logits(ps_pipeline *p, int first, int n, const ps_logits_want
     *logits = ps_stage_head(p->stage.model, p->parcel.data + (size_t)first * p->stage.limits.stride,
                             n, wanted);
     p->stage.report.weight_bytes += ps_stage_head_bytes_read(p->stage.model);
-    p->stage.report.busy_ns += ps_clock_now_ns() - begin;
+    ps_stage_end_span(&p->stage, PS_SPAN_HEAD, p->parcel.head->sequence, begin);
     return check_finite(p, *logits, n, wanted);
 }
 
@@ -176,9 +193,10 @@ ps_err ps_pipeline_poll(ps_pipeline *p)
 static ps_err take_buffer(ps_pipeline *p, ps_ring_buffer **out)
 {
     assert(ps_pipeline_in_flight(p) == 0 && !p->returned);
-    while (!p->next) {
+    if (!p->next) p->next = ps_ring_take(p->stage.ring);
+    if (!p->next) {
+        PS_TRY(ps_ring_flush(p->stage.ring));
         p->next = ps_ring_take(p->stage.ring);
-        if (!p->next) PS_TRY(ps_watch_poll(p->stage.watch));
     }
     *out = p->next;
     p->next = NULL;
@@ -263,4 +281,10 @@ void ps_pipeline_observe(ps_pipeline *p, ps_observer *observer, void *arg)
 void ps_pipeline_observe_attention(ps_pipeline *p, ps_attention_observer *observer, void *arg)
 {
     ps_stage_observe_attention(p->stage.model, observer, arg);
+}
+
+void ps_pipeline_observe_spans(ps_pipeline *p, ps_stage_span_observer *observer, void *arg)
+{
+    p->stage.span_observer = observer;
+    p->stage.span_arg = arg;
 }

@@ -1,8 +1,11 @@
-/* The split is found by the bound, not by trying splits: for a bound on the dearest stage, filling
- * stages greedily tells whether n stages are enough; the smallest bound that is enough is found by
- * bisection over the sums that can occur. Then the layers are dealt under that bound. */
+/* The split is found by the bound, not by trying splits: for a bound on the dearest stage it is easy
+ * to tell whether the stages are enough; the smallest bound for which they are is found by bisection.
+ * Then the layers are dealt under that bound. Stages that take different times for the same layer may
+ * leave holes (a layer too dear for one of them), so what is possible is found from the last stage
+ * back, not by filling stages one after the other. */
 #include "pipe/plan.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +16,15 @@
 
 enum { DEPTH = 3 };
 
-/* Bytes that one token reads in a layer: weights, and a sequence's cache as far as it is seen. */
-static uint64_t layer_cost(const ps_ckpt *ckpt, int layer, const ps_limits *limits)
+/* What the dealing looks at, in bytes or nanoseconds. */
+typedef struct costs {
+    int n_stages, n_layers;
+    uint64_t *layers; // [n_stages, n_layers] owned
+    uint64_t head;
+} costs;
+
+/* Bytes of a sequence's cache that one token reads in a layer, as far as it is seen. */
+static uint64_t cache_cost(const ps_ckpt *ckpt, int layer, const ps_limits *limits)
 {
     const ps_spec *s = &ckpt->spec;
     const int64_t reach = ps_spec_reach(s, layer), bound = reach + s->n_kept;
@@ -22,46 +32,133 @@ static uint64_t layer_cost(const ps_ckpt *ckpt, int layer, const ps_limits *limi
     int64_t seen = limits->context / 2;
     if (reach > 0 && (bound < seen || limits->context == 0)) seen = bound;
     const ps_kv_layout layout = ps_kv_layout_make(s->n_kv_heads, s->head_dim, 0, limits->cache);
-    return ps_weights_layer_bytes(ckpt, layer) + (uint64_t)seen * ps_kv_read_bytes(&layout);
+    return (uint64_t)seen * ps_kv_read_bytes(&layout);
 }
 
-/* Deals layers under the bound: returns true when all fit. counts[n_stages] gets the layers of
- * each. */
-static bool deal(const uint64_t *costs, int n_layers, uint64_t head, int n_stages, uint64_t bound,
-                 int *counts)
+/* Bytes that one token reads in a layer: weights and cache. */
+static uint64_t layer_cost(const ps_ckpt *ckpt, int layer, const ps_limits *limits)
 {
-    int layer = 0;
-    for (int s = 0; s < n_stages; s++) {
-        uint64_t sum = s == 0 ? head : 0;
-        const int keep = n_stages - 1 - s; // layers that the later stages need
-        counts[s] = 0;
-        while (layer < n_layers - keep && sum + costs[layer] <= bound) {
-            sum += costs[layer++];
-            counts[s]++;
+    return ps_weights_layer_bytes(ckpt, layer) + cache_cost(ckpt, layer, limits);
+}
+
+/* Time that a parcel takes in a layer on a stage. */
+static double layer_ns(const ps_plan_params *params, int stage, int layer)
+{
+    const ps_plan_times *t = params->times;
+    const double cached =
+        (double)t->rows * (double)cache_cost(params->ckpt, layer, &params->limits);
+    return t->layer_ns[(size_t)stage * (size_t)t->n_layers + (size_t)layer] +
+           cached * t->byte_ns[stage];
+}
+
+static uint64_t head_cost(const ps_plan_params *params)
+{
+    const uint64_t bytes = ps_weights_head_bytes(params->ckpt);
+    const int ids = params->limits.head_ids, all = params->ckpt->spec.vocab_size;
+    return ids > 0 && ids < all ? bytes / (uint64_t)all * (uint64_t)ids : bytes;
+}
+
+static costs find_costs(const ps_plan_params *params)
+{
+    costs c = {.n_stages = params->n_stages, .n_layers = params->ckpt->spec.n_layers};
+    c.layers = ps_mem_new((size_t)c.n_stages * (size_t)c.n_layers, sizeof *c.layers);
+    c.head = params->times ? (uint64_t)llround(params->times->head_ns) : head_cost(params);
+    for (int s = 0; s < c.n_stages; s++) {
+        for (int l = 0; l < c.n_layers; l++) {
+            c.layers[(size_t)s * (size_t)c.n_layers + (size_t)l] =
+                params->times ? (uint64_t)llround(layer_ns(params, s, l))
+                              : layer_cost(params->ckpt, l, &params->limits);
         }
-        if (s > 0 && counts[s] == 0) return false;
     }
-    return layer == n_layers;
+    return c;
 }
 
-static void split_by_cost(const uint64_t *costs, int n_layers, uint64_t head, int n_stages,
-                          int *counts)
+/* can[s, i]: stages s, s+1, ... can take layers i, i+1, ... under the bound; the row behind the last
+ * stage says that nothing is left. counts_before is scratch. */
+static void find_possible(const costs *c, uint64_t bound, bool *can, int *counts_before)
 {
-    uint64_t low = 0, high = head;
-    for (int l = 0; l < n_layers; l++) {
-        high += costs[l];
-        if (costs[l] > low) low = costs[l];
+    const int n = c->n_layers;
+    for (int i = 0; i <= n; i++) {
+        can[(size_t)c->n_stages * (size_t)(n + 1) + (size_t)i] = i == n;
     }
+    for (int s = c->n_stages - 1; s >= 0; s--) {
+        const uint64_t *own = c->layers + (size_t)s * (size_t)n;
+        bool *row = can + (size_t)s * (size_t)(n + 1);
+        const bool *next = row + n + 1;
+        counts_before[0] = 0;
+        for (int i = 0; i <= n; i++) {
+            counts_before[i + 1] = counts_before[i] + next[i];
+        }
+        // Layers i .. end-1 are all that the stage can take from i on. A head over the bound leaves
+        // stage 0 none, and the others are still dealt alike.
+        uint64_t sum = s == 0 ? c->head : 0;
+        for (int i = n, end = n; i >= 0; i--) {
+            if (i < n) sum += own[i];
+            while (sum > bound && end > i) {
+                sum -= own[--end];
+            }
+            const int first = i + (s > 0);
+            row[i] = end >= first && counts_before[end + 1] > counts_before[first];
+        }
+    }
+}
+
+/* Deals layers under the bound, if that can be done: counts[n_stages] gets the layers of each. An
+ * earlier stage takes all that it can. */
+static bool deal(const costs *c, uint64_t bound, int *counts)
+{
+    const int n = c->n_layers;
+    bool *can = ps_mem_new((size_t)(c->n_stages + 1) * (size_t)(n + 1), sizeof *can);
+    int *scratch = ps_mem_new((size_t)n + 2, sizeof *scratch);
+    find_possible(c, bound, can, scratch);
+    const bool possible = can[0];
+    int layer = 0;
+    for (int s = 0; possible && s < c->n_stages; s++) {
+        const uint64_t *own = c->layers + (size_t)s * (size_t)n;
+        const bool *next = can + (size_t)(s + 1) * (size_t)(n + 1);
+        uint64_t sum = s == 0 ? c->head : 0;
+        int taken = s == 0 && next[layer] ? layer : -1;
+        for (int end = layer + 1; end <= n; end++) {
+            sum += own[end - 1];
+            if (sum > bound) break;
+            if (next[end]) taken = end;
+        }
+        counts[s] = taken - layer;
+        layer = taken;
+    }
+    ps_mem_free(scratch);
+    ps_mem_free(can);
+    return possible;
+}
+
+/* No split is dearer than all layers, each where it costs most, on one stage. */
+static uint64_t highest_bound(const costs *c)
+{
+    uint64_t sum = c->head;
+    for (int l = 0; l < c->n_layers; l++) {
+        uint64_t most = 0;
+        for (int s = 0; s < c->n_stages; s++) {
+            const uint64_t cost = c->layers[(size_t)s * (size_t)c->n_layers + (size_t)l];
+            if (cost > most) most = cost;
+        }
+        sum += most;
+    }
+    return sum;
+}
+
+static void split_by_cost(const costs *c, int *counts)
+{
+    uint64_t low = 0, high = highest_bound(c);
     while (low < high) {
         const uint64_t middle = low + (high - low) / 2;
-        if (deal(costs, n_layers, head, n_stages, middle, counts)) {
+        if (deal(c, middle, counts)) {
             high = middle;
         } else {
             low = middle + 1;
         }
     }
-    // `high` always deals: one stage could take all layers that the others do not need.
-    (void)deal(costs, n_layers, head, n_stages, high, counts);
+    // The highest bound always deals: one stage could take all layers that the others do not need.
+    (void)deal(c, high, counts);
 }
 
 static ps_err split_by_hand(const char *text, int n_layers, int n_stages, int *counts)
@@ -91,14 +188,7 @@ static ps_err split_by_hand(const char *text, int n_layers, int n_stages, int *c
     return PS_OK;
 }
 
-static uint64_t head_cost(const ps_plan_params *params)
-{
-    const uint64_t bytes = ps_weights_head_bytes(params->ckpt);
-    const int ids = params->limits.head_ids, all = params->ckpt->spec.vocab_size;
-    return ids > 0 && ids < all ? bytes / (uint64_t)all * (uint64_t)ids : bytes;
-}
-
-static ps_err find_counts(const ps_plan_params *params, const uint64_t *costs, int *counts)
+static ps_err find_counts(const ps_plan_params *params, int *counts)
 {
     const int n_layers = params->ckpt->spec.n_layers;
     if (params->n_stages > n_layers + 1)
@@ -106,12 +196,13 @@ static ps_err find_counts(const ps_plan_params *params, const uint64_t *costs, i
                        "%d ranks, but a model of %d layers makes at most %d stages: start %d ranks",
                        params->n_stages, n_layers, n_layers + 1, n_layers + 1);
     if (params->split) return split_by_hand(params->split, n_layers, params->n_stages, counts);
-    split_by_cost(costs, n_layers, head_cost(params), params->n_stages, counts);
+    costs c = find_costs(params);
+    split_by_cost(&c, counts);
+    ps_mem_free(c.layers);
     return PS_OK;
 }
 
-static ps_err fill_stages(const ps_plan_params *params, const uint64_t *costs, const int *counts,
-                          ps_plan *plan)
+static ps_err fill_stages(const ps_plan_params *params, const int *counts, ps_plan *plan)
 {
     int layer = 0;
     for (int s = 0; s < plan->n_stages; s++) {
@@ -119,8 +210,10 @@ static ps_err fill_stages(const ps_plan_params *params, const uint64_t *costs, c
         stage->part =
             (ps_part){.first_layer = layer, .end_layer = layer + counts[s], .ends = s == 0};
         stage->cost_bytes = s == 0 ? head_cost(params) : 0;
-        for (int i = 0; i < counts[s]; i++) {
-            stage->cost_bytes += costs[layer++];
+        if (params->times && s == 0) stage->time_ns = params->times->head_ns;
+        for (int i = 0; i < counts[s]; i++, layer++) {
+            stage->cost_bytes += layer_cost(params->ckpt, layer, &params->limits);
+            if (params->times) stage->time_ns += layer_ns(params, s, layer);
         }
         PS_TRY(ps_stage_measure(params->ckpt, &stage->part, &params->limits, params->gemm,
                                 params->activations, params->n_threads, &stage->size));
@@ -129,9 +222,45 @@ static ps_err fill_stages(const ps_plan_params *params, const uint64_t *costs, c
     return PS_OK;
 }
 
+static double slowest_ns(const ps_plan *plan)
+{
+    double most = 0.0;
+    for (int s = 0; s < plan->n_stages; s++) {
+        if (plan->stages[s].time_ns > most) most = plan->stages[s].time_ns;
+    }
+    return most;
+}
+
+double ps_plan_round_ns(const ps_plan *plan)
+{
+    double sum = plan->n_stages > 1 ? plan->n_stages * plan->hop_ns : 0.0;
+    for (int s = 0; s < plan->n_stages; s++) {
+        sum += plan->stages[s].time_ns;
+    }
+    return sum;
+}
+
+double ps_plan_tokens_per_s(const ps_plan *plan)
+{
+    const double round = ps_plan_round_ns(plan), slowest = slowest_ns(plan);
+    if (!(slowest > 0.0)) return 0.0;
+    const int full = plan->limits.n_slots / plan->timed_rows;
+    const int parcels = full < 1 ? 1 : full < plan->in_flight ? full : plan->in_flight;
+    return plan->timed_rows * 1e9 * fmin(parcels / round, 1.0 / slowest);
+}
+
+/* The least that keep the slowest stage busy. Times are not better known than to a tenth: of two
+ * equal stages a hop that takes no time would ask for a third parcel. */
+static int needed_in_flight(const ps_plan *plan, int credits)
+{
+    const double slowest = slowest_ns(plan);
+    if (!(slowest > 0.0)) return plan->n_stages;
+    const double needed = ceil(ps_plan_round_ns(plan) / slowest - 0.1);
+    return needed < 1.0 ? 1 : needed > credits ? credits : (int)needed;
+}
+
 ps_err ps_plan_make(const ps_plan_params *params, ps_plan *out)
 {
-    const int n_layers = params->ckpt->spec.n_layers;
     *out = (ps_plan){.n_stages = params->n_stages, .limits = params->limits, .depth = DEPTH};
     const int credits = params->n_stages * DEPTH - 1;
     out->in_flight = params->in_flight > 0 ? params->in_flight : params->n_stages;
@@ -145,17 +274,27 @@ ps_err ps_plan_make(const ps_plan_params *params, ps_plan *out)
     out->parcel_bytes = ps_parcel_bytes_max(&parcel);
     out->hop_bytes = sizeof(ps_parcel_head) + 64 + parcel.stride * sizeof(float);
     out->stages = ps_mem_new((size_t)params->n_stages, sizeof *out->stages);
-    uint64_t *costs = ps_mem_new((size_t)n_layers, sizeof *costs);
     int *counts = ps_mem_new((size_t)params->n_stages, sizeof *counts);
-    for (int l = 0; l < n_layers; l++) {
-        costs[l] = layer_cost(params->ckpt, l, &params->limits);
-    }
-    ps_err err = find_counts(params, costs, counts);
-    if (!err) err = fill_stages(params, costs, counts, out);
+    ps_err err = find_counts(params, counts);
+    if (!err) err = fill_stages(params, counts, out);
     ps_mem_free(counts);
-    ps_mem_free(costs);
-    if (err) ps_plan_release(out);
-    return err;
+    if (err) {
+        ps_plan_release(out);
+        return err;
+    }
+    if (!params->times) return PS_OK;
+    out->timed_rows = params->times->rows;
+    out->hop_ns = params->times->hop_ns;
+    out->head_ns = params->times->head_ns;
+    if (params->in_flight == 0) out->in_flight = needed_in_flight(out, credits);
+    return PS_OK;
+}
+
+void ps_plan_times_release(ps_plan_times *times)
+{
+    ps_mem_free(times->layer_ns);
+    ps_mem_free(times->byte_ns);
+    *times = (ps_plan_times){0};
 }
 
 void ps_plan_release(ps_plan *plan)
@@ -203,18 +342,21 @@ void ps_plan_describe(const ps_plan *plan, ps_text *out)
 {
     ps_text_appendf(out,
                     "stage     layers  weights MiB  tables MiB  caches MiB  buffers MiB  total MiB"
-                    "  read MiB/token\n");
+                    "  read MiB/token%s\n",
+                    plan->timed_rows > 0 ? "  ms/parcel" : "");
     for (int s = 0; s < plan->n_stages; s++) {
         const ps_plan_stage *stage = &plan->stages[s];
         char layers[32] = "none";
         if (stage->part.end_layer > stage->part.first_layer)
             snprintf(layers, sizeof layers, "%d..%d", stage->part.first_layer,
                      stage->part.end_layer - 1);
-        ps_text_appendf(out, "%5d %10s %12.1f %11.1f %11.1f %12.1f %10.1f %15.1f\n", s, layers,
+        ps_text_appendf(out, "%5d %10s %12.1f %11.1f %11.1f %12.1f %10.1f %15.1f", s, layers,
                         mib(stage->size.mapped_bytes), mib(stage->size.weights_bytes),
                         mib(stage->size.cache_bytes),
                         mib(stage->size.buffer_bytes + stage->ring_bytes),
                         mib(ps_plan_all_bytes(stage)), mib(stage->cost_bytes));
+        if (plan->timed_rows > 0) ps_text_appendf(out, " %10.3f", stage->time_ns * 1e-6);
+        ps_text_append_str(out, "\n");
     }
     char context[32] = "not bounded";
     if (plan->limits.context < PS_CONTEXT_ENDLESS)
@@ -225,6 +367,23 @@ void ps_plan_describe(const ps_plan *plan, ps_text *out)
         "%d\nbytes a hop: %zu for one row, %zu for the largest parcel\n",
         plan->limits.n_slots, context, plan->limits.rows_max, plan->limits.chunk_rows,
         plan->in_flight, plan->hop_bytes, plan->parcel_bytes);
+    if (plan->timed_rows == 0) return;
+    ps_text_appendf(out,
+                    "measured: head %.3f ms, hop %.1f us, a round %.3f ms; with parcels of %d "
+                    "rows %.1f tokens/s\n",
+                    plan->head_ns * 1e-6, plan->hop_ns * 1e-3, ps_plan_round_ns(plan) * 1e-6,
+                    plan->timed_rows, ps_plan_tokens_per_s(plan));
+}
+
+/* What only a measured plan says. */
+static void append_times(const ps_plan *plan, ps_text *out)
+{
+    if (plan->timed_rows == 0) return;
+    ps_text_appendf(out,
+                    "\"timed_rows\": %d, \"head_ns\": %.0f, \"hop_ns\": %.0f, \"round_ns\": %.0f, "
+                    "\"planned_tokens_per_s\": %.3f, ",
+                    plan->timed_rows, plan->head_ns, plan->hop_ns, ps_plan_round_ns(plan),
+                    ps_plan_tokens_per_s(plan));
 }
 
 void ps_plan_to_json(const ps_plan *plan, ps_text *out)
@@ -232,19 +391,23 @@ void ps_plan_to_json(const ps_plan *plan, ps_text *out)
     ps_text_appendf(
         out,
         "{\"slots\": %d, \"context\": %lld, \"rows\": %d, \"chunk_rows\": %d, \"in_flight\": "
-        "%d, \"hop_bytes\": %zu, \"parcel_bytes\": %zu, \"stages\": [",
+        "%d, \"hop_bytes\": %zu, \"parcel_bytes\": %zu, ",
         plan->limits.n_slots, (long long)plan->limits.context, plan->limits.rows_max,
         plan->limits.chunk_rows, plan->in_flight, plan->hop_bytes, plan->parcel_bytes);
+    append_times(plan, out);
+    ps_text_append_str(out, "\"stages\": [");
     for (int s = 0; s < plan->n_stages; s++) {
         const ps_plan_stage *stage = &plan->stages[s];
         ps_text_appendf(out,
                         "%s{\"first_layer\": %d, \"end_layer\": %d, \"mapped_bytes\": %zu, "
                         "\"weights_bytes\": %zu, \"cache_bytes\": %zu, \"buffer_bytes\": %zu, "
-                        "\"ring_bytes\": %zu, \"read_bytes_per_token\": %llu}",
+                        "\"ring_bytes\": %zu, \"read_bytes_per_token\": %llu",
                         s ? ", " : "", stage->part.first_layer, stage->part.end_layer,
                         stage->size.mapped_bytes, stage->size.weights_bytes,
                         stage->size.cache_bytes, stage->size.buffer_bytes, stage->ring_bytes,
                         (unsigned long long)stage->cost_bytes);
+        if (plan->timed_rows > 0) ps_text_appendf(out, ", \"time_ns\": %.0f", stage->time_ns);
+        ps_text_append_str(out, "}");
     }
     ps_text_append_str(out, "]}");
 }

@@ -38,10 +38,12 @@ struct ps_ring {
     int rank, size, depth, n_buffers;
     size_t buffer_bytes;
     ps_wait wait;
+    bool blocks; // waits inside MPI
     ps_region region;
     buffer buffers[BUFFERS_MAX];
     int posted[BUFFERS_MAX]; // queue of indices
     int first_posted, n_posted;
+    buffer *arrived; // a parcel that ps_ring_wait found; NULL: none
     ps_err poke_err;
     char poke_message[PS_ERR_MESSAGE_BYTES]; // others may fail, and be forgiven, before it is told
     int64_t waited_ns;
@@ -100,7 +102,8 @@ ps_err ps_ring_open(const ps_ring_params *params, ps_ring **out)
                       .size = ps_comm_size(params->comm),
                       .depth = params->depth,
                       .buffer_bytes = params->buffer_bytes,
-                      .wait = params->wait};
+                      .wait = params->wait,
+                      .blocks = ps_comm_blocks(params->comm)};
     ring->n_buffers = count_buffers(ring->rank, ring->depth);
     const ps_err err = ps_region_take(ps_ring_bytes(ring->rank, ring->depth, params->buffer_bytes),
                                       "parcel buffers", &ring->region);
@@ -163,8 +166,8 @@ static void finish_sends(ps_ring *ring)
     for (int i = 0; i < ring->n_buffers; i++) {
         buffer *b = &ring->buffers[i];
         if (b->state != SENDING) continue;
-        int done = 0;
-        MPI_Test(&b->request, &done, MPI_STATUS_IGNORE);
+        int done = b->request == MPI_REQUEST_NULL;
+        if (!done) MPI_Test(&b->request, &done, MPI_STATUS_IGNORE);
         if (!done) continue;
         if (b->injects) {
             b->state = FREE;
@@ -218,7 +221,9 @@ static buffer *try_receive(ps_ring *ring)
 {
     if (ring->n_posted == 0) return NULL;
     buffer *b = &ring->buffers[ring->posted[ring->first_posted]];
-    if (ring->size > 1) {
+    // A blocking wait that took the parcel has its bytes already.
+    if (ring->size > 1 && b->request != MPI_REQUEST_NULL) {
+        if (ring->blocks) return NULL;
         int done = 0, bytes = 0;
         MPI_Status status;
         MPI_Test(&b->request, &done, &status);
@@ -229,6 +234,35 @@ static buffer *try_receive(ps_ring *ring)
     pop_posted(ring);
     b->state = HELD;
     return b;
+}
+
+/* Blocks until a send has left or, if any is asked for, the oldest posted receive is complete; that
+ * is then left for try_receive to find. */
+static void block(ps_ring *ring, bool receives)
+{
+    MPI_Request requests[BUFFERS_MAX + 1];
+    int owners[BUFFERS_MAX + 1], n = 0, done = 0;
+    for (int i = 0; i < ring->n_buffers; i++) {
+        if (ring->buffers[i].state != SENDING) continue;
+        if (ring->buffers[i].request == MPI_REQUEST_NULL) return;
+        owners[n] = i;
+        requests[n++] = ring->buffers[i].request;
+    }
+    const int oldest = ring->posted[ring->first_posted];
+    if (receives && ring->n_posted > 0) {
+        owners[n] = oldest;
+        requests[n++] = ring->buffers[oldest].request;
+    }
+    assert(n > 0 && "there is something to wait for");
+    MPI_Status status;
+    MPI_Waitany(n, requests, &done, &status);
+    buffer *b = &ring->buffers[owners[done]];
+    b->request = requests[done]; // null now
+    if (b->state == RECEIVING) {
+        int bytes = 0;
+        MPI_Get_count(&status, MPI_BYTE, &bytes);
+        b->handle.bytes = (size_t)bytes;
+    }
 }
 
 /* Spin, then yield, then sleep with growing pauses. */
@@ -245,26 +279,55 @@ static void pause_between(const ps_ring *ring, int64_t turn)
     ps_clock_sleep_us(pause_us < SLEEP_MAX_US ? pause_us : SLEEP_MAX_US);
 }
 
-ps_err ps_ring_receive(ps_ring *ring, ps_ring_buffer **out)
+static void wait_a_little(ps_ring *ring, int64_t turn, bool receives)
 {
-    *out = NULL;
+    if (ring->blocks) {
+        block(ring, receives);
+    } else {
+        pause_between(ring, turn);
+    }
+}
+
+static bool can_take(const ps_ring *ring)
+{
+    for (int i = 0; i < ring->n_buffers; i++) {
+        if (ring->buffers[i].injects && ring->buffers[i].state == FREE) return true;
+    }
+    return false;
+}
+
+/* Until the next parcel is here or, if that is enough, a buffer is free to inject from. */
+static ps_err wait_for_parcel(ps_ring *ring, bool or_buffer)
+{
     if (ring->poke_err) return PS_FAIL(ring->poke_err, "%s", ring->poke_message);
     const int64_t begin = ps_clock_now_ns();
     ps_watch_waits_for(ring->watch, (ring->rank + ring->size - 1) % ring->size);
     ps_err err = PS_OK;
     for (int64_t turn = 0; !err; turn++) {
         finish_sends(ring);
-        buffer *b = try_receive(ring);
-        if (b) {
-            *out = &b->handle;
-            break;
-        }
+        if (!ring->arrived) ring->arrived = try_receive(ring);
+        if (ring->arrived || (or_buffer && can_take(ring))) break;
         err = ps_watch_poll(ring->watch);
-        pause_between(ring, turn);
+        wait_a_little(ring, turn, true);
     }
     ps_watch_waits_for(ring->watch, -1);
     ring->waited_ns += ps_clock_now_ns() - begin;
     return err;
+}
+
+ps_err ps_ring_wait(ps_ring *ring)
+{
+    assert(ring->rank == 0);
+    return wait_for_parcel(ring, true);
+}
+
+ps_err ps_ring_receive(ps_ring *ring, ps_ring_buffer **out)
+{
+    *out = NULL;
+    PS_TRY(wait_for_parcel(ring, false));
+    *out = &ring->arrived->handle;
+    ring->arrived = NULL;
+    return PS_OK;
 }
 
 void ps_ring_poke(void *arg)
@@ -294,6 +357,6 @@ ps_err ps_ring_flush(ps_ring *ring)
         }
         if (n_sending == 0) return PS_OK;
         PS_TRY(ps_watch_poll(ring->watch));
-        pause_between(ring, turn);
+        wait_a_little(ring, turn, false);
     }
 }

@@ -124,6 +124,18 @@ void ps_stage_begin(ps_stage *stage)
     stage->idle_ns = ps_ring_waited_ns(stage->ring);
 }
 
+void ps_stage_end_span(ps_stage *stage, ps_stage_span span, uint64_t sequence, int64_t begin_ns)
+{
+    const int64_t end_ns = ps_clock_now_ns();
+    if (span == PS_SPAN_SEND) {
+        stage->report.send_ns += end_ns - begin_ns;
+    } else if (span != PS_SPAN_WAIT) { // that is the ring's to count
+        stage->report.busy_ns += end_ns - begin_ns;
+    }
+    if (stage->span_observer)
+        stage->span_observer(stage->span_arg, span, sequence, begin_ns, end_ns);
+}
+
 ps_err ps_stage_step(ps_stage *stage, const ps_parcel *parcel, int *n_data)
 {
     ps_stage_begin(stage);
@@ -148,7 +160,7 @@ ps_err ps_stage_step(ps_stage *stage, const ps_parcel *parcel, int *n_data)
         stage->report.cache_bytes += ps_stage_cache_bytes_read(stage->model);
         stage->report.evicted += ps_stage_evicted(stage->model);
     }
-    stage->report.busy_ns += ps_clock_now_ns() - begin;
+    ps_stage_end_span(stage, PS_SPAN_BLOCKS, parcel->head->sequence, begin);
     return PS_OK;
 }
 
@@ -202,12 +214,13 @@ static void pass_stop(ps_stage *stage, const ps_parcel *parcel, ps_ring_buffer *
 
 static ps_err pass_work(ps_stage *stage, const ps_parcel *parcel, ps_ring_buffer *buffer)
 {
+    const uint64_t sequence = parcel->head->sequence;
     int n_data;
     PS_TRY(ps_stage_step(stage, parcel, &n_data));
     const int64_t begin = ps_clock_now_ns();
     buffer->bytes = ps_parcel_seal(parcel, n_data);
     ps_ring_send(stage->ring, buffer);
-    stage->report.send_ns += ps_clock_now_ns() - begin;
+    ps_stage_end_span(stage, PS_SPAN_SEND, sequence, begin);
     return PS_OK;
 }
 
@@ -217,7 +230,9 @@ ps_err ps_stage_run(ps_stage *stage)
     for (uint64_t sequence = 0;; sequence++) {
         ps_ring_buffer *buffer;
         ps_parcel parcel;
+        const int64_t begin = ps_clock_now_ns();
         PS_TRY(ps_ring_receive(stage->ring, &buffer));
+        ps_stage_end_span(stage, PS_SPAN_WAIT, sequence, begin);
         PS_TRY(ps_parcel_open(buffer->data, buffer->bytes, sequence, &stage->limits, &parcel));
         if (parcel.head->kind == PS_PARCEL_STOP) {
             pass_stop(stage, &parcel, buffer);

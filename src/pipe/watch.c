@@ -102,6 +102,11 @@ bool ps_watch_is_told(const ps_watch *watch)
     return watch->told;
 }
 
+static bool is_off(const ps_watch *w)
+{
+    return w->timeout_s == 0.0;
+}
+
 static void send_beat(ps_watch *w)
 {
     const int end = ps_comm_rank(w->comm) == 0 ? ps_comm_size(w->comm) : 1;
@@ -113,6 +118,7 @@ static void send_beat(ps_watch *w)
 
 static void beat(ps_watch *w, int64_t now)
 {
+    if (is_off(w)) return;
     w->own.waiting_ns = w->own.waits_for >= 0 ? now - w->waits_since_ns : 0;
     send_beat(w);
     w->beaten_ns = now;
@@ -135,6 +141,7 @@ void ps_watch_suspend(ps_watch *watch, bool suspend)
 
 void ps_watch_tell_all(ps_watch *watch, ps_err err, const char *message)
 {
+    if (is_off(watch)) return;
     note n = {.kind = NOTE_LEAVE, .code = (int32_t)err};
     snprintf(n.text, sizeof n.text, "%.*s", TEXT_BYTES - 1, message);
     // A moment for the notes to leave, since what follows is the end of the process.
@@ -258,6 +265,7 @@ static ps_err check_progress(ps_watch *w, int64_t now)
 
 ps_err ps_watch_poll(ps_watch *w)
 {
+    if (is_off(w)) return PS_OK;
     const int64_t now = ps_clock_now_ns();
     if (now - w->polled_ns < POLL_EVERY_NS) return PS_OK;
     // Who was away itself (stopped, swapped out) cannot judge the others' silence yet.

@@ -398,14 +398,17 @@ static ps_err hand_out(ps_sched *s, const ps_finished *done)
 ps_err ps_sched_step(ps_sched *s)
 {
     ps_pipeline *pipeline = s->params.pipeline;
-    if (ps_pipeline_can_submit(pipeline)) {
+    bool can_submit = ps_pipeline_can_submit(pipeline), is_idle = false;
+    if (can_submit) {
         const int before = ps_pipeline_in_flight(pipeline);
         PS_TRY(submit(s));
+        is_idle = ps_pipeline_in_flight(pipeline) == before;
         // Fill the ring before waiting for anything.
-        if (ps_pipeline_in_flight(pipeline) > before && ps_pipeline_can_submit(pipeline))
-            return PS_OK;
+        if (!is_idle && ps_pipeline_can_submit(pipeline)) return PS_OK;
     }
     if (ps_pipeline_in_flight(pipeline) == 0) return PS_OK;
+    if (!is_idle) PS_TRY(ps_pipeline_wait(pipeline, &can_submit));
+    if (!is_idle && can_submit) return PS_OK;
     ps_finished done;
     PS_TRY(ps_pipeline_collect(pipeline, &done));
     const ps_err err = hand_out(s, &done);

@@ -1,4 +1,6 @@
-/* pipestep plan: the dry run. Says per stage what a run would take, and refuses what cannot fit. */
+/* pipestep plan: the dry run. Says per stage what a run would take, and refuses what cannot fit. With
+ * --measure a short trial says what layers, head and hops take here, and the split follows it: under
+ * a launcher on the nodes that it was started on, else as if all ranks were like this process. */
 #include <string.h>
 
 #include "base/log.h"
@@ -8,7 +10,7 @@
 
 typedef struct state {
     int n_ranks, head_ids;
-    bool json;
+    bool json, measures;
 } state;
 
 static const ps_opt rows[] = {
@@ -16,10 +18,47 @@ static const ps_opt rows[] = {
      "ranks to plan for; 0: as many as this was started with"},
     {"head-ids", 0, PS_OPT_INT, offsetof(state, head_ids), 0, PS_SPEC_VOCAB_MAX, "0", NULL, "N",
      "ids whose logits most tokens need, which the head is counted by: 64001 of acestep's; 0: all"},
+    {"measure", 0, PS_OPT_FLAG, offsetof(state, measures), 0, 0, NULL, NULL, NULL,
+     "splits by times measured on the ranks that this was started with; started alone, as if all "
+     "ranks were like this process"},
     {"json", 0, PS_OPT_FLAG, offsetof(state, json), 0, 0, NULL, NULL, NULL, "prints JSON"},
 };
 
-static ps_err make_plan(const state *s, ps_job *job, ps_plan *plan)
+static ps_err check(void *arg, ps_job *job)
+{
+    state *s = arg;
+    const bool is_auto = job->run.split && strcmp(job->run.split, PS_SPLIT_AUTO) == 0;
+    if (is_auto) s->measures = true;
+    if (s->measures && job->run.split && !is_auto)
+        return PS_FAIL(PS_ERR_USAGE, "--measure finds the split: --split %s contradicts it",
+                       job->run.split);
+    job->works_together = s->measures;
+    return PS_OK;
+}
+
+static int count_ranks(const state *s, const ps_job *job)
+{
+    return s->n_ranks > 0 ? s->n_ranks : job->size;
+}
+
+/* Limits and engine for the model that is open. */
+static ps_err prepare(const state *s, ps_job *job, ps_engine_params *engine)
+{
+    const ps_spec *spec = &job->ckpt.spec;
+    const int n_ranks = count_ranks(s, job);
+    const ps_needs needs = {.n_sequences = 1,
+                            .longest = spec->context > 0 ? spec->context : INT64_MAX,
+                            .head_ids = s->head_ids};
+    PS_TRY(ps_job_limits(&job->run, spec, &needs, n_ranks, &job->limits));
+    const bool measures_together = s->measures && job->size > 1;
+    PS_TRY(ps_job_engine_params(job, measures_together, engine));
+    const int share = job->cores.count / n_ranks > 1 ? job->cores.count / n_ranks : 1;
+    if (job->run.threads == 0 && !measures_together) engine->n_threads = share;
+    return ps_engine_open(engine, &job->engine);
+}
+
+/* `base` gets what this process takes with MPI, threads and tokenizer, but no model. */
+static ps_err make_plan(const state *s, ps_job *job, ps_plan *plan, size_t *base)
 {
     char *path;
     PS_TRY(ps_job_model_file(job, &path));
@@ -27,30 +66,52 @@ static ps_err make_plan(const state *s, ps_job *job, ps_plan *plan)
     ps_mem_free(path);
     PS_TRY(opened);
     PS_TRY(ps_windows_apply(&job->run, &job->ckpt.spec));
-    const ps_spec *spec = &job->ckpt.spec;
-    const int n_ranks = s->n_ranks > 0 ? s->n_ranks : job->size;
-    const ps_needs needs = {.n_sequences = 1,
-                            .longest = spec->context > 0 ? spec->context : INT64_MAX,
-                            .head_ids = s->head_ids};
-    PS_TRY(ps_job_limits(&job->run, spec, &needs, n_ranks, &job->limits));
     ps_engine_params engine;
-    PS_TRY(ps_job_engine_params(job, false, &engine));
-    const int share = job->cores.count / n_ranks > 1 ? job->cores.count / n_ranks : 1;
-    if (job->run.threads == 0) engine.n_threads = share;
-    PS_TRY(ps_engine_open(&engine, &job->engine));
+    PS_TRY(prepare(s, job, &engine));
     PS_TRY(ps_job_open_tokenizer(job));
-    const ps_plan_params params = {.ckpt = &job->ckpt,
-                                   .n_stages = n_ranks,
-                                   .split = job->run.split,
-                                   .limits = job->limits,
-                                   .gemm = (ps_gemm)job->run.gemm,
-                                   .activations = (ps_activations)job->run.activations,
-                                   .n_threads = engine.n_threads,
-                                   .in_flight = job->run.in_flight};
-    return ps_plan_make(&params, plan);
+    PS_TRY(ps_job_make_plan(job, count_ranks(s, job), NULL, plan));
+    *base = ps_mem_resident();
+    return PS_OK;
 }
 
-/* `base`: what this process takes now, with MPI, threads and tokenizer, but no model. */
+/* A trial of the plan by bytes; *times are those of the ranks to plan for. */
+static ps_err measure(const state *s, ps_job *job, ps_wait wait, ps_plan_times *times)
+{
+    ps_plan plan;
+    PS_TRY(ps_job_make_plan(job, job->size, NULL, &plan));
+    const ps_stage_params stage = {.comm = job->comm,
+                                   .watch = job->watch,
+                                   .ckpt = &job->ckpt,
+                                   .plan = &plan,
+                                   .engine = &job->engine,
+                                   .verify = (ps_verify)job->run.verify,
+                                   .wait = wait};
+    const int n_ranks = count_ranks(s, job), n_slots = job->limits.n_slots;
+    const ps_err err = ps_trial_run(&stage, (n_slots + n_ranks - 1) / n_ranks, times);
+    ps_plan_release(&plan);
+    PS_TRY(err);
+    if (job->size == 1) ps_trial_spread(times, count_ranks(s, job));
+    return PS_OK;
+}
+
+/* Collective. */
+static ps_err make_measured_plan(const state *s, ps_job *job, ps_plan *plan, size_t *base)
+{
+    if (job->size > 1 && s->n_ranks > 0 && s->n_ranks != job->size)
+        return PS_FAIL(PS_ERR_USAGE,
+                       "--measure measures the %d ranks that there are: -np %d is another number",
+                       job->size, s->n_ranks);
+    PS_TRY(ps_job_load_index(job, PS_JOB_ALL_MODELS));
+    ps_engine_params engine;
+    PS_TRY(ps_comm_agree(job->comm, prepare(s, job, &engine)));
+    *base = ps_mem_resident();
+    ps_plan_times times;
+    PS_TRY(measure(s, job, engine.wait, &times));
+    const ps_err err = ps_job_make_plan(job, count_ranks(s, job), &times, plan);
+    ps_plan_times_release(&times);
+    return err;
+}
+
 static ps_err print(const state *s, const ps_job *job, const ps_plan *plan, size_t base)
 {
     ps_text text = {0}, json = {0};
@@ -94,10 +155,14 @@ static ps_err work(void *arg, ps_job *job)
 {
     const state *s = arg;
     ps_plan plan;
-    PS_TRY(make_plan(s, job, &plan));
-    const size_t base = ps_mem_resident();
-    ps_err err = print(s, job, &plan, base);
-    if (!err) err = check_memory(&plan, base);
+    size_t base = 0;
+    PS_TRY(s->measures ? make_measured_plan(s, job, &plan, &base)
+                       : make_plan(s, job, &plan, &base));
+    ps_err err = PS_OK;
+    if (job->rank == 0) {
+        err = print(s, job, &plan, base);
+        if (!err) err = check_memory(&plan, base);
+    }
     ps_plan_release(&plan);
     return err;
 }
@@ -124,6 +189,7 @@ int ps_cmd_plan(int argc, char **argv)
                                     .groups = groups,
                                     .n_groups = 3,
                                     .positionals = {names, 0, 1},
+                                    .check = check,
                                     .work = work,
                                     .state = &s};
     return ps_job_main_alone(&command, &job, argc, argv);

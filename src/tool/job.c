@@ -163,20 +163,19 @@ static ps_err find_model(ps_job *job, char **out)
 }
 
 /* An encoder gives vectors, all others the next token. */
-static ps_err check_models(const ps_job_command *c, const ps_job *job)
+static ps_err check_models(ps_job_models models, const ps_job *job)
 {
     const bool encoder = job->ckpt.spec.encoder;
-    if (c->models == PS_JOB_DECODERS && encoder)
+    if (models == PS_JOB_DECODERS && encoder)
         return PS_FAIL(PS_ERR_USAGE, "%s: is an encoder, which predicts no tokens: use encode",
                        job->ckpt.path);
-    if (c->models == PS_JOB_ENCODERS && !encoder)
+    if (models == PS_JOB_ENCODERS && !encoder)
         return PS_FAIL(PS_ERR_USAGE, "%s: is no encoder (%s): encode wants one", job->ckpt.path,
                        job->ckpt.spec.family);
     return PS_OK;
 }
 
-/* Rank 0 opens the model and tells the others what is in it. */
-static ps_err load_index(const ps_job_command *c, ps_job *job)
+ps_err ps_job_load_index(ps_job *job, ps_job_models models)
 {
     char *path;
     ps_err err = find_model(job, &path);
@@ -197,7 +196,7 @@ static ps_err load_index(const ps_job_command *c, ps_job *job)
         if (job->rank != 0) mine = ps_ckpt_unpack(ps_text_str(&index), index.len, path, &job->ckpt);
         err = ps_comm_agree(job->comm, mine);
     }
-    if (!err) err = ps_comm_agree(job->comm, check_models(c, job));
+    if (!err) err = ps_comm_agree(job->comm, check_models(models, job));
     if (!err) err = ps_comm_agree(job->comm, ps_windows_apply(&job->run, &job->ckpt.spec));
     ps_text_release(&index);
     ps_mem_free(path);
@@ -279,17 +278,28 @@ static ps_err check_memory(const ps_job *job)
                                 share > taken ? share - taken : 0, source);
 }
 
-static ps_err make_plan(ps_job *job, int n_threads)
+static bool splits_by_measure(const ps_run_options *run)
+{
+    return run->split && strcmp(run->split, PS_SPLIT_AUTO) == 0;
+}
+
+ps_err ps_job_make_plan(const ps_job *job, int n_stages, const ps_plan_times *times, ps_plan *out)
 {
     const ps_plan_params params = {.ckpt = &job->ckpt,
-                                   .n_stages = job->size,
-                                   .split = job->run.split,
+                                   .n_stages = n_stages,
+                                   .split = splits_by_measure(&job->run) ? NULL : job->run.split,
+                                   .times = times,
                                    .limits = job->limits,
                                    .gemm = (ps_gemm)job->run.gemm,
                                    .activations = (ps_activations)job->run.activations,
-                                   .n_threads = n_threads,
+                                   .n_threads = ps_pool_threads(job->engine.pool),
                                    .in_flight = job->run.in_flight};
-    PS_TRY(ps_plan_make(&params, &job->plan));
+    return ps_plan_make(&params, out);
+}
+
+static ps_err make_plan(ps_job *job, const ps_plan_times *times)
+{
+    PS_TRY(ps_job_make_plan(job, job->size, times, &job->plan));
     if (job->rank == 0 && ps_log_shows(PS_LOG_DEBUG)) {
         ps_text text = {0};
         ps_plan_describe(&job->plan, &text);
@@ -333,12 +343,12 @@ static ps_err share_limits(const ps_job_command *c, ps_job *job)
 
 static ps_err start(const ps_job_command *c, ps_job *job)
 {
-    PS_TRY(load_index(c, job));
+    PS_TRY(ps_job_load_index(job, c->models));
     PS_TRY(share_limits(c, job));
     ps_engine_params engine;
     PS_TRY(ps_comm_agree(job->comm, ps_job_engine_params(job, true, &engine)));
     PS_TRY(ps_comm_agree(job->comm, ps_engine_open(&engine, &job->engine)));
-    PS_TRY(ps_comm_agree(job->comm, make_plan(job, ps_pool_threads(job->engine.pool))));
+    PS_TRY(ps_comm_agree(job->comm, make_plan(job, NULL)));
     const ps_stage_params stage = {.comm = job->comm,
                                    .watch = job->watch,
                                    .ckpt = &job->ckpt,
@@ -346,6 +356,15 @@ static ps_err start(const ps_job_command *c, ps_job *job)
                                    .engine = &job->engine,
                                    .verify = (ps_verify)job->run.verify,
                                    .wait = engine.wait};
+    if (splits_by_measure(&job->run)) {
+        ps_plan_times times;
+        const int n_slots = job->limits.n_slots, in_flight = job->plan.in_flight;
+        PS_TRY(ps_trial_run(&stage, (n_slots + in_flight - 1) / in_flight, &times));
+        ps_plan_release(&job->plan);
+        const ps_err err = ps_comm_agree(job->comm, make_plan(job, &times));
+        ps_plan_times_release(&times);
+        PS_TRY(err);
+    }
     return ps_pipeline_open(&stage, &job->pipeline);
 }
 
@@ -505,13 +524,16 @@ int ps_job_main_alone(const ps_job_command *c, ps_job *job, int argc, char **arg
     int status;
     if (!open_job(c, job, argc, argv, &err, &status)) return status;
     if (!err) {
-        if (job->rank == 0) {
+        if (job->works_together) {
+            err = c->work(c->state, job);
+        } else if (job->rank == 0) {
             ps_watch_suspend(job->watch, true);
             err = c->work(c->state, job);
             ps_watch_suspend(job->watch, false);
         }
+        if (err == PS_ERR_NUMERIC && job->rank != 0) leave(job, err);
         // The others wait as long as the work takes.
-        err = ps_comm_wait_agree(job->comm, err);
+        if (err != PS_ERR_LOST) err = ps_comm_wait_agree(job->comm, err);
     }
     if (err == PS_ERR_LOST) leave(job, err);
     return finish(job, err);

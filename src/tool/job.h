@@ -12,7 +12,7 @@
 #define PS_TOOL_JOB_H
 
 #include "base/cores.h"
-#include "pipe/pipeline.h"
+#include "pipe/trial.h"
 #include "serve/generate.h"
 #include "serve/tokenizer.h"
 #include "tool/options.h"
@@ -42,6 +42,7 @@ typedef struct ps_job {
     ps_generate_counts counts;  // filled by work, for the report
     ps_stage_report *reports;   // [size], rank 0, after the work
     const char *needs_one_rank; // what refuses more; NULL: nothing
+    bool works_together;        // without a pipeline: all ranks run `work`, which is collective
 } ps_job;
 
 /* Models that a command is for. */
@@ -65,7 +66,8 @@ typedef struct ps_job_command {
 /* Runs it all; returns the exit status. */
 int ps_job_main(const ps_job_command *command, ps_job *job, int argc, char **argv);
 
-/* The same for commands that need no pipeline: rank 0 runs `work`, the others wait. */
+/* The same for commands that need no pipeline: rank 0 runs `work`, the others wait; or all run it
+ * together. */
 int ps_job_main_alone(const ps_job_command *command, ps_job *job, int argc, char **argv);
 
 /* The tokenizer of the model that is open, into job->tokenizer; it stays NULL if there is none. */
@@ -83,6 +85,14 @@ ps_err ps_job_model_file(const ps_job *job, char **out) PS_MUST_CHECK;
 /* Limits for these needs under these options. */
 ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_needs *needs,
                      int n_ranks, ps_limits *out) PS_MUST_CHECK;
+
+/* Rank 0 opens the model and tells the others what is in it: job->ckpt, on rank 0 the tokenizer.
+ * Collective. */
+ps_err ps_job_load_index(ps_job *job, ps_job_models models) PS_MUST_CHECK;
+
+/* The plan of these options for so many stages; the engine is open. times: NULL or measured. */
+ps_err ps_job_make_plan(const ps_job *job, int n_stages, const ps_plan_times *times,
+                        ps_plan *out) PS_MUST_CHECK;
 
 /* Threads of this rank, from options and affinity. Collective if `shared`: the ranks of a host then
  * divide its cores. */

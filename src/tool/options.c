@@ -82,9 +82,12 @@ static const ps_opt run_rows[] = {
     {"cache-v", 0, PS_OPT_CHOICE, RUN(cache_v), 0, 0, "f32", cache_choices, NULL,
      "type of cached values"},
     {"in-flight", 0, PS_OPT_INT, RUN(in_flight), 0, 65536, "0", NULL, "N",
-     "messages under way at a time; 0: as many as ranks"},
+     "messages under way at a time; 0: as many as ranks, or with --split auto as keep the slowest "
+     "busy"},
     {"split", 0, PS_OPT_TEXT, RUN(split), 0, 0, NULL, NULL, "A,B,...",
-     "layers of each rank; by default the dearest rank is made as cheap as possible"},
+     "layers of each rank, or auto: as a short trial before the work measures layers, head and "
+     "hops; "
+     "by default the rank that reads most is made to read as little as possible"},
     {"verify", 0, PS_OPT_CHOICE, RUN(verify), 0, 0, "once", verify_choices, NULL,
      "checks the contents of the weights: always, once for each state of the file, or never"},
     {"wait", 0, PS_OPT_CHOICE, RUN(wait), 0, 0, "auto", wait_choices, NULL,

@@ -13,6 +13,9 @@
 
 enum { PS_WAIT_AUTO = PS_WAIT_COUNT };
 
+/* The split that is found by measuring. */
+#define PS_SPLIT_AUTO "auto"
+
 /* Where tokens that are kept for ever stand. */
 typedef enum ps_keep_at { PS_KEEP_AT_TRUE, PS_KEEP_AT_CACHE } ps_keep_at;
 

@@ -80,6 +80,21 @@ fails 2 '20 ranks, but a model of 8 layers makes at most 9 stages' pipestep plan
 fails 2 '--split 1,2: adds up to 3 layers, the model has 8' pipestep plan "$model" -np 2 --split 1,2
 fails 2 '--split 1,x: "x" is not a number of layers' pipestep plan "$model" -np 2 --split 1,x
 fails 2 '--split 8: names 1 stages for 2 ranks' pipestep plan "$model" -np 2 --split 8
+
+# Measured, here and under a launcher; and what the split contradicts.
+ok pipestep plan "$model" --measure -np 3 --slots 6 --json
+echo "$out" >plan.json
+same 'measured: stages with a time' 3 "$(grep -o '"time_ns": [1-9]' plan.json | wc -l)"
+same 'measured: rows of a parcel' 2 "$(value plan.json timed_rows)"
+holds 'measured: a round' '$1 > $2 && $3 > 0' "$(value plan.json round_ns)" "$(value plan.json head_ns)" \
+    "$(value plan.json planned_tokens_per_s)"
+launch 2 60 "$PIPESTEP" plan "$model" --measure --json >plan.json 2>log || complain "plan --measure on 2 ranks: $(<log)"
+same 'measured on 2 ranks: stages with a time' 2 "$(grep -o '"time_ns": [1-9]' plan.json | wc -l)"
+holds 'measured on 2 ranks: a hop' '$1 > 0' "$(value plan.json hop_ns)"
+fails 2 '--measure finds the split: --split 4,4 contradicts it' pipestep plan "$model" -np 2 --measure --split 4,4
+launch 2 60 "$PIPESTEP" plan "$model" --measure -np 3 >out 2>log
+same 'measured for other ranks than there are: status' 2 $?
+grep -q 'measures the 2 ranks that there are: -np 3 is another number' log || complain "plan --measure -np 3: $(<log)"
 fails 2 'option --np needs a value' pipestep plan "$model" -np
 for np in x -3 0.5 99999999999; do
     fails 2 'option --np wants an integer in 0..65536' pipestep plan "$model" "--np=$np"

@@ -43,6 +43,7 @@ scores() {
     each 1 -t 3 --chunk 64 --wait latency
     each 2 -t 2
     each 3 -t 1 --chunk 7 --split "$3"
+    each crowd 3 -t 1 --split auto
     each 4 -t 1 --chunk 64 --in-flight 1
     each 8 -t 1 --chunk 1 --wait shared
     each crowd 1 -t 2 --chunk 64

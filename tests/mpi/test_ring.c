@@ -16,6 +16,7 @@ enum { BUFFER_BYTES = 200 * 1000 }; // past every eager limit
 typedef struct run {
     int depth, in_flight, n_parcels, bytes_max;
     int lagging; // a rank that now and then sleeps; -1: none
+    bool waits;  // rank 0 waits for a buffer, too, not only for parcels
 } run;
 
 /* In front of each parcel; the bytes behind it follow from it. */
@@ -91,7 +92,7 @@ static void lag(const run *r, uint64_t number)
     if (ranks_rank() == r->lagging && number % 16 == 3) ps_clock_sleep_us(2000);
 }
 
-/* Rank 0: keeps as many on the way as the run says; never waits for a send. */
+/* Rank 0: keeps as many on the way as the run says; if asked to, waits for a send. */
 static void inject(ps_ring *ring, const run *r)
 {
     int submitted = 0, collected = 0;
@@ -99,6 +100,10 @@ static void inject(ps_ring *ring, const run *r)
     while (collected < r->n_parcels) {
         while (submitted < r->n_parcels && submitted - collected < r->in_flight) {
             ps_ring_buffer *b = ps_ring_take(ring);
+            if (!b && r->waits) {
+                assert_ok(ps_ring_wait(ring));
+                b = ps_ring_take(ring);
+            }
             if (!b) break;
             fill(b, (uint64_t)submitted, r->bytes_max);
             sent_bytes += b->bytes;
@@ -192,6 +197,19 @@ START_TEST(a_lagging_rank_loses_nothing)
 }
 END_TEST
 
+START_TEST(a_wait_for_buffers_loses_no_parcel_that_comes_meanwhile)
+{
+    for (int depth = 2; depth <= 4; depth++) {
+        go_round(&(run){.depth = depth,
+                        .in_flight = ranks_size() * depth - 1,
+                        .n_parcels = 400,
+                        .bytes_max = depth == 3 ? 500 : BUFFER_BYTES,
+                        .lagging = 0,
+                        .waits = true});
+    }
+}
+END_TEST
+
 /* More than the injecting buffers cannot be on their way out; a receive makes room. */
 START_TEST(rank_0_has_as_many_buffers_to_inject_from_as_the_ring_is_deep)
 {
@@ -269,6 +287,7 @@ int main(void)
     tcase_add_test(tcase, all_credits_may_be_in_flight);
     tcase_add_test(tcase, one_parcel_at_a_time_uses_every_buffer_in_turn);
     tcase_add_test(tcase, a_lagging_rank_loses_nothing);
+    tcase_add_test(tcase, a_wait_for_buffers_loses_no_parcel_that_comes_meanwhile);
     tcase_add_test(tcase, rank_0_has_as_many_buffers_to_inject_from_as_the_ring_is_deep);
     tcase_add_test(tcase, an_oversized_parcel_is_refused_when_the_ring_is_opened);
     tcase_add_test(tcase, a_ring_takes_what_it_says_it_takes);

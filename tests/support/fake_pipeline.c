@@ -22,13 +22,15 @@ struct ps_pipeline {
     flight *flights; // as many as batches
     size_t capacity, flight_capacity;
     int submitted, collected, lost;
-    bool held;          // a collected batch that was not released
-    const float *shown; // logits of the last call
+    int n_buffers, n_sending; // batches that can be on their way out at a time, and are; 0: any
+    bool held;                // a collected batch that was not released
+    const float *shown;       // logits of the last call
 };
 
 int __wrap_ps_pipeline_in_flight(const ps_pipeline *p);
 bool __wrap_ps_pipeline_can_submit(ps_pipeline *p);
 ps_err __wrap_ps_pipeline_submit(ps_pipeline *p, const ps_batch *batch, uint64_t *sequence);
+ps_err __wrap_ps_pipeline_wait(ps_pipeline *p, bool *can_submit);
 ps_err __wrap_ps_pipeline_collect(ps_pipeline *p, ps_finished *out);
 ps_err __wrap_ps_pipeline_logits(ps_pipeline *p, int first, int n, const ps_logits_wanted *wanted,
                                  const float **logits);
@@ -118,7 +120,22 @@ int __wrap_ps_pipeline_in_flight(const ps_pipeline *p)
 
 bool __wrap_ps_pipeline_can_submit(ps_pipeline *p)
 {
-    return p->submitted - p->collected < p->in_flight;
+    return p->submitted - p->collected < p->in_flight &&
+           (p->n_buffers == 0 || p->n_sending < p->n_buffers);
+}
+
+/* Buffers are free again before the oldest batch has come round. */
+ps_err __wrap_ps_pipeline_wait(ps_pipeline *p, bool *can_submit)
+{
+    ck_assert_int_gt(p->submitted - p->collected, 0);
+    p->n_sending = 0;
+    *can_submit = __wrap_ps_pipeline_can_submit(p);
+    return PS_OK;
+}
+
+void fake_pipeline_set_buffers(ps_pipeline *p, int n)
+{
+    p->n_buffers = n;
 }
 
 static void do_action(ps_pipeline *p, const ps_parcel_action *a)
@@ -195,6 +212,7 @@ ps_err __wrap_ps_pipeline_submit(ps_pipeline *p, const ps_batch *batch, uint64_t
     for (int r = 0; r < b->n_rows; r++) {
         do_row(p, &b->rows[r], f);
     }
+    p->n_sending++;
     *sequence = (uint64_t)p->submitted++;
     b->in_flight = p->submitted - p->collected;
     return PS_OK;

@@ -34,6 +34,10 @@ const fake_batch *fake_pipeline_batch(const ps_pipeline *p, int number);
 /* The collect of this batch fails with PS_ERR_LOST, "lost". */
 void fake_pipeline_lose(ps_pipeline *p, int number);
 
+/* After n batches another can be submitted only when somebody has waited; 0, at first: any number.
+ */
+void fake_pipeline_set_buffers(ps_pipeline *p, int n);
+
 /* Tokens that a slot holds now; 0: it is free. */
 size_t fake_pipeline_length(const ps_pipeline *p, int slot);
 

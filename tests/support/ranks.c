@@ -25,7 +25,8 @@ static void must(ps_err err)
 
 void ranks_open(double timeout_s)
 {
-    must(ps_comm_open(timeout_s, &world.comm));
+    must(timeout_s > 0.0 ? ps_comm_open(timeout_s, &world.comm)
+                         : ps_comm_open_blocking(&world.comm));
     world.timeout_s = timeout_s;
     if (ranks_rank() == 0) {
         char name[] = "/tmp/pipestep-test-XXXXXX";

@@ -22,6 +22,7 @@
 #include "pipe/pipeline.h"
 #include "support/tiny_model.h"
 
+/* 0: a world that waits inside MPI, without deadlines (ps_comm_open_blocking). */
 void ranks_open(double timeout_s);
 
 /* Tests of such a case begin together, with a time limit of their own for each. */

@@ -1,6 +1,7 @@
 /* Splits: by cost against all splits there are, by hand, and what is refused; memory. */
 #include "pipe/plan.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -109,6 +110,79 @@ START_TEST(no_split_is_better_than_the_plans)
                 dearest(&plan),
                 best_of_all(costs, n_layers, ps_weights_head_bytes(&ckpt), n_stages, 0, 0));
             ps_plan_release(&plan);
+        }
+        ps_ckpt_close(&ckpt);
+    }
+}
+END_TEST
+
+/* Times of n_stages nodes for n_layers layers, by the dice: nodes of very different speeds, and here
+ * and there a layer that one of them can hardly do. */
+static void throw_times(dice *d, int n_stages, int n_layers, ps_plan_times *out)
+{
+    *out = (ps_plan_times){.n_stages = n_stages, .n_layers = n_layers, .rows = 2};
+    out->layer_ns = ps_mem_new((size_t)(n_stages * n_layers), sizeof *out->layer_ns);
+    out->byte_ns = ps_mem_new((size_t)n_stages, sizeof *out->byte_ns);
+    const int kind = dice_throw(d, 3);
+    for (int s = 0; s < n_stages; s++) {
+        const int slow = kind == 0 ? 1 : 1 + dice_throw(d, 5);
+        out->byte_ns[s] = slow;
+        for (int l = 0; l < n_layers; l++) {
+            const int odd = kind == 2 && dice_throw(d, 6) == 0 ? 50 : 1;
+            out->layer_ns[s * n_layers + l] = slow * odd * (1000 + dice_throw(d, 3000));
+        }
+    }
+    out->head_ns = dice_throw(d, 20000);
+    out->hop_ns = dice_throw(d, 500);
+}
+
+/* Least time of the slowest stage over all ways to deal layers. A sequence reads 960 bytes of cache
+ * in a layer. */
+static double best_of_all_times(const ps_plan_times *t, int layer, int s)
+{
+    double sum = s == 0 ? t->head_ns : 0.0, best = INFINITY;
+    for (int end = layer; end <= t->n_layers; end++) {
+        if (end > layer)
+            sum += t->layer_ns[s * t->n_layers + end - 1] + t->byte_ns[s] * t->rows * 10 * 96 * 2;
+        if (end == layer && s > 0) continue;
+        double most = sum;
+        if (s < t->n_stages - 1) {
+            most = fmax(most, best_of_all_times(t, end, s + 1));
+        } else if (end < t->n_layers) {
+            continue;
+        }
+        best = fmin(best, most);
+    }
+    return best;
+}
+
+static double slowest(const ps_plan *plan)
+{
+    double most = 0.0;
+    for (int s = 0; s < plan->n_stages; s++) {
+        most = fmax(most, plan->stages[s].time_ns);
+    }
+    return most;
+}
+
+START_TEST(no_split_of_unequal_nodes_is_faster_than_the_plans)
+{
+    dice d = {.seed = 5};
+    for (int n_layers = 1; n_layers <= 7; n_layers++) {
+        ps_ckpt ckpt;
+        open_model(n_layers, 10, &ckpt);
+        for (int i = 0; i < 150; i++) {
+            const int n_stages = 1 + dice_throw(&d, n_layers + 1);
+            ps_plan_times times;
+            throw_times(&d, n_stages, n_layers, &times);
+            ps_plan plan;
+            ps_plan_params params = params_of(&ckpt, n_stages);
+            params.times = &times;
+            assert_ok(ps_plan_make(&params, &plan));
+            check_shape(&plan, n_layers);
+            ck_assert_double_eq(slowest(&plan), best_of_all_times(&times, 0, 0));
+            ps_plan_release(&plan);
+            ps_plan_times_release(&times);
         }
         ps_ckpt_close(&ckpt);
     }
@@ -304,6 +378,72 @@ START_TEST(parcels_in_flight_are_bounded_by_the_credits)
 }
 END_TEST
 
+/* One node does nothing but the head; one is half as fast and gets half the layers. */
+START_TEST(a_slow_node_gets_fewer_layers)
+{
+    enum { LAYERS = 6, STAGES = 3 };
+    ps_ckpt ckpt;
+    open_model(LAYERS, 10, &ckpt);
+    double layer_ns[STAGES * LAYERS], byte_ns[STAGES] = {0};
+    for (int i = 0; i < STAGES * LAYERS; i++) {
+        layer_ns[i] = i / LAYERS == 2 ? 2000 : 1000;
+    }
+    ps_plan_times times = {STAGES, LAYERS, 1, layer_ns, byte_ns, 4000, 10};
+    ps_plan_params params = params_of(&ckpt, STAGES);
+    params.times = &times;
+    expect_split(&params, "0,4,2");
+    times.head_ns = 0;
+    expect_split(&params, "3,2,1");
+    params.split = "2,2,2";
+    expect_split(&params, "2,2,2");
+    ps_ckpt_close(&ckpt);
+}
+END_TEST
+
+/* 4 ns of rounds and hops over the slowest, each case with the parcels that it takes. */
+START_TEST(as_many_parcels_are_under_way_as_the_slowest_stage_needs)
+{
+    enum { LAYERS = 4, STAGES = 2 };
+    static const struct {
+        const char *split;
+        double head_ns, hop_ns;
+        int in_flight;
+        double tokens_per_s; // rows x min(in_flight / round, 1 / slowest)
+    } cases[] = {
+        {"2,2", 0, 0, 2, 3e9 / 2000},        {"2,2", 0, 50, 2, 3e9 * 2 / 4100},
+        {"2,2", 0, 1000, 3, 3e9 / 2000},     {"3,1", 0, 0, 2, 3e9 / 3000},
+        {"1,3", 9000, 10, 2, 3e9 / 10000},   {"2,2", 0, 1e6, 5, 3e9 * 5 / 2004000},
+        {"1,3", 99000, 10, 1, 3e9 / 103020},
+    };
+    ps_ckpt ckpt;
+    ps_plan plan;
+    open_model(LAYERS, 10, &ckpt);
+    double layer_ns[STAGES * LAYERS], byte_ns[STAGES] = {0};
+    for (int i = 0; i < STAGES * LAYERS; i++) {
+        layer_ns[i] = 1000;
+    }
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const ps_plan_times times = {STAGES,           LAYERS,         3, layer_ns, byte_ns,
+                                     cases[i].head_ns, cases[i].hop_ns};
+        ps_plan_params params = params_of(&ckpt, STAGES);
+        params.times = &times;
+        params.split = cases[i].split;
+        params.limits.n_slots = 15;
+        assert_ok(ps_plan_make(&params, &plan));
+        ck_assert_int_eq(plan.in_flight, cases[i].in_flight);
+        ck_assert_double_eq_tol(ps_plan_tokens_per_s(&plan), cases[i].tokens_per_s, 1e-3);
+        ps_plan_release(&plan);
+        params.in_flight = 4;
+        params.limits.n_slots = 3; // fill one parcel
+        assert_ok(ps_plan_make(&params, &plan));
+        ck_assert_int_eq(plan.in_flight, 4);
+        ck_assert_double_eq_tol(ps_plan_tokens_per_s(&plan), 3e9 / ps_plan_round_ns(&plan), 1e-3);
+        ps_plan_release(&plan);
+    }
+    ps_ckpt_close(&ckpt);
+}
+END_TEST
+
 START_TEST(buffers_hold_the_largest_parcel_and_the_reports)
 {
     ps_ckpt ckpt;
@@ -418,6 +558,9 @@ int main(void)
     Suite *suite = suite_create("pipe/plan");
     TCase *tcase = scratch_case(suite, "plan");
     tcase_add_test(tcase, no_split_is_better_than_the_plans);
+    tcase_add_test(tcase, as_many_parcels_are_under_way_as_the_slowest_stage_needs);
+    tcase_add_test(tcase, a_slow_node_gets_fewer_layers);
+    tcase_add_test(tcase, no_split_of_unequal_nodes_is_faster_than_the_plans);
     tcase_add_test(tcase, the_head_is_rank_0s_and_costs_it_layers);
     tcase_add_test(tcase, the_head_counts_by_the_ids_that_are_needed);
     tcase_add_test(tcase, one_stage_owns_all);

@@ -249,6 +249,22 @@ START_TEST(decoding_is_dealt_over_the_parcels_in_flight)
 }
 END_TEST
 
+/* Large parcels are on their way out for long. Who waited for the oldest to come round before it made
+ * the next would have no more under way than there are buffers. */
+START_TEST(the_pipeline_is_filled_as_soon_as_buffers_are_free)
+{
+    stage *s = open_stage(1, 4, 6);
+    fake_pipeline_set_buffers(s->pipeline, 2);
+    add(s, 0, 48, 0, 0);
+    run(s);
+    ck_assert_int_eq(fake_pipeline_count(s->pipeline), 12);
+    for (int b = 0; b < 12; b++) {
+        ck_assert_int_eq(fake_pipeline_batch(s->pipeline, b)->in_flight, b < 6 ? b + 1 : 6);
+    }
+    close_stage(s);
+}
+END_TEST
+
 START_TEST(prompts_ride_along_with_decoding_rows)
 {
     stage *s = open_stage(3, 4, 1);
@@ -547,6 +563,7 @@ int main(void)
     tcase_add_test(tcase, short_prompts_share_a_chunk);
     tcase_add_test(tcase, a_prompt_that_was_begun_goes_on_before_others);
     tcase_add_test(tcase, decoding_is_dealt_over_the_parcels_in_flight);
+    tcase_add_test(tcase, the_pipeline_is_filled_as_soon_as_buffers_are_free);
     tcase_add_test(tcase, prompts_ride_along_with_decoding_rows);
     tcase_add_test(tcase, tasks_begin_in_the_order_in_which_they_were_added);
     tcase_add_test(tcase, a_big_task_is_not_overtaken);
