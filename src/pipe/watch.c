@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 enum {
@@ -26,6 +27,8 @@ typedef struct note {
     int64_t waiting_ns;
     int32_t waits_for, first_layer, end_layer;
     uint32_t suspended;
+    uint32_t stop, tells; // ps_asked; how often SIGUSR2 came
+    uint64_t steps;
     char text[TEXT_BYTES]; // of a LEAVE
 } note;
 
@@ -48,6 +51,8 @@ struct ps_watch {
     bool expects_progress, told;
     uint64_t progress_sum;
     int64_t moved_ns;
+    bool tell, has_told;
+    int64_t table_ns; // when the last table was printed; 0: never
 };
 
 static ps_err idle(void *arg)
@@ -83,6 +88,12 @@ void ps_watch_close(ps_watch *watch)
 void ps_watch_progress(ps_watch *watch)
 {
     watch->own.progress++;
+}
+
+void ps_watch_step(ps_watch *watch)
+{
+    watch->own.progress++;
+    watch->own.steps++;
 }
 
 void ps_watch_waits_for(ps_watch *watch, int rank)
@@ -165,6 +176,7 @@ static ps_err take_notes(ps_watch *w, int64_t now)
             in.n.text[TEXT_BYTES - 1] = '\0';
             return PS_FAIL(PS_ERR_LOST, "%s", in.n.text);
         }
+        if (in.n.tells != w->peers[from].last.tells) w->tell = true;
         w->peers[from].last = in.n;
     }
     return PS_OK;
@@ -256,6 +268,63 @@ static ps_err check_progress(ps_watch *w, int64_t now)
                    still_s, waiter, who);
 }
 
+/* ---- signals ---- */
+
+ps_asked ps_watch_asked(const ps_watch *watch)
+{
+    uint32_t stop = ps_signals_asked();
+    for (int r = 0; ps_comm_rank(watch->comm) == 0 && r < ps_comm_size(watch->comm); r++) {
+        if (watch->peers[r].last.stop > stop) stop = watch->peers[r].last.stop;
+    }
+    return (ps_asked)stop;
+}
+
+bool ps_watch_take_tell(ps_watch *watch)
+{
+    const bool told = watch->has_told;
+    watch->has_told = false;
+    return told;
+}
+
+/* One line for each rank, as it last said. */
+static void print_table(ps_watch *w, int64_t now)
+{
+    for (int r = 0; r < ps_comm_size(w->comm); r++) {
+        const bool own = r == ps_comm_rank(w->comm);
+        const note *n = own ? &w->own : &w->peers[r].last;
+        const int64_t waiting_ns = own ? now - w->waits_since_ns : n->waiting_ns;
+        char who[RANK_BYTES], waits[RANK_BYTES] = "works";
+        describe_rank(w, r, who);
+        if (n->suspended) snprintf(waits, sizeof waits, "is away, reading or writing files");
+        if (n->waits_for >= 0)
+            snprintf(waits, sizeof waits, "waits for rank %d since %.1f s", n->waits_for,
+                     (double)waiting_ns * 1e-9);
+        ps_log(PS_LOG_STATUS, "%s: %llu steps, %s; %.1f s ago", who, (unsigned long long)n->steps,
+               waits, own ? 0.0 : ps_clock_seconds_between(w->peers[r].seen_ns, now));
+    }
+    w->table_ns = now;
+    w->has_told = true;
+}
+
+/* Passes on what was asked of this rank; rank 0 prints the table, once for all who were asked. */
+static void heed_signals(ps_watch *w, int64_t now)
+{
+    enum { TABLE_EVERY_NS = 1000000000 };
+    const bool first = ps_comm_rank(w->comm) == 0;
+    if (ps_signals_take_tell()) {
+        w->tell = true;
+        w->own.tells++;
+        if (!first) beat(w, now);
+    }
+    if (!first && w->own.stop != ps_signals_asked()) {
+        w->own.stop = ps_signals_asked();
+        beat(w, now);
+    }
+    if (first && w->tell && (w->table_ns == 0 || now - w->table_ns > TABLE_EVERY_NS))
+        print_table(w, now);
+    w->tell = false;
+}
+
 ps_err ps_watch_poll(ps_watch *w)
 {
     const int64_t now = ps_clock_now_ns();
@@ -269,6 +338,7 @@ ps_err ps_watch_poll(ps_watch *w)
     if (was_away) w->moved_ns = now;
     if (now - w->beaten_ns >= w->beat_ns) beat(w, now);
     PS_TRY(take_notes(w, now));
+    heed_signals(w, now);
     PS_TRY(check_silence(w, now));
     return check_progress(w, now);
 }
