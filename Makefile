@@ -195,6 +195,7 @@ LINK_test_sched := $(LINK_FAKE_PIPELINE)
 LINK_test_generate := $(LINK_FAKE_PIPELINE)
 LINK_test_generate_guided := $(LINK_FAKE_PIPELINE)
 LINK_test_generate_state := $(LINK_FAKE_PIPELINE)
+LINK_test_generate_begun := $(LINK_FAKE_PIPELINE)
 LINK_test_score := $(LINK_FAKE_PIPELINE)
 LINK_test_encode := $(LINK_FAKE_PIPELINE)
 

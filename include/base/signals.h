@@ -13,7 +13,12 @@
 #include <stdbool.h>
 
 /* By rank: what two ranks ask for, the higher one is done. */
-typedef enum ps_asked { PS_ASKED_NOTHING, PS_ASKED_SAVE, PS_ASKED_INTERRUPT, PS_ASKED_TERMINATE } ps_asked;
+typedef enum ps_asked {
+    PS_ASKED_NOTHING,
+    PS_ASKED_SAVE,
+    PS_ASKED_INTERRUPT,
+    PS_ASKED_TERMINATE
+} ps_asked;
 
 void ps_signals_handle_save(void);
 void ps_signals_handle_stop(void);

@@ -251,8 +251,8 @@ static ps_err take_over(const char *path, const char *fresh, const ps_text *line
     if (!err && !taken && find_age(name, fresh, &age_s) == PS_OK && age_s > TAKING_STALE_S)
         unlink(name);
     if (!err && !taken)
-        err = PS_FAIL(PS_ERR_LIMIT, "%s: another job is about to take over a dead job's lock",
-                      path);
+        err =
+            PS_FAIL(PS_ERR_LIMIT, "%s: another job is about to take over a dead job's lock", path);
     if (!err) {
         err = replace_dead(path, fresh, h);
         unlink(name);
@@ -300,8 +300,8 @@ ps_err ps_lock_take(const char *path, ps_text *dead, ps_lock **out)
         return err;
     }
     *out = ps_mem_new(1, sizeof **out);
-    **out = (ps_lock){
-        .path = ps_mem_copy_text(path), .line = line, .renewed_ns = ps_clock_now_ns()};
+    **out =
+        (ps_lock){.path = ps_mem_copy_text(path), .line = line, .renewed_ns = ps_clock_now_ns()};
     return PS_OK;
 }
 
@@ -311,8 +311,7 @@ static bool is_ours(const ps_lock *lock)
 {
     ps_text now = {0};
     const bool ours = ps_file_read(lock->path, LOCK_BYTES_MAX, &now) == PS_OK &&
-                      now.len == lock->line.len &&
-                      memcmp(now.data, lock->line.data, now.len) == 0;
+                      now.len == lock->line.len && memcmp(now.data, lock->line.data, now.len) == 0;
     ps_text_release(&now);
     return ours;
 }
@@ -323,8 +322,9 @@ ps_err ps_lock_renew(ps_lock *lock)
     if (now - lock->renewed_ns < PS_LOCK_RENEW_S * 1000000000LL) return PS_OK;
     lock->renewed_ns = now;
     if (!is_ours(lock))
-        return PS_FAIL(PS_ERR_IO, "%s: is not this job's any more: another one took it, or it was "
-                                  "removed",
+        return PS_FAIL(PS_ERR_IO,
+                       "%s: is not this job's any more: another one took it, or it was "
+                       "removed",
                        lock->path);
     return utimensat(AT_FDCWD, lock->path, NULL, 0) == 0 ? PS_OK : fail_errno(lock->path, "touch");
 }

@@ -13,7 +13,9 @@ static void on_signal(int number)
     case SIGUSR1:
         if (wanted < PS_ASKED_SAVE) wanted = PS_ASKED_SAVE;
         break;
-    case SIGUSR2: atomic_store(&tell, true); break;
+    case SIGUSR2:
+        atomic_store(&tell, true);
+        break;
     default: {
         const bool again = wanted > PS_ASKED_SAVE;
         wanted = number == SIGTERM ? PS_ASKED_TERMINATE : PS_ASKED_INTERRUPT;

@@ -97,8 +97,7 @@ static ps_err on_line(void *arg, uint64_t line, const ps_journal_place *place, c
                       size_t n)
 {
     ps_ledger *l = arg;
-    if (line == 0)
-        return ps_ledger_check_head(body, n, l->identity, l->params.n, l->journal_path);
+    if (line == 0) return ps_ledger_check_head(body, n, l->identity, l->params.n, l->journal_path);
     const char kind = n >= 2 && body[1] == ' ' ? body[0] : '\0';
     uint64_t number = 0;
     size_t at = 2;

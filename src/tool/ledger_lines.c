@@ -246,8 +246,8 @@ static bool read_tokens(const json_t *note, size_t first, int n_logprobs, int vo
         int32_t id;
         if (!read_id(json_array_get(tokens, t), vocab_size, &id)) return false;
         if (logprobs) {
-            c->logprobs = ps_mem_grow(c->logprobs, &c->logprobs_capacity, first + t + 1,
-                                      sizeof *c->logprobs);
+            c->logprobs =
+                ps_mem_grow(c->logprobs, &c->logprobs_capacity, first + t + 1, sizeof *c->logprobs);
             if (!read_logprobs(json_array_get(logprobs, t), n_logprobs, vocab_size,
                                &c->logprobs[first + t]))
                 return false;

@@ -26,8 +26,8 @@ static double seconds_left(void)
     return 0.0;
 }
 
-void ps_stopping_begin(ps_stopping *s, const ps_watch *watch, const char *what,
-                       const char *journal, double after_s)
+void ps_stopping_begin(ps_stopping *s, const ps_watch *watch, const char *what, const char *journal,
+                       double after_s)
 {
     s->watch = watch;
     s->what = what;
@@ -54,10 +54,14 @@ static ps_err stop(const ps_stopping *s, ps_err code, const char *why)
 ps_err ps_stopping_check(const ps_stopping *s)
 {
     switch (ps_watch_asked(s->watch)) {
-    case PS_ASKED_NOTHING: break;
-    case PS_ASKED_SAVE: return stop(s, PS_ERR_SAVED, "SIGUSR1");
-    case PS_ASKED_INTERRUPT: return stop(s, PS_ERR_INTERRUPTED, "SIGINT");
-    case PS_ASKED_TERMINATE: return stop(s, PS_ERR_TERMINATED, "SIGTERM");
+    case PS_ASKED_NOTHING:
+        break;
+    case PS_ASKED_SAVE:
+        return stop(s, PS_ERR_SAVED, "SIGUSR1");
+    case PS_ASKED_INTERRUPT:
+        return stop(s, PS_ERR_INTERRUPTED, "SIGINT");
+    case PS_ASKED_TERMINATE:
+        return stop(s, PS_ERR_TERMINATED, "SIGTERM");
     }
     if (s->after_ns == 0 && s->end_ns == 0) return PS_OK;
     const int64_t now = ps_clock_now_ns();

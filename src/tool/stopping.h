@@ -13,7 +13,7 @@
 #include "pipe/watch.h"
 
 typedef struct ps_stopping {
-    int64_t begun_ns; // when the program began
+    int64_t begun_ns;         // when the program began
     int64_t after_ns, end_ns; // 0: never
     const ps_watch *watch;
     const char *what, *journal; // borrowed; journal NULL: there is none
@@ -23,8 +23,8 @@ typedef struct ps_stopping {
 ps_stopping ps_stopping_open(void);
 
 /* `what` names the work in messages. */
-void ps_stopping_begin(ps_stopping *s, const ps_watch *watch, const char *what,
-                       const char *journal, double after_s);
+void ps_stopping_begin(ps_stopping *s, const ps_watch *watch, const char *what, const char *journal,
+                       double after_s);
 
 ps_err ps_stopping_check(const ps_stopping *s) PS_MUST_CHECK;
 
