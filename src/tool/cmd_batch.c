@@ -320,7 +320,7 @@ static ps_err add_next(state *s)
 
 static bool wants_more(const state *s)
 {
-    return s->n_added < s->n && s->n_added - ps_ledger_written(s->ledger) < RESULTS_AHEAD_MAX &&
+    return s->n_added < s->n && s->n_added < ps_ledger_written(s->ledger) + RESULTS_AHEAD_MAX &&
            ps_generate_waiting(s->generate) < s->job->limits.n_slots;
 }
 
