@@ -180,7 +180,8 @@ LINK_test_no_allocation := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap
 
 # Several ranks' watches in one process, under a clock of the test's own.
 LINK_test_watch := $(addprefix -Wl$(COMMA)--wrap=,ps_clock_now_ns ps_clock_sleep_us ps_comm_rank ps_comm_size \
-                   ps_comm_host ps_comm_set_idle ps_comm_note_send ps_comm_note_receive)
+                   ps_comm_host ps_comm_set_idle ps_comm_note_send ps_comm_note_receive \
+                   ps_signals_asked ps_signals_take_tell)
 
 # The test picks the instruction set of what has no option for it.
 LINK_test_lora := -Wl,--wrap=ps_isa_kernels

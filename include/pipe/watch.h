@@ -2,11 +2,12 @@
  *
  * Rank 0 tells all others that it lives, and all others tell rank 0, a few times within the
  * deadline, on the communicator of notes. A rank that is silent for longer than the stall timeout
- * is lost: rank 0 knows who, and who waits for it. Whoever gets the error prints it, tells the
- * others (ps_watch_tell_all), and leaves, in this order: the first to hear of it may end all. If
- * rank 0 itself is silent, every rank finds that out by itself. Deadlines watch missing progress,
- * not missing messages: a rank that computes for minutes gives signs of life at every work item, a
- * rank that waits does so while it waits. When all live but nothing has moved for the stall timeout
+ * is lost: rank 0 knows who, and who waits for it. After a quarter of that time it warns, once, and
+ * says so when the rank is back. Whoever gets the error prints it, tells the others
+ * (ps_watch_tell_all), and leaves, in this order: the first to hear of it may end all. If rank 0
+ * itself is silent, every rank finds that out by itself. Deadlines watch missing progress, not
+ * missing messages: a rank that computes for minutes gives signs of life at every work item, a rank
+ * that waits does so while it waits. When all live but nothing has moved for the stall timeout
  * although parcels are under way, the job is lost too.
  *
  * ps_watch_poll must be called often by the thread that does MPI, wherever it waits or computes; it

@@ -10,13 +10,15 @@
 enum {
     POLL_EVERY_NS = 1000000,
     LEAVE_NS = 50 * 1000000,
+    TABLE_AFTER_NS = 100 * 1000000,
     BEATS_PER_TIMEOUT = 10,
     TEXT_BYTES = 200,
     RANK_BYTES = 128,
+    SILENCE_BYTES = 2 * RANK_BYTES + 64,
     LAYERS_UNKNOWN = -1
 };
 
-static const double BEAT_MAX_S = 1.0, GRACE_MAX_S = 2.0;
+static const double BEAT_MAX_S = 1.0, GRACE_MAX_S = 2.0, WARN_PART = 0.25;
 
 typedef enum note_kind { NOTE_BEAT = 1, NOTE_LEAVE } note_kind;
 
@@ -39,6 +41,7 @@ typedef struct peer {
     int64_t seen_ns;
     note last;
     bool leave_sent;
+    bool missed; // a warning was given
 } peer;
 
 struct ps_watch {
@@ -52,7 +55,7 @@ struct ps_watch {
     uint64_t progress_sum;
     int64_t moved_ns;
     bool tell, has_told;
-    int64_t table_ns; // when the last table was printed; 0: never
+    int64_t table_ns; // when the next table is to be printed; 0: none is
 };
 
 static ps_err idle(void *arg)
@@ -207,14 +210,34 @@ static int find_waiter(const ps_watch *w, int lost)
     return -1;
 }
 
-static ps_err lost_rank(const ps_watch *w, int lost, double silent_s)
+/* "rank 3 (...) gave no sign of life for 2.0 s; rank 0 (...) waits for it" */
+static void describe_silence(const ps_watch *w, int silent, double silent_s,
+                             char out[SILENCE_BYTES])
 {
     char who[RANK_BYTES], waiter[RANK_BYTES] = "";
-    const int waiting = find_waiter(w, lost);
-    describe_rank(w, lost, who);
+    const int waiting = find_waiter(w, silent);
+    describe_rank(w, silent, who);
     if (waiting >= 0) describe_rank(w, waiting, waiter);
-    return PS_FAIL(PS_ERR_LOST, "%s gave no sign of life for %.1f s%s%s%s", who, silent_s,
-                   waiting >= 0 ? "; " : "", waiter, waiting >= 0 ? " waits for it" : "");
+    snprintf(out, SILENCE_BYTES, "%s gave no sign of life for %.1f s%s%s%s", who, silent_s,
+             waiting >= 0 ? "; " : "", waiter, waiting >= 0 ? " waits for it" : "");
+}
+
+/* Says once, well before the deadline, that somebody is missed, and once that it is back. Rank 0
+ * speaks; of rank 0, rank 1 does. */
+static void warn_of_silence(ps_watch *w, int silent, double silent_s)
+{
+    peer *p = &w->peers[silent];
+    if (ps_comm_rank(w->comm) > 1) return;
+    if (p->missed == (silent_s > WARN_PART * w->timeout_s)) return;
+    p->missed = !p->missed;
+    char text[SILENCE_BYTES], who[RANK_BYTES];
+    describe_silence(w, silent, silent_s, text);
+    describe_rank(w, silent, who);
+    if (p->missed) {
+        ps_log(PS_LOG_WARNING, "%s; waiting for it until %.0f s", text, w->timeout_s);
+    } else {
+        ps_log(PS_LOG_WARNING, "%s is back", who);
+    }
 }
 
 /* Rank 0 speaks for all. Without it rank 1 does: the others leave it the time to do so, since the
@@ -225,13 +248,17 @@ static double deadline_s(const ps_watch *w)
     return ps_comm_rank(w->comm) > 1 ? w->timeout_s + grace_s : w->timeout_s;
 }
 
-static ps_err check_silence(const ps_watch *w, int64_t now)
+static ps_err check_silence(ps_watch *w, int64_t now)
 {
     const int end = ps_comm_rank(w->comm) == 0 ? ps_comm_size(w->comm) : 1;
     for (int r = 0; r < end; r++) {
         if (r == ps_comm_rank(w->comm) || w->peers[r].last.suspended) continue;
         const double silent_s = ps_clock_seconds_between(w->peers[r].seen_ns, now);
-        if (silent_s > deadline_s(w)) return lost_rank(w, r, silent_s);
+        warn_of_silence(w, r, silent_s);
+        if (silent_s <= deadline_s(w)) continue;
+        char text[SILENCE_BYTES];
+        describe_silence(w, r, silent_s, text);
+        return PS_FAIL(PS_ERR_LOST, "%s", text);
     }
     return PS_OK;
 }
@@ -302,14 +329,13 @@ static void print_table(ps_watch *w, int64_t now)
         ps_log(PS_LOG_STATUS, "%s: %llu steps, %s; %.1f s ago", who, (unsigned long long)n->steps,
                waits, own ? 0.0 : ps_clock_seconds_between(w->peers[r].seen_ns, now));
     }
-    w->table_ns = now;
     w->has_told = true;
 }
 
-/* Passes on what was asked of this rank; rank 0 prints the table, once for all who were asked. */
+/* Passes on what was asked of this rank; rank 0 prints the table, once for all who were asked, and
+ * a moment later, when they have said how they are. */
 static void heed_signals(ps_watch *w, int64_t now)
 {
-    enum { TABLE_EVERY_NS = 1000000000 };
     const bool first = ps_comm_rank(w->comm) == 0;
     if (ps_signals_take_tell()) {
         w->tell = true;
@@ -320,9 +346,11 @@ static void heed_signals(ps_watch *w, int64_t now)
         w->own.stop = ps_signals_asked();
         beat(w, now);
     }
-    if (first && w->tell && (w->table_ns == 0 || now - w->table_ns > TABLE_EVERY_NS))
-        print_table(w, now);
+    if (first && w->tell && w->table_ns == 0) w->table_ns = now + TABLE_AFTER_NS;
     w->tell = false;
+    if (w->table_ns == 0 || now < w->table_ns) return;
+    w->table_ns = 0;
+    print_table(w, now);
 }
 
 ps_err ps_watch_poll(ps_watch *w)

@@ -84,13 +84,13 @@ run_and_kill() {
     case $stratum in
     load)
         random 25
-        sleep 0.$(printf %02d $dice)
+        sleep "0.$(printf %02d $dice)"
         strike $victim && hit=1
         ;;
     prompt)
         until_true 30 or_gone has_begun
         random 30
-        sleep 0.$(printf %03d $dice)
+        sleep "0.$(printf %03d $dice)"
         strike $victim && hit=1
         ;;
     decode)
@@ -101,7 +101,7 @@ run_and_kill() {
     shutdown)
         until_true 60 or_gone is_complete
         random 40
-        sleep 0.$(printf %03d $dice)
+        sleep "0.$(printf %03d $dice)"
         strike $victim && hit=1
         ;;
     esac
