@@ -110,6 +110,13 @@ static const char notes[] =
     "its\n"
     "result, and the exit status stays 0: the others still run.\n"
     "\n"
+    "A job that ended early, however it did, goes on when the same command is given again: on any\n"
+    "number of ranks, threads and slots, with the results of a job that nobody disturbed. "
+    "SIGUSR1,\n"
+    "--stop-after and the end of a Slurm job (SLURM_JOB_END_TIME) save what is under way and end "
+    "it\n"
+    "with status 75, SIGTERM and SIGINT with 143 and 130. SIGUSR2 asks who waits for whom.\n"
+    "\n"
     "  echo '{\"prompt\": \"X:1\\nR:jig\\n\", \"max_tokens\": 64, \"seed\": 7}' |\n"
     "      pipestep batch --in - --out -\n";
 
