@@ -231,6 +231,11 @@ golden: all $(TOOLS)
 real: all $(TOOLS)
 	@tests/real/gemma3_270m.sh $(B)
 
+.PHONY: faults
+## faults: everything that goes wrong in tests/faults/README.md, a row each (ROWS="48 51" selects); minutes
+faults: test-programs
+	@tests/faults/run.sh $(B) $(ROWS)
+
 # ---- fuzzing ----
 
 FUZZ_CC ?= clang

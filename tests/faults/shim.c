@@ -3,7 +3,9 @@
  *
  *   FAULT_PATH     calls on files whose path holds this text count, from 1 on
  *   FAULT_CALLS    which calls count, names with commas between: open read pread write fsync
- *                  ftruncate rename link unlink close mmap; default all but open, read, close
+ *                  ftruncate rename link unlink close mmap; default all but open, read, close.
+ *                  alloc and thread are the program's own allocations, with the path "alloc", and
+ *                  threads, with the path "thread"
  *   FAULT_AT       the number of the call that the action is for; 0: none
  *   FAULT_TIMES    for so many calls from it on (1); -1: all that follow
  *   FAULT_ACTION   kill    SIGKILL before the call
@@ -18,6 +20,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -26,6 +29,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096 };
@@ -103,6 +107,43 @@ static int fails(const char *action)
     if (!action || *action < '0' || *action > '9') return 0;
     errno = (int)strtol(action, NULL, 10);
     return 1;
+}
+
+/* Whether the caller is the program, not a library. */
+static int is_program(const void *at)
+{
+    Dl_info info;
+    return dladdr(at, &info) && info.dli_fname && !strstr(info.dli_fname, ".so");
+}
+
+static _Thread_local int inside;
+
+static int alloc_fails(const void *caller)
+{
+    if (inside || !getenv("FAULT_CALLS") || strcmp(getenv("FAULT_CALLS"), "alloc") != 0) return 0;
+    inside = 1;
+    const int failed = is_program(caller) && fails(action_for("alloc", "alloc"));
+    inside = 0;
+    return failed;
+}
+
+extern void *__libc_malloc(size_t n);
+extern void *__libc_calloc(size_t count, size_t n);
+extern void *__libc_realloc(void *p, size_t n);
+
+void *malloc(size_t n)
+{
+    return alloc_fails(__builtin_return_address(0)) ? NULL : __libc_malloc(n);
+}
+
+void *calloc(size_t count, size_t n)
+{
+    return alloc_fails(__builtin_return_address(0)) ? NULL : __libc_calloc(count, n);
+}
+
+void *realloc(void *p, size_t n)
+{
+    return alloc_fails(__builtin_return_address(0)) ? NULL : __libc_realloc(p, n);
 }
 
 #define NEXT(type, name) ((type)dlsym(RTLD_NEXT, name))
@@ -214,6 +255,26 @@ int close(int fd)
     if (!failed) return done;
     errno = kept;
     return -1;
+}
+
+typedef int create_thread(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                   void *arg)
+{
+    if (is_program(__builtin_return_address(0)) && fails(action_for("thread", "thread")))
+        return errno;
+    return NEXT(create_thread *, "pthread_create")(thread, attributes, start, arg);
+}
+
+/* With FAULT_CLOCK the time of day jumps by a day and back at each look. */
+int clock_gettime(clockid_t clock, struct timespec *out)
+{
+    static atomic_int looks;
+    const int done = (int)syscall(SYS_clock_gettime, clock, out);
+    if (clock == CLOCK_REALTIME && getenv("FAULT_CLOCK"))
+        out->tv_sec += atomic_fetch_add(&looks, 1) % 2 ? 86400 : -86400;
+    return done;
 }
 
 void *mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset)
