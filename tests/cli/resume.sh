@@ -75,7 +75,7 @@ stopped() {
     [ ! -e out.jsonl.lock ] || complain "$1: the lock is left"
 }
 stopped USR1 75 SIGUSR1
-same 'lines that are torn' '' "$(pipestep batch "$model" "${options[@]}" -t 1 --stop-after 1ms 2>&1 | grep 'whole lines')"
+same 'lines that are torn' '' "$(pipestep batch "$model" "${options[@]}" -t 1 --stop-after 0.001 2>&1 | grep 'whole lines')"
 goes_on 'after SIGUSR1' 2
 stopped TERM 143 SIGTERM
 goes_on 'after SIGTERM' 1

@@ -4,7 +4,12 @@
 generate() { pipestep generate "$model" -q "$@"; }
 one() { printf '%s\n' "$1" | pipestep batch "$model" -q --in - --out -; }
 
-row_25() { fails 1 'the prompt is empty' generate --prompt '' || fails 2 'the prompt is empty' generate --prompt ''; }
+row_25() {
+    out=$(one '{"tokens": []}')
+    case $out in *'"error": {"type": "usage", "message": "the prompt is empty"}'*) ;; *) complain "$out" ;; esac
+    # No text is a prompt all the same where the model begins every text with a token of its own.
+    ok generate --prompt '' -n 9
+}
 row_26() {
     out=$(one '{"tokens": [1,2,3,4,5], "max_tokens": 1}')
     case $out in *length*) ;; *) complain "$out" ;; esac
@@ -128,7 +133,7 @@ row_45() {
         rm -f out.jsonl*
         FAULT_AT=$at FAULT_ACTION=12 alloc timeout 30 "$PIPESTEP" batch model.h5 -q --in in.jsonl --out out.jsonl >out 2>err
         status=$?
-        [ $status -eq 1 ] && [ "$(grep -c '^pipestep: error' err)" -eq 1 ] && continue
+        [ $status -eq 1 ] && [ "$(grep -c '^pipestep: out of memory' err)" -eq 1 ] && continue
         [ $status -eq 0 ] || complain "allocation $at of $calls: exit status $status: $(<err)"
     done
 }

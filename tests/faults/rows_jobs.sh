@@ -61,7 +61,7 @@ row_67() {
 }
 leave_journal() {
     start_here 1
-    until_true 30 has_lines 30
+    until_true 30 have_all_pids && until_true 30 has_lines 30
     kill -USR1 "$(<pid.0)"
     wait $job
 }
@@ -80,7 +80,7 @@ row_69() {
     says 'before on 1 ranks with 1 threads each, now on 3 with 1'
     same_output 'another number of ranks'
     leave_journal
-    batch -t 2 || complain failed
+    pipestep batch "$model" -q -t 2 --in ../in.jsonl --out out.jsonl || complain failed
     same_output 'another number of threads'
 }
 row_70() {
@@ -105,7 +105,7 @@ row_70() {
 }
 row_71() {
     start_here 2
-    until_true 30 has_lines 5
+    until_true 30 have_all_pids && until_true 30 has_lines 5
     fails 1 "out.jsonl.lock: is held by process $(<pid.0) on $host, which is running" batch
     wait $job || complain "$(<err)"
     same_output 'the first of two jobs'
@@ -117,7 +117,7 @@ row_72() {
 }
 row_73() {
     start_here 2
-    until_true 30 has_lines 20
+    until_true 30 have_all_pids && until_true 30 has_lines 20
     kill -KILL "$(<pid.0)"
     wait $job
     [ -e out.jsonl.lock ] || complain 'no lock is left'
@@ -138,7 +138,7 @@ row_75() {
     python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$odd/r.json" 2>/dev/null || complain 'the report is no JSON'
     unshare -u true 2>/dev/null || return
     unshare -u bash -c 'hostname "$(printf "%064d" 0)" && exec "$@"' - "$PIPESTEP" batch "$model" "${quick[@]}" -q \
-        --in ../in.jsonl --out out.jsonl --stop-after 1ms 2>err
+        --in ../in.jsonl --out out.jsonl --stop-after 0.001 2>err
     status=$?
     [ $status -eq 75 ] || complain "a host name of 64 bytes: exit status $status: $(<err)"
     grep -q '"host": "0000' out.jsonl.journal || complain 'the name is not in the journal'

@@ -29,7 +29,7 @@ host=$(uname -n)
 unit() {
     local mark=$directory/${1//\//_}
     if [ ! -e "$mark.status" ]; then
-        CK_VERBOSITY=normal timeout 300 "$build/tests/unit/$1" >"$mark.output" 2>&1
+        (cd "$TOP" && timeout 300 "$build/tests/unit/$1") >"$mark.output" 2>&1
         echo $? >"$mark.status"
     fi
     [ "$(<"$mark.status")" -eq 0 ] || complain "tests/unit/$1: $(tail -n 5 "$mark.output")"
@@ -52,14 +52,20 @@ batch() { pipestep batch "$model" "${quick[@]}" "${quiet[@]}" --in ../in.jsonl -
 # same_output NAME
 same_output() { cmp -s out.jsonl ../wanted.jsonl || complain "$1: another output"; }
 
+# Runs that the journal knows of.
+count_runs() { grep -c '^.\{17\}J ' out.jsonl.journal 2>/dev/null || true; }
+
 # start_here RANKS ARG ...: the same in the background.
 start_here() {
     local ranks=$1
     shift
+    started_ranks=$ranks
+    runs_before=$(count_runs)
     cp ../rank.sh .
     start "$ranks" --in ../in.jsonl --out out.jsonl --journal-every 16 "$@"
 }
-has_lines() { [ "$(wc -l 2>/dev/null <out.jsonl.journal || echo 0)" -ge "$1" ]; }
+have_all_pids() { have_pids "$started_ranks"; }
+has_lines() { [ "$(count_runs)" != "$runs_before" ] && [ "$(wc -l 2>/dev/null <out.jsonl.journal || echo 0)" -ge "$1" ]; }
 all_gone() {
     local file
     for file in pid.*; do is_gone "$(<"$file")" || return 1; done
@@ -79,7 +85,7 @@ for number in "${numbers[@]}"; do
     begin=$SECONDS
     mkdir "row_$number"
     # A row sets bad by complaining, in a shell of its own.
-    if (cd "row_$number" && "row_$number" && exit "$bad") >"$directory/$number.log" 2>&1; then
+    if (cd "row_$number" && { "row_$number"; exit "$bad"; }) >"$directory/$number.log" 2>&1; then
         if [ -e "row_$number/left_out" ]; then
             out_of=$((out_of + 1))
             printf 'row %-3s left out: %s\n' "$number" "$(<"row_$number/left_out")"

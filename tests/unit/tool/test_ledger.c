@@ -18,12 +18,8 @@ static const ps_output standard_output = {0};
 
 static ps_ledger_params params_of(ps_ledger_order order)
 {
-    return (ps_ledger_params){.out = "out",
-                              .n = N,
-                              .order = order,
-                              .journal = true,
-                              .exact = true,
-                              .identity = identity};
+    return (ps_ledger_params){
+        .out = "out", .n = N, .order = order, .journal = true, .exact = true, .identity = identity};
 }
 
 static ps_text result_of(size_t number)
@@ -70,12 +66,15 @@ static void damage(const char *path, dice *d)
     char *bytes = scratch_read(path, &n);
     const size_t kept = n > 0 ? (size_t)dice_throw(d, (int)n + 1) : 0;
     switch (dice_throw(d, 4)) {
-    case 0: scratch_write(path, bytes, kept); break;
+    case 0:
+        scratch_write(path, bytes, kept);
+        break;
     case 1:
         if (kept < n) bytes[kept] = (char)(bytes[kept] ^ 4);
         scratch_write(path, bytes, n);
         break;
-    default: break;
+    default:
+        break;
     }
     ps_mem_free(bytes);
 }
