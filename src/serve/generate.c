@@ -396,6 +396,9 @@ ps_err ps_generate_add_begun(ps_generate *g, uint64_t number, ps_request *reques
         j->earlier = ps_mem_new(n, sizeof *j->earlier);
         memcpy(j->earlier, begun, n * sizeof *begun);
         memset(begun, 0, n * sizeof *begun);
+        for (size_t i = 0; i < n; i++) {
+            j->noted[i] = j->earlier[i].tokens.n;
+        }
     }
     if (j->request.max_tokens == 0) {
         for (int i = 0; i < j->request.n_samples; i++) {
@@ -545,7 +548,6 @@ static ps_err draw_first(ps_generate *g, ps_sequence *q, const float *logits, ps
         err = take(g, q, earlier->tokens.ids[t], finish);
     }
     g->counts.begun_tokens += (uint64_t)q->n_new - taken;
-    q->job->noted[q->sample] = (size_t)q->n_new;
     ps_completion_release(earlier);
     return err ? err : jump(g, q, finish);
 }

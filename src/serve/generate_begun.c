@@ -16,7 +16,7 @@ ps_err ps_generate_note(ps_generate *g, size_t every, ps_generate_noter *noter, 
     for (ps_generate_job *j = g->jobs; j; j = j->next) {
         for (int i = 0; i < j->request.n_samples; i++) {
             const size_t n = j->completions[i].tokens.n;
-            if (n == j->noted[i] || n - j->noted[i] < every) continue;
+            if (n <= j->noted[i] || n - j->noted[i] < every) continue;
             PS_TRY(noter(arg, j->number, i, j->noted[i], &j->completions[i]));
             j->noted[i] = n;
         }

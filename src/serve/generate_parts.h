@@ -28,7 +28,7 @@ struct ps_generate_job {
     ps_request request;
     ps_completion *completions; // [n_samples]
     ps_completion *earlier;     // [n_samples] of another run, until they are fed again; NULL
-    size_t *noted;              // [n_samples] tokens that ps_generate_note has shown
+    size_t *noted;              // [n_samples] tokens that ps_generate_note has shown, or knows
     ps_sequence *sequences;     // [wave] those of the present wave
     int wave, first_sample;     // samples first_sample .. + wave are under way
     int n_open;                 // of the wave, not yet done

@@ -227,6 +227,9 @@ static void describe_identity(const state *s, ps_text *out)
     append_hash(out, "input", s->input.data, s->input.len);
     if (s->batch.prefix)
         append_hash(out, "prefix", s->prefix.ids, s->prefix.n * sizeof *s->prefix.ids);
+    // Slots change nothing, but with one alone requests with guidance cannot run.
+    if (s->job->run.slots > 0 && s->job->run.slots - (s->batch.prefix ? 1 : 0) < 2)
+        ps_text_append_str(out, "slots for guidance = none\n");
     ps_job_dump_options(s->job, &dump);
     size_t at = 0, n;
     const char *text;

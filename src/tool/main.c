@@ -15,7 +15,8 @@
 static const ps_command commands[] = {
     {"generate", "continues a prompt, streaming the new text", ps_cmd_generate},
     {"batch", "runs a JSONL file of requests side by side", ps_cmd_batch},
-    {"acestep", "caption and lyrics to audio codes, with ACE-Step's language model", ps_cmd_acestep},
+    {"acestep", "caption and lyrics to audio codes, with ACE-Step's language model",
+     ps_cmd_acestep},
     {"score", "log-probabilities and perplexity of given sequences", ps_cmd_score},
     {"bias", "pictures of what score biases do to attention", ps_cmd_bias},
     {"encode", "vectors of an encoder for given sequences", ps_cmd_encode},

@@ -126,9 +126,11 @@ static const ps_opt sampling_rows[] = {
      "ends the output before this text; may be given again"},
     {"sampler-order", 0, PS_OPT_TEXT, DRAW(order), 0, 0, "hf", NULL, "LIST",
      "order of the steps: hf, llama, pytorch, vllm, or names with commas between them; a step that "
-     "is not named is left out; hf is guidance, logit_bias, banned, repetition, frequency, presence, "
+     "is not named is left out; hf is guidance, logit_bias, banned, repetition, frequency, "
+     "presence, "
      "constraint, temperature, top_k, top_p, min_p, typical; llama has temperature last, typical "
-     "before top_p; pytorch has temperature last; vllm has output_repetition (blind to the prompt), "
+     "before top_p; pytorch has temperature last; vllm has output_repetition (blind to the "
+     "prompt), "
      "frequency and presence before guidance"},
     {"seed", 0, PS_OPT_U64, DRAW(seed), 0, 0, NULL, NULL, "S",
      "seed of the draws; chosen at random, and reported, when it is needed and not given"},

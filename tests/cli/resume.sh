@@ -58,6 +58,16 @@ threads each, now on 3 with 1" err || complain "what goes on is not said: $(<err
 cmp out.jsonl wanted.jsonl || complain 'on 3 ranks: another output'
 quiet=(-q)
 
+# Behind a common prefix, which is computed again.
+prefixed=("${options[@]}" --prefix $'X:1\nR:jig\n')
+batch "${prefixed[@]}" || complain 'with a prefix: failed'
+mv out.jsonl prefixed.jsonl
+start 2 "${prefixed[@]}"
+until_true 30 has_lines 30 && kill -KILL "$(<pid.1)"
+wait $job
+batch "${prefixed[@]}" --slots 4 || complain 'with a prefix: does not go on'
+cmp out.jsonl prefixed.jsonl || complain 'with a prefix: another output'
+
 # ---- told to stop ----
 
 # stopped SIGNAL STATUS TEXT: a process alone.

@@ -62,7 +62,7 @@ have_pids() {
 }
 
 # Requests with everything that a result may depend on; their ids are 1 .. n_requests.
-n_requests=14
+n_requests=16
 write_requests() {
     local jig='X:1\nR:jig\nM:6/8\nL:1/8\nK:D\n' long
     long=$(for ((i = 0; i < 700; i++)); do printf '%s,' $(((i * i + 7 * i) % 700 + 2)); done)
@@ -80,6 +80,8 @@ write_requests() {
 {"id": 11, "prompt": "$jig", "max_tokens": 30, "n": 12, "top_k": 20, "sampler_order": "llama"}
 {"id": 12, "tokens": [${long}2], "max_tokens": 5, "n": 2}
 {"id": 13, "prompt": "$jig", "max_tokens": 300, "temperature": 1.3, "min_p": 0.02, "ignore_eos": true}
+{"id": 15, "prompt": "$jig", "max_tokens": 150, "guidance_scale": 1.7, "negative_prompt": "X:1\\nR:reel\\n", "logprobs": 2, "ignore_eos": true}
+{"id": 16, "prompt": "$jig", "max_tokens": 70, "guidance_scale": 2.5, "n": 3, "repetition_penalty": 1.1}
 {"id": 14, "prompt": "$jig", "max_tokens": 150, "typical_p": 0.9, "logprobs": true}
 END
 }

@@ -27,13 +27,19 @@ static ps_err keep(void *arg, uint64_t number, int sample, size_t first,
     return PS_OK;
 }
 
+/* With guidance, a constraint, both or neither. */
+static ps_request request_number(uint64_t number)
+{
+    return number % 2 ? throw_guided_request(number) : throw_request(number);
+}
+
 /* Those that are not done yet, with what was noted of them; the notes stay. */
 static void add_all(stage *s, uint64_t seed, const notes *begun, const bool *done)
 {
     ps_completion copies[40];
     for (uint64_t i = 0; i < N; i++) {
         if (done[i]) continue;
-        ps_request r = throw_request(seed * N + i);
+        ps_request r = request_number(seed * N + i);
         assert_ok(ps_generate_check(&r, &s->spec, &s->limits));
         for (int k = 0; k < r.n_samples; k++) {
             copy_completion(&begun->samples[i][k], &copies[k]);
@@ -67,7 +73,7 @@ static void check_done(stage *s, uint64_t seed, bool *done)
         if (s->results[i].n == 0) continue;
         ck_assert(!done[i]);
         done[i] = true;
-        ps_request r = throw_request(seed * N + i);
+        ps_request r = request_number(seed * N + i);
         expect_result(s, i, &r);
         ps_request_release(&r);
     }
@@ -82,7 +88,7 @@ START_TEST(results_do_not_show_where_a_run_was_stopped)
     notes *begun = ps_mem_new(1, sizeof *begun);
     bool done[N] = {false};
     for (int part = 0; part < 4; part++) {
-        stage *s = open_stage(1 + dice_throw(&d, 9), 1 + dice_throw(&d, 40), 1 + dice_throw(&d, 4),
+        stage *s = open_stage(2 + dice_throw(&d, 9), 1 + dice_throw(&d, 40), 1 + dice_throw(&d, 4),
                               seed % 2);
         const size_t every = 1 + (size_t)dice_throw(&d, 20);
         add_all(s, seed, begun, done);
