@@ -195,12 +195,13 @@ static ps_err find_needs(state *s, ps_needs *needs)
 }
 
 /* Options that change nothing in the results, and those whose files count by their contents. */
-static const char *const free_options[] = {
-    "help",      "config", "quiet",         "verbose", "progress", "stall-timeout",
-    "threads",   "isa",    "start-timeout", "slots",   "chunk",    "in-flight",
-    "split",     "verify", "wait",          "bind",    "report",   "cache-dir",
-    "in",        "out",    "prefix-file",   "resume",  "journal",  "journal-every",
-    "stop-after"};
+static const char *const free_options[] = {"help",          "config",        "quiet",   "verbose",
+                                           "progress",      "stall-timeout", "threads", "isa",
+                                           "start-timeout", "slots",         "chunk",   "in-flight",
+                                           "split",         "verify",        "wait",    "bind",
+                                           "report",        "cache-dir",     "in",      "out",
+                                           "prefix",        "prefix-file",   "resume",  "journal",
+                                           "journal-every", "stop-after"};
 
 static bool is_free(const char *row)
 {
@@ -226,7 +227,8 @@ static void describe_identity(const state *s, ps_text *out)
                     (unsigned long long)s->job->ckpt.identity);
     append_hash(out, "input", s->input.data, s->input.len);
     if (s->batch.prefix)
-        append_hash(out, "prefix", s->prefix.ids, s->prefix.n * sizeof *s->prefix.ids);
+        append_hash(out, "tokens of the prefix", s->prefix.ids,
+                    s->prefix.n * sizeof *s->prefix.ids);
     // Slots change nothing, but with one alone requests with guidance cannot run.
     if (s->job->run.slots > 0 && s->job->run.slots - (s->batch.prefix ? 1 : 0) < 2)
         ps_text_append_str(out, "slots for guidance = none\n");
