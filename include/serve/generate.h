@@ -16,6 +16,7 @@
  *   ps_generate_step    moves everything on by a parcel
  *   callbacks           new text and tokens as they come; a request when all its samples are done
  *   ps_generate_save    the state of a request that came to its end, for another run to go on with
+ *   ps_generate_note    what requests under way have so far, for another run to begin them with
  *
  * Errors: those of pipeline and sampler; PS_ERR_LIMIT for a prompt that is longer than the context.
  * MPI: rank 0 only.
@@ -68,6 +69,24 @@ int64_t ps_generate_length(const ps_request *request, const ps_spec *spec, const
 /* `number` comes back in the callbacks. The request's contents are moved. */
 ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request) PS_MUST_CHECK;
 
+/* The same for a request that another run had begun: begun[n_samples] are what its samples had, each
+ * with as many log-probabilities as tokens if the request wants them. Their tokens are fed to the
+ * model again, as a prompt is; nothing is drawn twice, and what comes out is what would have come
+ * without the interruption. Contents are moved. Tokens are those of the vocabulary: the caller saw
+ * to that. */
+ps_err ps_generate_add_begun(ps_generate *g, uint64_t number, ps_request *request,
+                             ps_completion *begun) PS_MUST_CHECK;
+
+/* Sees tokens (and log-probabilities) first .. tokens.n-1 of a sample that is not done, or whose
+ * request is not. */
+typedef ps_err ps_generate_noter(void *arg, uint64_t request, int sample, size_t first,
+                                 const ps_completion *so_far);
+
+/* Shows each sample that has grown by `every` tokens or more since it was shown last; streamed and
+ * endless requests have nothing to show. Between two steps. */
+ps_err ps_generate_note(ps_generate *g, size_t every, ps_generate_noter *noter,
+                        void *arg) PS_MUST_CHECK;
+
 /* Goes on with a saved sequence, whose caches are read from `path` by all stages: the next tokens
  * and texts are those that the run that saved it would have had next. max_tokens counts new ones.
  * The state's contents are moved. Before anything else is added. */
@@ -94,6 +113,7 @@ ps_err ps_generate_step(ps_generate *g) PS_MUST_CHECK;
 typedef struct ps_generate_counts {
     uint64_t prompt_tokens, new_tokens, requests; // prompt tokens that were computed
     uint64_t prefix_tokens, shared_tokens; // of the prefix; of prompts that it was forked for
+    uint64_t begun_tokens;                 // of other runs, fed again
     int64_t shortest, longest; // lengths that sequences began with; INT64_MAX: no end; 0: none yet
     int64_t begun_ns, first_token_ns, last_token_ns; // 0: not yet
     uint64_t n_prompts;                              // that have come to their first token

@@ -21,6 +21,9 @@ static const struct {
     [PS_ERR_NUMERIC] = {"numeric", 1},
     [PS_ERR_LOST] = {"lost", 3},
     [PS_ERR_CLOSED] = {"closed", 4},
+    [PS_ERR_SAVED] = {"saved", 75},
+    [PS_ERR_INTERRUPTED] = {"interrupted", 130},
+    [PS_ERR_TERMINATED] = {"terminated", 143},
 };
 
 ps_err ps_err_set(ps_err code, const char *format, ...)

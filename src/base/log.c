@@ -15,10 +15,8 @@ static _Atomic int shown_level = PS_LOG_INFO;
 static _Atomic int own_rank;
 
 static const char *const words[PS_LOG_LEVEL_COUNT] = {
-    [PS_LOG_ERROR] = "error: ",
-    [PS_LOG_WARNING] = "warning: ",
-    [PS_LOG_INFO] = "",
-    [PS_LOG_DEBUG] = "",
+    [PS_LOG_STATUS] = "", [PS_LOG_ERROR] = "error: ", [PS_LOG_WARNING] = "warning: ",
+    [PS_LOG_INFO] = "",   [PS_LOG_DEBUG] = "",
 };
 
 static const char wipe[] = "\r\033[K"; // to the start of the terminal's line, and empty it

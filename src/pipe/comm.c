@@ -298,6 +298,16 @@ void ps_comm_library_version(char *out, size_t n)
 
 /* ---- collectives ---- */
 
+ps_err ps_comm_check(const ps_comm *comm, int result, const char *what)
+{
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    if (result == MPI_SUCCESS) return PS_OK;
+    MPI_Error_string(result, text, &length);
+    return PS_FAIL(PS_ERR_LOST, "rank %d (%s): %s failed: %s", comm->rank,
+                   comm->hosts ? comm->hosts[comm->rank] : "?", what, text);
+}
+
 static ps_err wait_for(ps_comm *c, MPI_Request *request, const char *what)
 {
     if (c->blocks) {
@@ -308,7 +318,7 @@ static ps_err wait_for(ps_comm *c, MPI_Request *request, const char *what)
     int64_t pause_us = PAUSE_MIN_US;
     for (;;) {
         int done = 0;
-        MPI_Test(request, &done, MPI_STATUS_IGNORE);
+        PS_TRY(ps_comm_check(c, MPI_Test(request, &done, MPI_STATUS_IGNORE), what));
         if (done) return PS_OK;
         if (c->idle) PS_TRY(c->idle(c->idle_arg));
         const double waited_s = ps_clock_seconds_between(begin, ps_clock_now_ns());

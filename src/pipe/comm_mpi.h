@@ -9,6 +9,9 @@
 /* The communicator of ordered data; liveness has another one. Borrowed. */
 MPI_Comm ps_comm_world(const ps_comm *comm);
 
+/* PS_ERR_LOST with MPI's own words where a call came back with an error, as those on the ring do. */
+ps_err ps_comm_check(const ps_comm *comm, int result, const char *what) PS_MUST_CHECK;
+
 /* What goes from one rank to another on it. */
 enum { PS_TAG_PARCEL = 2, PS_TAG_TEXT = 3 };
 

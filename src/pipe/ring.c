@@ -33,6 +33,7 @@ typedef struct buffer {
 } buffer;
 
 struct ps_ring {
+    const ps_comm *owner;
     MPI_Comm comm;
     ps_watch *watch;
     int rank, size, depth, n_buffers;
@@ -78,12 +79,27 @@ static int pop_posted(ps_ring *ring)
     return index;
 }
 
+/* The first error is kept for the next receive, whoever met it. */
+static void keep_error(ps_ring *ring, ps_err err)
+{
+    if (!err || ring->poke_err) return;
+    ring->poke_err = err;
+    snprintf(ring->poke_message, sizeof ring->poke_message, "%s", ps_err_message());
+}
+
+static void check(ps_ring *ring, int result, const char *what)
+{
+    keep_error(ring, ps_comm_check(ring->owner, result, what));
+}
+
 static void post_receive(ps_ring *ring, buffer *b)
 {
     b->state = RECEIVING;
     const int previous = (ring->rank + ring->size - 1) % ring->size;
-    MPI_Irecv(b->handle.data, (int)ring->buffer_bytes, MPI_BYTE, previous, PS_TAG_PARCEL,
-              ring->comm, &b->request);
+    check(ring,
+          MPI_Irecv(b->handle.data, (int)ring->buffer_bytes, MPI_BYTE, previous, PS_TAG_PARCEL,
+                    ring->comm, &b->request),
+          "receiving a parcel");
     push_posted(ring, b->handle.index);
 }
 
@@ -96,7 +112,8 @@ ps_err ps_ring_open(const ps_ring_params *params, ps_ring **out)
                        "a parcel of %zu bytes is over the limit of %zu: take fewer rows",
                        params->buffer_bytes, BUFFER_BYTES_MAX);
     ps_ring *ring = ps_mem_new(1, sizeof *ring);
-    *ring = (ps_ring){.comm = ps_comm_world(params->comm),
+    *ring = (ps_ring){.owner = params->comm,
+                      .comm = ps_comm_world(params->comm),
                       .watch = params->watch,
                       .rank = ps_comm_rank(params->comm),
                       .size = ps_comm_size(params->comm),
@@ -111,6 +128,8 @@ ps_err ps_ring_open(const ps_ring_params *params, ps_ring **out)
         ps_mem_free(ring);
         return err;
     }
+    // By default MPI itself ends the process, with its own words only.
+    MPI_Comm_set_errhandler(ring->comm, MPI_ERRORS_RETURN);
     for (int i = 0; i < ring->n_buffers; i++) {
         buffer *b = &ring->buffers[i];
         b->handle.data = (char *)ring->region.base + (size_t)i * rounded(params->buffer_bytes);
@@ -131,6 +150,7 @@ void ps_ring_close(ps_ring *ring)
         if (b->state == RECEIVING) MPI_Cancel(&b->request);
         if (b->request != MPI_REQUEST_NULL) MPI_Wait(&b->request, MPI_STATUS_IGNORE);
     }
+    MPI_Comm_set_errhandler(ring->comm, MPI_ERRORS_ARE_FATAL);
     ps_region_release(&ring->region);
     ps_mem_free(ring);
 }
@@ -167,7 +187,8 @@ static void finish_sends(ps_ring *ring)
         buffer *b = &ring->buffers[i];
         if (b->state != SENDING) continue;
         int done = b->request == MPI_REQUEST_NULL;
-        if (!done) MPI_Test(&b->request, &done, MPI_STATUS_IGNORE);
+        if (!done)
+            check(ring, MPI_Test(&b->request, &done, MPI_STATUS_IGNORE), "sending a parcel");
         if (!done) continue;
         if (b->injects) {
             b->state = FREE;
@@ -201,8 +222,10 @@ void ps_ring_send(ps_ring *ring, ps_ring_buffer *handle)
         return;
     }
     b->state = SENDING;
-    MPI_Isend(handle->data, (int)handle->bytes, MPI_BYTE, (ring->rank + 1) % ring->size,
-              PS_TAG_PARCEL, ring->comm, &b->request);
+    check(ring,
+          MPI_Isend(handle->data, (int)handle->bytes, MPI_BYTE, (ring->rank + 1) % ring->size,
+                    PS_TAG_PARCEL, ring->comm, &b->request),
+          "sending a parcel");
 }
 
 void ps_ring_release(ps_ring *ring, ps_ring_buffer *handle)
@@ -226,8 +249,8 @@ static buffer *try_receive(ps_ring *ring)
         if (ring->blocks) return NULL;
         int done = 0, bytes = 0;
         MPI_Status status;
-        MPI_Test(&b->request, &done, &status);
-        if (!done) return NULL;
+        check(ring, MPI_Test(&b->request, &done, &status), "receiving a parcel");
+        if (!done || ring->poke_err) return NULL;
         MPI_Get_count(&status, MPI_BYTE, &bytes);
         b->handle.bytes = (size_t)bytes;
     }
@@ -308,6 +331,7 @@ static ps_err wait_for_parcel(ps_ring *ring, bool or_buffer)
         if (!ring->arrived) ring->arrived = try_receive(ring);
         if (ring->arrived || (or_buffer && can_take(ring))) break;
         err = ps_watch_poll(ring->watch);
+        if (!err && ring->poke_err) err = PS_FAIL(ring->poke_err, "%s", ring->poke_message);
         wait_a_little(ring, turn, true);
     }
     ps_watch_waits_for(ring->watch, -1);
@@ -341,10 +365,7 @@ void ps_ring_poke(void *arg)
                                MPI_STATUS_IGNORE);
     }
     ps_watch_progress(ring->watch);
-    if (ring->poke_err) return;
-    ring->poke_err = ps_watch_poll(ring->watch);
-    if (ring->poke_err)
-        snprintf(ring->poke_message, sizeof ring->poke_message, "%s", ps_err_message());
+    if (!ring->poke_err) keep_error(ring, ps_watch_poll(ring->watch));
 }
 
 ps_err ps_ring_flush(ps_ring *ring)

@@ -151,7 +151,7 @@ ps_err ps_stage_step(ps_stage *stage, const ps_parcel *parcel, int *n_data)
         .n = n_rows, .slot = stage->slots, .position = stage->positions, .hidden = stage->hidden};
     PS_TRY(ps_stage_blocks(stage->model, &rows, parcel->data));
     *n_data = stage->last ? keep_wanted(parcel) : n_rows;
-    ps_watch_progress(stage->watch);
+    ps_watch_step(stage->watch);
     stage->report.parcels++;
     stage->report.rows += (uint64_t)n_rows;
     if (n_rows > 0) {

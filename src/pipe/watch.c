@@ -4,18 +4,21 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 enum {
     POLL_EVERY_NS = 1000000,
     LEAVE_NS = 50 * 1000000,
+    TABLE_AFTER_NS = 100 * 1000000,
     BEATS_PER_TIMEOUT = 10,
     TEXT_BYTES = 200,
     RANK_BYTES = 128,
+    SILENCE_BYTES = 2 * RANK_BYTES + 64,
     LAYERS_UNKNOWN = -1
 };
 
-static const double BEAT_MAX_S = 1.0, GRACE_MAX_S = 2.0;
+static const double BEAT_MAX_S = 1.0, GRACE_MAX_S = 2.0, WARN_PART = 0.25;
 
 typedef enum note_kind { NOTE_BEAT = 1, NOTE_LEAVE } note_kind;
 
@@ -26,6 +29,8 @@ typedef struct note {
     int64_t waiting_ns;
     int32_t waits_for, first_layer, end_layer;
     uint32_t suspended;
+    uint32_t stop, tells; // ps_asked; how often SIGUSR2 came
+    uint64_t steps;
     char text[TEXT_BYTES]; // of a LEAVE
 } note;
 
@@ -36,6 +41,7 @@ typedef struct peer {
     int64_t seen_ns;
     note last;
     bool leave_sent;
+    bool missed; // a warning was given
 } peer;
 
 struct ps_watch {
@@ -48,6 +54,8 @@ struct ps_watch {
     bool expects_progress, told;
     uint64_t progress_sum;
     int64_t moved_ns;
+    bool tell, has_told;
+    int64_t table_ns; // when the next table is to be printed; 0: none is
 };
 
 static ps_err idle(void *arg)
@@ -83,6 +91,12 @@ void ps_watch_close(ps_watch *watch)
 void ps_watch_progress(ps_watch *watch)
 {
     watch->own.progress++;
+}
+
+void ps_watch_step(ps_watch *watch)
+{
+    watch->own.progress++;
+    watch->own.steps++;
 }
 
 void ps_watch_waits_for(ps_watch *watch, int rank)
@@ -172,6 +186,7 @@ static ps_err take_notes(ps_watch *w, int64_t now)
             in.n.text[TEXT_BYTES - 1] = '\0';
             return PS_FAIL(PS_ERR_LOST, "%s", in.n.text);
         }
+        if (in.n.tells != w->peers[from].last.tells) w->tell = true;
         w->peers[from].last = in.n;
     }
     return PS_OK;
@@ -202,14 +217,34 @@ static int find_waiter(const ps_watch *w, int lost)
     return -1;
 }
 
-static ps_err lost_rank(const ps_watch *w, int lost, double silent_s)
+/* "rank 3 (...) gave no sign of life for 2.0 s; rank 0 (...) waits for it" */
+static void describe_silence(const ps_watch *w, int silent, double silent_s,
+                             char out[SILENCE_BYTES])
 {
     char who[RANK_BYTES], waiter[RANK_BYTES] = "";
-    const int waiting = find_waiter(w, lost);
-    describe_rank(w, lost, who);
+    const int waiting = find_waiter(w, silent);
+    describe_rank(w, silent, who);
     if (waiting >= 0) describe_rank(w, waiting, waiter);
-    return PS_FAIL(PS_ERR_LOST, "%s gave no sign of life for %.1f s%s%s%s", who, silent_s,
-                   waiting >= 0 ? "; " : "", waiter, waiting >= 0 ? " waits for it" : "");
+    snprintf(out, SILENCE_BYTES, "%s gave no sign of life for %.1f s%s%s%s", who, silent_s,
+             waiting >= 0 ? "; " : "", waiter, waiting >= 0 ? " waits for it" : "");
+}
+
+/* Says once, well before the deadline, that somebody is missed, and once that it is back. Rank 0
+ * speaks; of rank 0, rank 1 does. */
+static void warn_of_silence(ps_watch *w, int silent, double silent_s)
+{
+    peer *p = &w->peers[silent];
+    if (ps_comm_rank(w->comm) > 1) return;
+    if (p->missed == (silent_s > WARN_PART * w->timeout_s)) return;
+    p->missed = !p->missed;
+    char text[SILENCE_BYTES], who[RANK_BYTES];
+    describe_silence(w, silent, silent_s, text);
+    describe_rank(w, silent, who);
+    if (p->missed) {
+        ps_log(PS_LOG_WARNING, "%s; waiting for it until %.0f s", text, w->timeout_s);
+    } else {
+        ps_log(PS_LOG_WARNING, "%s is back", who);
+    }
 }
 
 /* Rank 0 speaks for all. Without it rank 1 does: the others leave it the time to do so, since the
@@ -220,13 +255,17 @@ static double deadline_s(const ps_watch *w)
     return ps_comm_rank(w->comm) > 1 ? w->timeout_s + grace_s : w->timeout_s;
 }
 
-static ps_err check_silence(const ps_watch *w, int64_t now)
+static ps_err check_silence(ps_watch *w, int64_t now)
 {
     const int end = ps_comm_rank(w->comm) == 0 ? ps_comm_size(w->comm) : 1;
     for (int r = 0; r < end; r++) {
         if (r == ps_comm_rank(w->comm) || w->peers[r].last.suspended) continue;
         const double silent_s = ps_clock_seconds_between(w->peers[r].seen_ns, now);
-        if (silent_s > deadline_s(w)) return lost_rank(w, r, silent_s);
+        warn_of_silence(w, r, silent_s);
+        if (silent_s <= deadline_s(w)) continue;
+        char text[SILENCE_BYTES];
+        describe_silence(w, r, silent_s, text);
+        return PS_FAIL(PS_ERR_LOST, "%s", text);
     }
     return PS_OK;
 }
@@ -263,6 +302,64 @@ static ps_err check_progress(ps_watch *w, int64_t now)
                    still_s, waiter, who);
 }
 
+/* ---- signals ---- */
+
+ps_asked ps_watch_asked(const ps_watch *watch)
+{
+    uint32_t stop = ps_signals_asked();
+    for (int r = 0; ps_comm_rank(watch->comm) == 0 && r < ps_comm_size(watch->comm); r++) {
+        if (watch->peers[r].last.stop > stop) stop = watch->peers[r].last.stop;
+    }
+    return (ps_asked)stop;
+}
+
+bool ps_watch_take_tell(ps_watch *watch)
+{
+    const bool told = watch->has_told;
+    watch->has_told = false;
+    return told;
+}
+
+/* One line for each rank, as it last said. */
+static void print_table(ps_watch *w, int64_t now)
+{
+    for (int r = 0; r < ps_comm_size(w->comm); r++) {
+        const bool own = r == ps_comm_rank(w->comm);
+        const note *n = own ? &w->own : &w->peers[r].last;
+        const int64_t waiting_ns = own ? now - w->waits_since_ns : n->waiting_ns;
+        char who[RANK_BYTES], waits[RANK_BYTES] = "works";
+        describe_rank(w, r, who);
+        if (n->suspended) snprintf(waits, sizeof waits, "is away, reading or writing files");
+        if (n->waits_for >= 0)
+            snprintf(waits, sizeof waits, "waits for rank %d since %.1f s", n->waits_for,
+                     (double)waiting_ns * 1e-9);
+        ps_log(PS_LOG_STATUS, "%s: %llu steps, %s; %.1f s ago", who, (unsigned long long)n->steps,
+               waits, own ? 0.0 : ps_clock_seconds_between(w->peers[r].seen_ns, now));
+    }
+    w->has_told = true;
+}
+
+/* Passes on what was asked of this rank; rank 0 prints the table, once for all who were asked, and
+ * a moment later, when they have said how they are. */
+static void heed_signals(ps_watch *w, int64_t now)
+{
+    const bool first = ps_comm_rank(w->comm) == 0;
+    if (ps_signals_take_tell()) {
+        w->tell = true;
+        w->own.tells++;
+        if (!first) beat(w, now);
+    }
+    if (!first && w->own.stop != ps_signals_asked()) {
+        w->own.stop = ps_signals_asked();
+        beat(w, now);
+    }
+    if (first && w->tell && w->table_ns == 0) w->table_ns = now + TABLE_AFTER_NS;
+    w->tell = false;
+    if (w->table_ns == 0 || now < w->table_ns) return;
+    w->table_ns = 0;
+    print_table(w, now);
+}
+
 ps_err ps_watch_poll(ps_watch *w)
 {
     if (is_off(w)) return PS_OK;
@@ -277,6 +374,7 @@ ps_err ps_watch_poll(ps_watch *w)
     if (was_away) w->moved_ns = now;
     if (now - w->beaten_ns >= w->beat_ns) beat(w, now);
     PS_TRY(take_notes(w, now));
+    heed_signals(w, now);
     PS_TRY(check_silence(w, now));
     return check_progress(w, now);
 }

@@ -322,6 +322,8 @@ void ps_generate_free_job(ps_generate_job *j)
     for (int i = 0; i < j->request.n_samples; i++) {
         ps_completion_release(&j->completions[i]);
     }
+    ps_generate_free_earlier(j);
+    ps_mem_free(j->noted);
     ps_mem_free(j->completions);
     ps_tokens_release(&j->recent);
     ps_request_release(&j->request);
@@ -380,13 +382,24 @@ ps_generate_job *ps_generate_new_job(ps_generate *g, uint64_t number, ps_request
     if (j->next) j->next->link = &j->next;
     g->jobs = j;
     j->completions = ps_mem_new((size_t)j->request.n_samples, sizeof *j->completions);
+    j->noted = ps_mem_new((size_t)j->request.n_samples, sizeof *j->noted);
     if (g->counts.begun_ns == 0) g->counts.begun_ns = j->added_ns;
     return j;
 }
 
-ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)
+ps_err ps_generate_add_begun(ps_generate *g, uint64_t number, ps_request *request,
+                             ps_completion *begun)
 {
     ps_generate_job *j = ps_generate_new_job(g, number, request);
+    if (begun) {
+        const size_t n = (size_t)j->request.n_samples;
+        j->earlier = ps_mem_new(n, sizeof *j->earlier);
+        memcpy(j->earlier, begun, n * sizeof *begun);
+        memset(begun, 0, n * sizeof *begun);
+        for (size_t i = 0; i < n; i++) {
+            j->noted[i] = j->earlier[i].tokens.n;
+        }
+    }
     if (j->request.max_tokens == 0) {
         for (int i = 0; i < j->request.n_samples; i++) {
             j->completions[i].finish = PS_FINISH_LENGTH;
@@ -395,6 +408,11 @@ ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)
     }
     // After an error what is left of the job goes with the generator.
     return start_wave(g, j);
+}
+
+ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)
+{
+    return ps_generate_add_begun(g, number, request, NULL);
 }
 
 /* ---- tokens ---- */
@@ -461,7 +479,6 @@ static ps_err take(ps_generate *g, ps_sequence *q, int32_t token, ps_finish *fin
 {
     ps_sampler_advance(q->sampler, token, false);
     q->n_new++;
-    count_token(g, q);
     *finish = finish_of(g, q, token);
     if (keeps_output(&q->job->request)) ps_tokens_append(&q->completion->tokens, token);
     ps_generate_note_recent(q->job, token);
@@ -483,6 +500,7 @@ static ps_err jump(ps_generate *g, ps_sequence *q, ps_finish *finish)
 {
     while (*finish == PS_FINISH_NONE && q->expected.certain >= 0 &&
            q->job->request.n_logprobs < 0) {
+        count_token(g, q);
         PS_TRY(take(g, q, q->expected.certain, finish));
     }
     return PS_OK;
@@ -508,8 +526,30 @@ static ps_err draw(ps_generate *g, ps_sequence *q, const float *logits, ps_finis
     int32_t token;
     PS_TRY(choose(g, q, logits, &token));
     PS_TRY(note_logprobs(g, q, logits, token));
+    count_token(g, q);
     PS_TRY(take(g, q, token, finish));
     return jump(g, q, finish);
+}
+
+/* The first tokens of a sequence: those that another run drew, or one drawn from the prompt's last
+ * logits. The former are submitted together, and the next is drawn when the last of them is back.
+ * Those that were certain may be taken already. */
+static ps_err draw_first(ps_generate *g, ps_sequence *q, const float *logits, ps_finish *finish)
+{
+    ps_completion *earlier = q->job->earlier ? &q->job->earlier[q->sample] : NULL;
+    const size_t taken = (size_t)q->n_new;
+    if (!earlier || earlier->tokens.n <= taken) return draw(g, q, logits, finish);
+    *finish = PS_FINISH_NONE;
+    ps_err err = PS_OK;
+    q->completion->logprobs = earlier->logprobs;
+    q->completion->logprobs_capacity = earlier->logprobs_capacity;
+    earlier->logprobs = NULL;
+    for (size_t t = taken; t < earlier->tokens.n && !err && *finish == PS_FINISH_NONE; t++) {
+        err = take(g, q, earlier->tokens.ids[t], finish);
+    }
+    g->counts.begun_tokens += (uint64_t)q->n_new - taken;
+    ps_completion_release(earlier);
+    return err ? err : jump(g, q, finish);
 }
 
 /* The rest of the text, once a sequence is over. Where another run is to go on, it is kept. */
@@ -582,7 +622,7 @@ static ps_err begin_wave(ps_generate *g, ps_sched *sched, ps_generate_job *j, co
     g->counts.last_prompt_ns = ps_clock_now_ns();
     g->counts.prompt_ns += g->counts.last_prompt_ns - j->added_ns;
     for (int i = 0; i < wave && !err; i++) {
-        err = draw(g, &sequences[i], logits, &finish[i]);
+        err = draw_first(g, &sequences[i], logits, &finish[i]);
         if (err || i == 0 || finish[i] != PS_FINISH_NONE) continue;
         sequences[i].task.user = &sequences[i];
         ps_sched_fork(sched, &sequences[0].task, &sequences[i].task);

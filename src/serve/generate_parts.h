@@ -27,6 +27,8 @@ struct ps_generate_job {
     uint64_t number;
     ps_request request;
     ps_completion *completions; // [n_samples]
+    ps_completion *earlier;     // [n_samples] of another run, until they are fed again; NULL
+    size_t *noted;              // [n_samples] tokens that ps_generate_note has shown, or knows
     ps_sequence *sequences;     // [wave] those of the present wave
     int wave, first_sample;     // samples first_sample .. + wave are under way
     int n_open;                 // of the wave, not yet done
@@ -65,6 +67,8 @@ void ps_generate_expect(ps_sequence *q);
 
 void ps_generate_close_wave(ps_generate_job *j);
 void ps_generate_free_job(ps_generate_job *j);
+
+void ps_generate_free_earlier(ps_generate_job *j);
 
 /* The prompt or the output of a job with keeps_state grew by a token. */
 void ps_generate_note_recent(ps_generate_job *j, int32_t token);

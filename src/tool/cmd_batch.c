@@ -1,8 +1,6 @@
 /* pipestep batch: a JSONL file of requests, side by side; results in the order of the input. */
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
+#include <xxhash.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -13,21 +11,27 @@
 #include "tool/commands.h"
 #include "tool/input.h"
 #include "tool/job.h"
+#include "tool/ledger.h"
 #include "tool/result.h"
+#include "tool/stopping.h"
+#include "tool/version.h"
 
 enum { RESULTS_AHEAD_MAX = 4096 };
 
 typedef struct options {
     const char *in, *out, *chat_template, *prefix, *prefix_file;
     uint64_t seed;
+    int order, resume; // ps_ledger_order, ps_resume
+    bool journal;
+    int note_every; // tokens
+    double stop_after_s;
 } options;
 
 typedef struct line {
     const char *text;
     size_t n;
-    int number;   // in the file, from 1
-    json_t *id;   // while its request runs; owned
-    char *result; // finished, waiting for those before it; owned
+    int number; // in the file, from 1
+    json_t *id; // while its request runs; owned
 } line;
 
 typedef struct state {
@@ -38,19 +42,37 @@ typedef struct state {
     ps_text input;
     line *lines; // [n]
     size_t n, capacity;
-    size_t n_added, n_written, n_failed;
-    int fd; // of the output
+    size_t n_added, n_failed;
+    ps_ledger *ledger;
+    ps_stopping stopping;
     ps_generate *generate;
     ps_progress progress;
 } state;
 
 #define AT(field) offsetof(options, field)
 
+static const ps_opt_choice orders[] = {
+    {"input", PS_ORDER_INPUT}, {"finish", PS_ORDER_FINISH}, {NULL, 0}};
+static const ps_opt_choice resumes[] = {
+    {"auto", PS_RESUME_AUTO}, {"no", PS_RESUME_NO}, {"yes", PS_RESUME_YES}, {NULL, 0}};
+
 static const ps_opt option_rows[] = {
     {"in", 'i', PS_OPT_TEXT, AT(in), 0, 0, NULL, NULL, "FILE",
      "requests, a JSON object a line; - is standard input"},
     {"out", 'o', PS_OPT_TEXT, AT(out), 0, 0, NULL, NULL, "FILE",
-     "results, a JSON object a line, in the order of the requests; - is standard output"},
+     "results, a JSON object a line; - is standard output"},
+    {"order", 0, PS_OPT_CHOICE, AT(order), 0, 0, "input", orders, NULL,
+     "results in the order of the requests, or as they are finished, which may be another each "
+     "time"},
+    {"resume", 0, PS_OPT_CHOICE, AT(resume), 0, 0, "auto", resumes, NULL,
+     "goes on where an earlier run of the same batch ended: if there was one, not at all, or "
+     "surely"},
+    {"journal", 0, PS_OPT_FLAG, AT(journal), 0, 0, "true", NULL, NULL,
+     "keeps what another run can go on from in OUT.journal, until all is done"},
+    {"journal-every", 0, PS_OPT_INT, AT(note_every), 1, INT32_MAX, "256", NULL, "N",
+     "tokens of a sample after which they go into the journal"},
+    {"stop-after", 0, PS_OPT_SECONDS, AT(stop_after_s), 0, 1e9, "0", NULL, "TIME",
+     "saves and stops with exit status 75 when the run is so old; 0: never"},
     {"chat-template", 0, PS_OPT_TEXT, AT(chat_template), 0, 0, NULL, NULL, "NAME",
      "template for requests with messages, by name instead of the model's own"},
     {"prefix", 0, PS_OPT_TEXT, AT(prefix), 0, 0, NULL, NULL, "TEXT",
@@ -87,6 +109,13 @@ static const char notes[] =
     "An unknown key is an error. A line that cannot run gets {\"line\": N, \"error\": {...}} as "
     "its\n"
     "result, and the exit status stays 0: the others still run.\n"
+    "\n"
+    "A job that ended early, however it did, goes on when the same command is given again: on any\n"
+    "number of ranks, threads and slots, with the results of a job that nobody disturbed. "
+    "SIGUSR1,\n"
+    "--stop-after and the end of a Slurm job (SLURM_JOB_END_TIME) save what is under way and end "
+    "it\n"
+    "with status 75, SIGTERM and SIGINT with 143 and 130. SIGUSR2 asks who waits for whom.\n"
     "\n"
     "  echo '{\"prompt\": \"X:1\\nR:jig\\n\", \"max_tokens\": 64, \"seed\": 7}' |\n"
     "      pipestep batch --in - --out -\n";
@@ -148,14 +177,8 @@ static ps_err read_prefix(state *s)
 
 /* How long the longest request that can run will become. Requests are read again when their turn
  * comes, so that a long batch does not lie in memory as tokens. */
-static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
+static ps_err find_needs(state *s, ps_needs *needs)
 {
-    state *s = arg;
-    s->job = job;
-    s->batch = (ps_batch_context){.job = job, .chat_template = s->options.chat_template};
-    PS_TRY(read_prefix(s));
-    PS_TRY(ps_file_read(s->options.in, PS_INPUT_BYTES_MAX, &s->input));
-    find_lines(s);
     needs->n_sequences = s->batch.prefix ? 1 : 0;
     for (size_t i = 0; i < s->n; i++) {
         ps_request request;
@@ -171,43 +194,93 @@ static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
     return PS_OK;
 }
 
-static ps_err open_output(state *s)
-{
-    s->fd = STDOUT_FILENO;
-    if (strcmp(s->options.out, "-") == 0) return PS_OK;
-    s->fd = open(s->options.out, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (s->fd < 0)
-        return PS_FAIL(PS_ERR_IO, "%s: cannot be created: %s", s->options.out, strerror(errno));
-    return PS_OK;
-}
+/* Options that change nothing in the results, and those whose files count by their contents. */
+static const char *const free_options[] = {"help",          "config",        "quiet",   "verbose",
+                                           "progress",      "stall-timeout", "threads", "isa",
+                                           "start-timeout", "slots",         "chunk",   "in-flight",
+                                           "split",         "verify",        "wait",    "bind",
+                                           "report",        "cache-dir",     "in",      "out",
+                                           "prefix",        "prefix-file",   "resume",  "journal",
+                                           "journal-every", "stop-after"};
 
-static ps_err write_line(const state *s, const char *text)
+static bool is_free(const char *row)
 {
-    if (s->fd == STDOUT_FILENO) return ps_output_write(&s->job->output, text, strlen(text));
-    return ps_file_write_all(s->fd, text, strlen(text), s->options.out);
-}
-
-/* Writes what is finished and not behind something unfinished. */
-static ps_err flush_results(state *s)
-{
-    while (s->n_written < s->n && s->lines[s->n_written].result) {
-        line *l = &s->lines[s->n_written++];
-        const ps_err err = write_line(s, l->result);
-        ps_mem_free(l->result);
-        l->result = NULL;
-        PS_TRY(err);
+    const size_t n = strcspn(row, " ");
+    for (size_t i = 0; i < sizeof free_options / sizeof free_options[0]; i++) {
+        if (strlen(free_options[i]) == n && memcmp(row, free_options[i], n) == 0) return true;
     }
-    ps_progress_update(&s->progress, s->n_written);
-    return PS_OK;
+    return false;
+}
+
+static void append_hash(ps_text *out, const char *name, const void *bytes, size_t n)
+{
+    ps_text_appendf(out, "%s = %zu bytes, XXH3 %016llx\n", name, n,
+                    (unsigned long long)XXH3_64bits(bytes, n));
+}
+
+/* What must be the same in a run that goes on: program, model, inputs, and all options but the free
+ * ones. */
+static void describe_identity(const state *s, ps_text *out)
+{
+    ps_text dump = {0};
+    ps_text_appendf(out, "program = %s\nmodel = %016llx\n", ps_version(),
+                    (unsigned long long)s->job->ckpt.identity);
+    append_hash(out, "input", s->input.data, s->input.len);
+    if (s->batch.prefix)
+        append_hash(out, "tokens of the prefix", s->prefix.ids,
+                    s->prefix.n * sizeof *s->prefix.ids);
+    // Slots change nothing, but with one alone requests with guidance cannot run.
+    if (s->job->run.slots > 0 && s->job->run.slots - (s->batch.prefix ? 1 : 0) < 2)
+        ps_text_append_str(out, "slots for guidance = none\n");
+    ps_job_dump_options(s->job, &dump);
+    size_t at = 0, n;
+    const char *text;
+    while (ps_input_next_line(&dump, &at, &text, &n)) {
+        if (n == 0 || *text == '#' || is_free(text)) continue;
+        ps_text_append(out, text, n);
+        ps_text_append_char(out, '\n');
+    }
+    ps_text_release(&dump);
+}
+
+static ps_err open_ledger(state *s)
+{
+    const options *o = &s->options;
+    ps_text identity = {0};
+    describe_identity(s, &identity);
+    const ps_ledger_params params = {.out = o->out,
+                                     .n = s->n,
+                                     .order = (ps_ledger_order)o->order,
+                                     .resume = (ps_resume)o->resume,
+                                     .journal = o->journal,
+                                     .exact = s->job->run.gemm != PS_GEMM_BLAS,
+                                     .identity = ps_text_str(&identity)};
+    ps_err err = ps_ledger_open(&params, &s->ledger);
+    ps_text_release(&identity);
+    if (!err && o->stop_after_s > 0.0 && !ps_ledger_journal(s->ledger))
+        err = PS_FAIL(PS_ERR_USAGE, "--stop-after: %s has no journal to go on from", o->out);
+    return err;
+}
+
+static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
+{
+    state *s = arg;
+    s->job = job;
+    s->batch = (ps_batch_context){.job = job, .chat_template = s->options.chat_template};
+    PS_TRY(read_prefix(s));
+    PS_TRY(ps_file_read(s->options.in, PS_INPUT_BYTES_MAX, &s->input));
+    find_lines(s);
+    PS_TRY(find_needs(s, needs));
+    return open_ledger(s);
 }
 
 static ps_err finish_line(state *s, size_t number, ps_text *result)
 {
-    line *l = &s->lines[number];
-    l->result = ps_text_take(result);
-    json_decref(l->id);
-    l->id = NULL;
-    return flush_results(s);
+    json_decref(s->lines[number].id);
+    s->lines[number].id = NULL;
+    const ps_err err = ps_ledger_put(s->ledger, number, result);
+    ps_progress_update(&s->progress, ps_ledger_finished(s->ledger));
+    return err;
 }
 
 static ps_err on_done(void *arg, uint64_t number, const ps_request *request,
@@ -228,16 +301,30 @@ static ps_err fail_line(state *s, size_t number, ps_err err)
     return finish_line(s, number, &result);
 }
 
+/* With what an earlier run had of it. */
+static ps_err add_request(state *s, size_t number, ps_request *request)
+{
+    const int n = request->n_samples;
+    ps_completion *begun = ps_mem_new((size_t)n, sizeof *begun);
+    const bool has_begun = ps_ledger_begun(s->ledger, number, n, request->n_logprobs,
+                                           s->job->ckpt.spec.vocab_size, begun);
+    const ps_err err =
+        ps_generate_add_begun(s->generate, number, request, has_begun ? begun : NULL);
+    ps_mem_free(begun);
+    return err;
+}
+
 /* Starts the next request; one that cannot run gets its error as its result. */
 static ps_err add_next(state *s)
 {
     const size_t number = s->n_added++;
+    if (ps_ledger_has(s->ledger, number)) return PS_OK;
     ps_request request = {0};
     ps_limits limits = s->job->limits;
     if (s->batch.prefix) limits.n_slots--;
     ps_err err = parse(s, number, &s->lines[number].id, &request);
     if (!err) err = ps_generate_check(&request, &s->job->ckpt.spec, &limits);
-    if (!err) return ps_generate_add(s->generate, number, &request);
+    if (!err) return add_request(s, number, &request);
     const ps_err written = fail_line(s, number, err);
     ps_request_release(&request);
     return written;
@@ -245,26 +332,53 @@ static ps_err add_next(state *s)
 
 static bool wants_more(const state *s)
 {
-    return s->n_added < s->n && s->n_added - s->n_written < RESULTS_AHEAD_MAX &&
+    return s->n_added < s->n && s->n_added < ps_ledger_written(s->ledger) + RESULTS_AHEAD_MAX &&
            ps_generate_waiting(s->generate) < s->job->limits.n_slots;
+}
+
+static ps_err note_tokens(void *arg, uint64_t number, int sample, size_t first,
+                          const ps_completion *so_far)
+{
+    return ps_ledger_note(((state *)arg)->ledger, number, sample, first, so_far);
+}
+
+static ps_err step(state *s)
+{
+    PS_TRY(ps_stopping_check(&s->stopping));
+    while (wants_more(s)) {
+        PS_TRY(add_next(s));
+    }
+    PS_TRY(ps_generate_step(s->generate));
+    return ps_generate_note(s->generate, (size_t)s->options.note_every, note_tokens, s);
+}
+
+/* Whatever ends the work: what there is goes into the journal. The error stays the first one. */
+static ps_err save(state *s, ps_err err)
+{
+    char message[PS_ERR_MESSAGE_BYTES];
+    snprintf(message, sizeof message, "%s", ps_err_message());
+    ps_err saved = ps_generate_note(s->generate, 1, note_tokens, s);
+    if (!saved) saved = ps_ledger_sync(s->ledger);
+    if (saved && ps_stopping_asked(err)) return saved;
+    return PS_FAIL(err, "%s", message);
 }
 
 static ps_err run(state *s)
 {
     ps_err err = PS_OK;
     while (!err && (s->n_added < s->n || ps_generate_busy(s->generate))) {
-        while (!err && wants_more(s)) {
-            err = add_next(s);
-        }
-        if (!err) err = ps_generate_step(s->generate);
+        err = step(s);
+        if (ps_watch_take_tell(s->job->watch))
+            ps_log(PS_LOG_STATUS, "%zu of %zu requests are finished, %zu begun",
+                   ps_ledger_finished(s->ledger), s->n, s->n_added);
     }
-    return err;
+    return err ? save(s, err) : ps_ledger_finish(s->ledger);
 }
 
 static ps_err work(void *arg, ps_job *job)
 {
     state *s = arg;
-    PS_TRY(open_output(s));
+    PS_TRY(ps_ledger_begin(s->ledger, job->size, ps_pool_threads(job->engine.pool), &job->output));
     const ps_generate_params params = {.pipeline = job->pipeline,
                                        .spec = &job->ckpt.spec,
                                        .tokenizer = job->tokenizer,
@@ -273,17 +387,13 @@ static ps_err work(void *arg, ps_job *job)
                                        .prefix = s->batch.prefix,
                                        .callbacks = {NULL, on_done, s}};
     s->generate = ps_generate_new(&params);
+    ps_stopping_begin(&s->stopping, job->watch, s->options.out, ps_ledger_journal(s->ledger),
+                      s->options.stop_after_s);
     ps_progress_begin(&s->progress, "batch", s->n, "requests", !job->run.progress);
-    ps_err err = run(s);
+    const ps_err err = run(s);
     ps_progress_end(&s->progress);
     ps_generate_count(s->generate, &job->counts);
     ps_generate_free(s->generate);
-    if (s->fd != STDOUT_FILENO) {
-        if (!err && fsync(s->fd) != 0 && errno != EINVAL)
-            err = PS_FAIL(PS_ERR_IO, "%s: cannot be written: %s", s->options.out, strerror(errno));
-        if (close(s->fd) != 0 && !err)
-            err = PS_FAIL(PS_ERR_IO, "%s: cannot be written: %s", s->options.out, strerror(errno));
-    }
     if (!err && s->n_failed > 0)
         ps_log(PS_LOG_WARNING, "%zu of %zu requests could not run: their results say why",
                s->n_failed, s->n);
@@ -292,7 +402,7 @@ static ps_err work(void *arg, ps_job *job)
 
 int ps_cmd_batch(int argc, char **argv)
 {
-    state s = {0};
+    state s = {.stopping = ps_stopping_open()};
     ps_job job = {0};
     ps_opt_group groups[] = {
         {"Input and output", option_rows, sizeof option_rows / sizeof option_rows[0], &s.options},
@@ -307,12 +417,14 @@ int ps_cmd_batch(int argc, char **argv)
                                     .check = check,
                                     .prepare = prepare,
                                     .work = work,
+                                    .saves = true,
                                     .state = &s};
     const int status = ps_job_main(&command, &job, argc, argv);
     for (size_t i = 0; i < s.n; i++) {
         json_decref(s.lines[i].id);
-        ps_mem_free(s.lines[i].result);
     }
+    // The last thing of all: a job that ends otherwise than well keeps its journal.
+    ps_ledger_close(s.ledger, status == 0);
     ps_chat_free(s.batch.chat);
     ps_mem_free(s.lines);
     ps_tokens_release(&s.prefix);

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "tool/import/cached.h"
 #include "tool/report.h"
 #include "tool/version.h"
@@ -59,11 +60,16 @@ static int fail_before_start(ps_err err, int rank)
 
 /* ---- start ---- */
 
+void ps_job_dump_options(const ps_job *job, ps_text *out)
+{
+    ps_opt_dump(job->command->groups, job->command->n_groups, &job->parsed, out);
+}
+
 /* The ranks must have been started alike: version and options, the model's path aside. */
 static ps_err check_same_start(const ps_job_command *c, ps_job *job)
 {
     ps_text options = {0};
-    ps_opt_dump(c->groups, c->n_groups, &job->parsed, &options);
+    ps_job_dump_options(job, &options);
     ps_err err = ps_comm_check_same(job->comm, "version", ps_version());
     if (!err) err = ps_comm_check_same(job->comm, "command", c->name);
     if (!err) err = ps_comm_check_same(job->comm, "set of options", ps_text_str(&options));
@@ -452,15 +458,24 @@ static _Noreturn void leave(ps_job *job, ps_err err)
     ps_comm_abort(job->comm, ps_err_exit_status(err));
 }
 
+/* What was asked for is no error. */
+static ps_log_level level_of(ps_err err)
+{
+    switch (err) {
+    case PS_ERR_CLOSED:
+        return PS_LOG_DEBUG;
+    case PS_ERR_SAVED:
+    case PS_ERR_INTERRUPTED:
+    case PS_ERR_TERMINATED:
+        return PS_LOG_WARNING;
+    default:
+        return PS_LOG_ERROR;
+    }
+}
+
 static int finish(ps_job *job, ps_err err)
 {
-    if (err && job->rank == 0) {
-        if (err == PS_ERR_CLOSED) {
-            ps_log(PS_LOG_DEBUG, "%s", ps_err_message());
-        } else {
-            ps_log(PS_LOG_ERROR, "%s", ps_err_message());
-        }
-    }
+    if (err && job->rank == 0) ps_log(level_of(err), "%s", ps_err_message());
     ps_comm *comm = job->comm;
     release(job);
     if (comm) ps_comm_close(comm);
@@ -476,6 +491,10 @@ static bool open_job(const ps_job_command *c, ps_job *job, int argc, char **argv
     // A reader that went away and a file over its limit are errors of the write, with a message.
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
+    ps_signals_handle_tell();
+    // Noted now, done when there is something to save. The others end a job that only loads.
+    if (c->saves) ps_signals_handle_save();
+    job->command = c;
     const ps_err parsed = parse(c, job, argc, argv);
     if (!parsed && job->parsed.help) {
         *status = print_help(c, launcher_rank);
@@ -505,6 +524,7 @@ int ps_job_main(const ps_job_command *c, ps_job *job, int argc, char **argv)
         err = PS_FAIL(PS_ERR_USAGE, "%s needs all layers on one rank, found %d ranks",
                       job->needs_one_rank, job->size);
     if (!err) err = start(c, job);
+    if (!err && c->saves) ps_signals_handle_stop();
     if (!err && c->begin) err = ps_comm_agree(job->comm, c->begin(c->state, job));
     if (!err) {
         err = work(c, job);

@@ -28,6 +28,7 @@ typedef struct ps_needs {
 typedef struct ps_job {
     ps_run_options run;
     ps_opt_parsed parsed;
+    const struct ps_job_command *command; // borrowed while the job runs
     int rank, size;
     ps_comm *comm;
     ps_watch *watch;
@@ -60,6 +61,7 @@ typedef struct ps_job_command {
     ps_err (*begin)(void *state, ps_job *job); // every rank, before the work; may be NULL
     ps_err (*work)(void *state, ps_job *job);  // rank 0
     ps_err (*end)(void *state, ps_job *job);   // collective, after the work; may be NULL
+    bool saves; // signals stop it in order, with what it has (base/signals.h)
     void *state;
 } ps_job_command;
 
@@ -69,6 +71,9 @@ int ps_job_main(const ps_job_command *command, ps_job *job, int argc, char **arg
 /* The same for commands that need no pipeline: rank 0 runs `work`, the others wait; or all run it
  * together. */
 int ps_job_main_alone(const ps_job_command *command, ps_job *job, int argc, char **argv);
+
+/* The values in force of all options of the command, as base/opt.h dumps them. */
+void ps_job_dump_options(const ps_job *job, ps_text *out);
 
 /* The tokenizer of the model that is open, into job->tokenizer; it stays NULL if there is none. */
 ps_err ps_job_open_tokenizer(ps_job *job) PS_MUST_CHECK;

@@ -37,9 +37,10 @@ static const char after_list[] =
     "number\n"
     "of ranks.\n\n"
     "Exit status: 0 done; 1 failed; 2 wrong usage or configuration; 3 a rank was lost or stalled;\n"
-    "4 the reader of standard output went away. Standard output carries the product alone, "
-    "everything\n"
-    "else goes to standard error.\n";
+    "4 the reader of standard output went away; 75 saved, the same command goes on; 130 and 143 "
+    "stopped\n"
+    "by SIGINT and SIGTERM. Standard output carries the product alone, everything else goes to "
+    "standard\nerror.\n";
 
 static int write_once(const ps_text *text)
 {

@@ -93,6 +93,9 @@ static void describe_positions(const ps_job *job, ps_text *out)
     if (c->prefix_tokens > 0)
         ps_text_appendf(out, "prefix: %llu tokens computed once, %llu prompt tokens saved\n",
                         (unsigned long long)c->prefix_tokens, (unsigned long long)c->shared_tokens);
+    if (c->begun_tokens > 0)
+        ps_text_appendf(out, "begun: %llu tokens of an earlier run were fed again\n",
+                        (unsigned long long)c->begun_tokens);
     if (evicted > 0)
         ps_text_appendf(out, "evicted: %llu positions from %lld layers with windows\n",
                         (unsigned long long)evicted, (long long)layers);
@@ -262,10 +265,12 @@ void ps_report_to_json(const ps_job *job, ps_text *out)
     int64_t layers;
     find_evicted(job, &evicted, &layers);
     ps_text_appendf(out,
-                    "\"prefix_tokens\": %llu, \"shared_prompt_tokens\": %llu, "
+                    "\"begun_tokens\": %llu, \"prefix_tokens\": %llu, "
+                    "\"shared_prompt_tokens\": %llu, "
                     "\"evicted_positions\": %llu, \"window_layers\": %lld,\n ",
-                    (unsigned long long)c->prefix_tokens, (unsigned long long)c->shared_tokens,
-                    (unsigned long long)evicted, (long long)layers);
+                    (unsigned long long)c->begun_tokens, (unsigned long long)c->prefix_tokens,
+                    (unsigned long long)c->shared_tokens, (unsigned long long)evicted,
+                    (long long)layers);
     append_number(out, "wall_s", s.wall_s);
     append_number(out, "first_token_s", s.first_token_s);
     append_number(out, "prompt_tokens_per_s", s.prompt_rate);

@@ -3,6 +3,7 @@
 
 #include <check.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,7 +61,12 @@ START_TEST(only_success_exits_with_zero)
 {
     ck_assert_int_eq(ps_err_exit_status(PS_OK), 0);
     ck_assert_int_eq(ps_err_exit_status(PS_ERR_USAGE), 2);
+    ck_assert_int_eq(ps_err_exit_status(PS_ERR_SAVED), 75);
+    // As a shell has it of a process that the signal ended.
+    ck_assert_int_eq(ps_err_exit_status(PS_ERR_INTERRUPTED), 128 + SIGINT);
+    ck_assert_int_eq(ps_err_exit_status(PS_ERR_TERMINATED), 128 + SIGTERM);
     for (int code = 1; code < PS_ERR_COUNT; code++) {
+        if (code == PS_ERR_INTERRUPTED || code == PS_ERR_TERMINATED) continue;
         ck_assert_int_ge(ps_err_exit_status((ps_err)code), 1);
         ck_assert_int_le(ps_err_exit_status((ps_err)code), 125);
     }

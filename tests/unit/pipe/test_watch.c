@@ -2,8 +2,10 @@
  * and a post office of this file's own (the linker wraps those of base/clock and pipe/comm). */
 #include "pipe/watch.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "support/scratch.h"
@@ -33,7 +35,25 @@ static struct {
     ps_err err[RANKS];
     char message[RANKS][PS_ERR_MESSAGE_BYTES];
     int64_t ended_ns[RANKS];
+    int turn; // the rank that runs
+    ps_asked asked[RANKS];
+    bool tell[RANKS];
 } world;
+
+ps_asked __wrap_ps_signals_asked(void);
+bool __wrap_ps_signals_take_tell(void);
+
+ps_asked __wrap_ps_signals_asked(void)
+{
+    return world.asked[world.turn];
+}
+
+bool __wrap_ps_signals_take_tell(void)
+{
+    const bool tell = world.tell[world.turn];
+    world.tell[world.turn] = false;
+    return tell;
+}
 
 int64_t __wrap_ps_clock_now_ns(void);
 void __wrap_ps_clock_sleep_us(int64_t wait_us);
@@ -129,6 +149,7 @@ static void run(double seconds)
     while (world.now_ns < until) {
         for (int r = 0; r < RANKS; r++) {
             if (world.away[r] || world.err[r]) continue;
+            world.turn = r;
             world.err[r] = ps_watch_poll(world.watches[r]);
             if (!world.err[r]) continue;
             snprintf(world.message[r], sizeof world.message[r], "%s", ps_err_message());
@@ -407,6 +428,89 @@ START_TEST(a_long_message_is_cut_to_fit_a_note)
 }
 END_TEST
 
+/* ---- what is said on standard error ---- */
+
+static int kept_stderr;
+
+static void listen(void)
+{
+    const int fd = open("said", O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    kept_stderr = dup(STDERR_FILENO);
+    dup2(fd, STDERR_FILENO);
+    close(fd);
+}
+
+static void assert_said(const char *wanted)
+{
+    size_t n;
+    dup2(kept_stderr, STDERR_FILENO);
+    close(kept_stderr);
+    char *said = scratch_read("said", &n);
+    ck_assert_msg(n == strlen(wanted) && memcmp(said, wanted, n) == 0, "%.*s", (int)n, said);
+    ps_mem_free(said);
+}
+
+START_TEST(who_is_missed_is_said_once_and_that_it_is_back)
+{
+    begin();
+    ps_watch_waits_for(world.watches[3], 2);
+    run(5.0);
+    world.away[2] = true;
+    listen();
+    run(5.0);
+    world.away[2] = false;
+    run(3.0);
+    assert_said(
+        "pipestep: warning: rank 2 (n2, layers 2..3) gave no sign of life for 2.5 s; rank 3 "
+        "(n3, layers 4..5) waits for it; waiting for it until 10 s\n"
+        "pipestep: warning: rank 2 (n2, layers 2..3) is back\n");
+    assert_nobody_ended();
+    end();
+}
+END_TEST
+
+/* Not only of rank 0, and the strongest wish counts. */
+START_TEST(what_any_rank_is_asked_for_comes_to_rank_0)
+{
+    begin();
+    run(1.0);
+    world.turn = 0;
+    ck_assert_int_eq(ps_watch_asked(world.watches[0]), PS_ASKED_NOTHING);
+    world.asked[2] = PS_ASKED_SAVE;
+    run(0.01);
+    world.turn = 0;
+    ck_assert_int_eq(ps_watch_asked(world.watches[0]), PS_ASKED_SAVE);
+    world.asked[0] = PS_ASKED_TERMINATE;
+    ck_assert_int_eq(ps_watch_asked(world.watches[0]), PS_ASKED_TERMINATE);
+    end();
+}
+END_TEST
+
+START_TEST(a_table_is_printed_once_for_all_that_are_asked)
+{
+    begin();
+    for (int i = 0; i < 3; i++) {
+        ps_watch_step(world.watches[1]);
+    }
+    ps_watch_waits_for(world.watches[2], 1);
+    run(2.0);
+    for (int r = 0; r < RANKS; r++) {
+        world.tell[r] = r != 1;
+    }
+    ck_assert(!ps_watch_take_tell(world.watches[0]));
+    listen();
+    run(0.5);
+    assert_said("pipestep: rank 0 (n0, no layers): 0 steps, works; 0.0 s ago\n"
+                "pipestep: rank 1 (n1, layers 0..1): 3 steps, works; 0.1 s ago\n"
+                "pipestep: rank 2 (n2, layers 2..3): 0 steps, waits for rank 1 since 2.0 s; 0.1 s "
+                "ago\n"
+                "pipestep: rank 3 (n3, layers 4..5): 0 steps, works; 0.1 s ago\n");
+    ck_assert(ps_watch_take_tell(world.watches[0]));
+    ck_assert(!ps_watch_take_tell(world.watches[0]));
+    end();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("pipe/watch");
@@ -429,5 +533,8 @@ int main(void)
     tcase_add_test(tcase, telling_all_waits_for_those_whose_post_is_clogged);
     tcase_add_test(tcase, a_long_message_is_cut_to_fit_a_note);
     suite_add_tcase(suite, tcase);
+    tcase_add_test(tcase, who_is_missed_is_said_once_and_that_it_is_back);
+    tcase_add_test(tcase, what_any_rank_is_asked_for_comes_to_rank_0);
+    tcase_add_test(tcase, a_table_is_printed_once_for_all_that_are_asked);
     return scratch_run(suite);
 }
