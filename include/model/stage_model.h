@@ -65,6 +65,9 @@ typedef struct ps_stage_model_params {
 ps_err ps_stage_model_open(const ps_stage_model_params *params, ps_stage_model **out) PS_MUST_CHECK;
 void ps_stage_model_close(ps_stage_model *model);
 
+/* Time that open took to map or read the weights, and to verify their contents. */
+void ps_stage_opened(const ps_stage_model *model, int64_t *map_ns, int64_t *verify_ns);
+
 /* Floats between two rows of x. */
 size_t ps_stage_stride(const ps_spec *spec);
 

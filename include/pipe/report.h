@@ -11,10 +11,11 @@
 
 typedef struct ps_stage_report {
     int32_t rank, first_layer, end_layer, n_threads;
-    int64_t wall_ns; // from the first parcel to STOP
-    int64_t busy_ns; // computing
-    int64_t wait_ns; // waiting for the previous stage, since the first parcel
-    int64_t send_ns; // packing and handing over
+    int64_t wall_ns;           // from the first parcel to STOP
+    int64_t busy_ns;           // computing
+    int64_t wait_ns;           // waiting for the previous stage, since the first parcel
+    int64_t send_ns;           // packing and handing over
+    int64_t map_ns, verify_ns; // at the start: weights mapped or read, contents verified
     uint64_t parcels, rows;
     uint64_t sent_bytes;
     uint64_t weight_bytes, cache_bytes; // read from memory by the kernels

@@ -117,8 +117,9 @@ typedef struct ps_generate_counts {
     int64_t shortest, longest; // lengths that sequences began with; INT64_MAX: no end; 0: none yet
     int64_t begun_ns, first_token_ns, last_token_ns; // 0: not yet
     uint64_t n_prompts;                              // that have come to their first token
-    int64_t prompt_ns;      // from a request's start to its first token, summed over n_prompts
-    int64_t last_prompt_ns; // when the last of them did
+    int64_t prompt_ns;       // from a request's start to its first token, summed over n_prompts
+    int64_t last_prompt_ns;  // when the last of them did
+    int64_t second_token_ns; // from the first first token to its sequence's next; 0: not yet
     float *token_ms; // [n_token_ms] times between tokens of a sequence, the last 65536; owned
     size_t n_token_ms;
 } ps_generate_counts;

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "math/kernels.h"
 #include "math/panel.h"
 #include "model/block.h"
@@ -21,6 +22,7 @@ struct ps_stage_model {
     ps_region region;
     ps_workspace work;
     ps_head head;
+    int64_t map_ns, verify_ns; // what open took
     ps_observer *observer;
     void *observer_arg;
     ps_attention_observer *attention_observer;
@@ -259,9 +261,13 @@ static ps_err open_parts(const ps_stage_model_params *params, ps_stage_model *m)
     ps_stage_size size;
     PS_TRY(ps_own_biases_check(&params->own, spec));
     PS_TRY(measure(params->ckpt, &params->part, &params->limits, &params->own, &a, &size));
+    const int64_t begin = ps_clock_now_ns();
     PS_TRY(ps_weights_open(params->ckpt, &params->part, params->limits.context, params->engine,
                            &m->weights));
+    const int64_t mapped = ps_clock_now_ns();
     PS_TRY(ps_weights_verify(&m->weights, params->verify, params->engine));
+    m->map_ns = mapped - begin;
+    m->verify_ns = ps_clock_now_ns() - mapped;
     add_own_biases(params, &m->weights);
     const ps_cache_params cache = cache_params(spec, &params->part, &params->limits, &params->own);
     PS_TRY(ps_cache_open(&cache, &m->cache));
@@ -305,6 +311,12 @@ void ps_stage_model_close(ps_stage_model *model)
     ps_cache_close(&model->cache);
     ps_weights_close(&model->weights);
     ps_mem_free(model);
+}
+
+void ps_stage_opened(const ps_stage_model *model, int64_t *map_ns, int64_t *verify_ns)
+{
+    *map_ns = model->map_ns;
+    *verify_ns = model->verify_ns;
 }
 
 ps_err ps_stage_check_file(const ps_stage_model *model)

@@ -78,6 +78,7 @@ ps_err ps_stage_open(const ps_stage_params *params, ps_stage *out)
         // weights.
         ps_pool_set_poke(params->engine->pool, ps_ring_poke, out->ring, POKE_INTERVAL_US);
         err = open_model(params, part, out);
+        if (!err) ps_stage_opened(out->model, &out->report.map_ns, &out->report.verify_ns);
     }
     if (err) ps_stage_close(out);
     return err;

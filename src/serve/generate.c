@@ -425,6 +425,8 @@ static void count_token(ps_generate *g, ps_sequence *q)
     if (!q->job->begun) return;
     g->counts.last_token_ns = now;
     if (g->counts.first_token_ns == 0) g->counts.first_token_ns = now;
+    if (q->token_ns != 0 && g->counts.second_token_ns == 0)
+        g->counts.second_token_ns = now - q->token_ns;
     if (q->token_ns != 0)
         g->token_ms[g->n_times++ % TIMES_MAX] = (float)((double)(now - q->token_ns) * 1e-6);
     q->token_ns = now;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/cores.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -349,8 +350,11 @@ static ps_err share_limits(const ps_job_command *c, ps_job *job)
 
 static ps_err start(const ps_job_command *c, ps_job *job)
 {
+    job->start.joined_ns = ps_clock_now_ns();
     PS_TRY(ps_job_load_index(job, c->models));
+    job->start.indexed_ns = ps_clock_now_ns();
     PS_TRY(share_limits(c, job));
+    job->start.input_ns = ps_clock_now_ns();
     ps_engine_params engine;
     PS_TRY(ps_comm_agree(job->comm, ps_job_engine_params(job, true, &engine)));
     PS_TRY(ps_comm_agree(job->comm, ps_engine_open(&engine, &job->engine)));
@@ -371,7 +375,10 @@ static ps_err start(const ps_job_command *c, ps_job *job)
         ps_plan_times_release(&times);
         PS_TRY(err);
     }
-    return ps_pipeline_open(&stage, &job->pipeline);
+    job->start.planned_ns = ps_clock_now_ns();
+    PS_TRY(ps_pipeline_open(&stage, &job->pipeline));
+    job->start.opened_ns = ps_clock_now_ns();
+    return PS_OK;
 }
 
 /* ---- work and end ---- */
@@ -488,6 +495,7 @@ static bool open_job(const ps_job_command *c, ps_job *job, int argc, char **argv
 {
     int launcher_rank;
     const bool launched = ps_comm_launched(&launcher_rank);
+    job->start.begun_ns = ps_clock_now_ns();
     // A reader that went away and a file over its limit are errors of the write, with a message.
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);

@@ -25,6 +25,11 @@ typedef struct ps_needs {
     int head_ids;        // ids whose logits most tokens need; 0: all
 } ps_needs;
 
+/* When each part of the start was done; the first is the beginning. */
+typedef struct ps_job_start {
+    int64_t begun_ns, joined_ns, indexed_ns, input_ns, planned_ns, opened_ns;
+} ps_job_start;
+
 typedef struct ps_job {
     ps_run_options run;
     ps_opt_parsed parsed;
@@ -37,6 +42,7 @@ typedef struct ps_job {
     ps_ckpt ckpt;
     ps_tokenizer *tokenizer; // rank 0; NULL when the model has none
     ps_limits limits;
+    ps_job_start start;
     ps_plan plan;
     ps_pipeline *pipeline;
     ps_output output;           // standard output, rank 0

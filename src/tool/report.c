@@ -1,5 +1,6 @@
 #include "tool/report.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -159,6 +160,43 @@ static void append_caches(const ps_job *job, ps_text *out)
                     spec->kept_at_cache ? "true" : "false");
 }
 
+/* The way to the first token, in seconds. Mapping and verifying are those of the slowest rank. */
+typedef struct start_parts {
+    double join, index, input, plan, open, map, verify, first, second, all;
+} start_parts;
+
+static start_parts find_start(const ps_job *job)
+{
+    const ps_job_start *t = &job->start;
+    const ps_generate_counts *c = &job->counts;
+    start_parts s = {.join = seconds(t->joined_ns - t->begun_ns),
+                     .index = seconds(t->indexed_ns - t->joined_ns),
+                     .input = seconds(t->input_ns - t->indexed_ns),
+                     .plan = seconds(t->planned_ns - t->input_ns),
+                     .open = seconds(t->opened_ns - t->planned_ns),
+                     .second = seconds(c->second_token_ns)};
+    for (int r = 0; r < job->size; r++) {
+        s.map = fmax(s.map, seconds(job->reports[r].map_ns));
+        s.verify = fmax(s.verify, seconds(job->reports[r].verify_ns));
+    }
+    if (c->first_token_ns == 0) return s;
+    s.first = seconds(c->first_token_ns - t->opened_ns);
+    s.all = seconds(c->first_token_ns - t->begun_ns);
+    return s;
+}
+
+static void describe_start(const ps_job *job, ps_text *out)
+{
+    const start_parts s = find_start(job);
+    if (job->counts.first_token_ns == 0) return;
+    ps_text_appendf(out,
+                    "to the first token %.3f s: ranks %.3f, index %.3f, input %.3f, plan %.3f, "
+                    "opening %.3f (weights mapped %.3f, verified %.3f), prompt %.3f; its next "
+                    "token %.3f\n",
+                    s.all, s.join, s.index, s.input, s.plan, s.open, s.map, s.verify, s.first,
+                    s.second);
+}
+
 void ps_report_describe(const ps_job *job, ps_text *out)
 {
     const ps_generate_counts *c = &job->counts;
@@ -176,6 +214,7 @@ void ps_report_describe(const ps_job *job, ps_text *out)
         ps_text_appendf(out, "; %.1f tokens/s", s.prompt_rate);
     ps_text_appendf(out, "; bubble %.1f %%, %.2f GB/s of weights and caches read\n",
                     100.0 * s.bubble, s.read_gb_s);
+    describe_start(job, out);
     describe_caches(job, out);
     ps_text ropes = {0};
     find_ropes(job, &ropes);
@@ -208,6 +247,24 @@ static void append_number(ps_text *out, const char *key, double value)
     ps_text_appendf(out, "\"%s\": ", key);
     ps_json_append_real(out, value);
     ps_text_append_str(out, ", ");
+}
+
+static void append_start(const ps_job *job, ps_text *out)
+{
+    const start_parts s = find_start(job);
+    ps_text_append_str(out, "\"start\": {");
+    append_number(out, "join_s", s.join);
+    append_number(out, "index_s", s.index);
+    append_number(out, "input_s", s.input);
+    append_number(out, "plan_s", s.plan);
+    append_number(out, "open_s", s.open);
+    append_number(out, "map_s", s.map);
+    append_number(out, "verify_s", s.verify);
+    append_number(out, "prompt_s", s.first);
+    append_number(out, "next_token_s", s.second);
+    ps_text_append_str(out, "\"to_first_token_s\": ");
+    ps_json_append_real(out, s.all);
+    ps_text_append_str(out, "},\n ");
 }
 
 static void append_stage(const ps_stage_report *r, ps_text *out)
@@ -271,6 +328,7 @@ void ps_report_to_json(const ps_job *job, ps_text *out)
                     (unsigned long long)c->begun_tokens, (unsigned long long)c->prefix_tokens,
                     (unsigned long long)c->shared_tokens, (unsigned long long)evicted,
                     (long long)layers);
+    append_start(job, out);
     append_number(out, "wall_s", s.wall_s);
     append_number(out, "first_token_s", s.first_token_s);
     append_number(out, "prompt_tokens_per_s", s.prompt_rate);

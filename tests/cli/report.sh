@@ -59,6 +59,18 @@ case $out in *'"program": "pipestep"'*) ;; *) complain "report to a pipe: $out" 
 fails 1 'no/r.json: cannot create: No such file or directory' pipestep generate "$model" -q --report no/r.json
 fails 1 '.: is a directory, wanted a regular file' pipestep generate "$model" -q --report .
 
+# The way to the first token, in parts that add up.
+for verify in always never; do
+    launch 2 60 "$PIPESTEP" generate "$model" --prompt X -n 4 --ids --verify $verify --report start.json >/dev/null 2>log ||
+        complain "report of the start: $(<log)"
+    grep -q 'to the first token [0-9.]* s: ranks ' log || complain "no parts of the start: $(<log)"
+    holds "parts of the start, --verify $verify" '($1 + $2 + $3 + $4 + $5 + $6) / $7 > 0.999 && ($1 + $2 + $3 + $4 + $5 + $6) / $7 < 1.001' \
+        "$(for part in join index input plan open prompt to_first_token; do value start.json ${part}_s; done | paste -sd' ')"
+    holds "opening, --verify $verify" '$1 >= $2 && $1 >= $3 && $2 > 0' "$(value start.json open_s) $(value start.json map_s) $(value start.json verify_s)"
+    holds 'the next token' '$1 > 0' "$(value start.json next_token_s)"
+done
+holds 'nothing verified' '$1 < 0.001' "$(value start.json verify_s)"
+
 # ---- plan ----
 
 ok pipestep plan "$model" -np 4 --ctx 4096 --slots 8
