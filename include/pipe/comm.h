@@ -74,6 +74,10 @@ ps_err ps_comm_broadcast(ps_comm *comm, ps_text *text) PS_MUST_CHECK;
 /* *text of rank `from` replaces that of rank 0. MPI: for these two ranks. */
 ps_err ps_comm_bring(ps_comm *comm, int from, ps_text *text) PS_MUST_CHECK;
 
+/* *ahead_ns: how far the clock of rank `from` is ahead of rank 0's, on rank 0; wrong by no more than
+ * the shortest of some round trips, and 0 when it is less than that: so it is on one host. MPI: for these two ranks. */
+ps_err ps_comm_compare_clocks(ps_comm *comm, int from, int64_t *ahead_ns) PS_MUST_CHECK;
+
 /* all[size][n]: the n bytes of every rank, on every rank. */
 ps_err ps_comm_gather_all(ps_comm *comm, const void *mine, size_t n, void *all) PS_MUST_CHECK;
 

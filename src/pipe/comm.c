@@ -397,6 +397,41 @@ ps_err ps_comm_bring(ps_comm *comm, int from, ps_text *text)
     return err;
 }
 
+/* A byte to rank `from` and its clock back; *round_ns is what that took on rank 0. */
+static ps_err ask_clock(ps_comm *c, int from, int64_t *clock_ns, int64_t *round_ns)
+{
+    char question = 0;
+    MPI_Request request;
+    const int64_t begin = ps_clock_now_ns();
+    if (c->rank == 0) {
+        MPI_Isend(&question, 1, MPI_BYTE, from, PS_TAG_TEXT, c->world, &request);
+    } else {
+        MPI_Irecv(&question, 1, MPI_BYTE, 0, PS_TAG_TEXT, c->world, &request);
+    }
+    PS_TRY(wait_for(c, &request, "clock"));
+    *clock_ns = ps_clock_now_ns();
+    PS_TRY(bring_bytes(c, from, clock_ns, sizeof *clock_ns));
+    *round_ns = ps_clock_now_ns() - begin;
+    return PS_OK;
+}
+
+ps_err ps_comm_compare_clocks(ps_comm *comm, int from, int64_t *ahead_ns)
+{
+    enum { ROUNDS = 16 };
+    *ahead_ns = 0;
+    if (from == 0 || (comm->rank != 0 && comm->rank != from)) return PS_OK;
+    int64_t shortest = INT64_MAX;
+    for (int i = 0; i < ROUNDS; i++) {
+        int64_t clock_ns, round_ns;
+        PS_TRY(ask_clock(comm, from, &clock_ns, &round_ns));
+        if (round_ns >= shortest) continue;
+        shortest = round_ns;
+        *ahead_ns = clock_ns - (ps_clock_now_ns() - round_ns / 2);
+    }
+    if (*ahead_ns >= -shortest && *ahead_ns <= shortest) *ahead_ns = 0;
+    return PS_OK;
+}
+
 ps_err ps_comm_agree(ps_comm *comm, ps_err mine)
 {
     typedef struct verdict {

@@ -335,6 +335,7 @@ static ps_err share_limits(const ps_job_command *c, ps_job *job)
         // Reading the input may take as long as whoever writes it likes.
         ps_watch_suspend(job->watch, true);
         if (job->run.report) err = check_report(job->run.report);
+        if (!err && job->run.trace) err = check_report(job->run.trace);
         if (!err) err = c->prepare(c->state, job, &needs);
         if (!err) err = ps_job_limits(&job->run, &job->ckpt.spec, &needs, job->size, &job->limits);
         ps_watch_suspend(job->watch, false);
@@ -378,6 +379,7 @@ static ps_err start(const ps_job_command *c, ps_job *job)
     job->start.planned_ns = ps_clock_now_ns();
     PS_TRY(ps_pipeline_open(&stage, &job->pipeline));
     job->start.opened_ns = ps_clock_now_ns();
+    if (job->run.trace) job->trace = ps_trace_open(job->pipeline, job->rank);
     return PS_OK;
 }
 
@@ -444,6 +446,7 @@ static ps_err write_report(const ps_job *job)
 static void release(ps_job *job)
 {
     ps_pipeline_close(job->pipeline);
+    ps_trace_free(job->trace);
     ps_engine_close(&job->engine);
     ps_plan_release(&job->plan);
     ps_tokenizer_free(job->tokenizer);
@@ -540,6 +543,8 @@ int ps_job_main(const ps_job_command *c, ps_job *job, int argc, char **argv)
         if (err == PS_ERR_LOST || (err == PS_ERR_NUMERIC && job->rank != 0)) leave(job, err);
         err = ps_comm_agree(job->comm, err);
     }
+    if (!err && job->trace)
+        err = ps_trace_write(job->trace, job->comm, job->reports, job->run.trace);
     if (!err && c->end) err = c->end(c->state, job);
     if (err == PS_ERR_LOST) leave(job, err);
     if (!err && job->rank == 0) err = write_report(job);

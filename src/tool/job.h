@@ -17,6 +17,7 @@
 #include "serve/tokenizer.h"
 #include "tool/options.h"
 #include "tool/output.h"
+#include "tool/trace.h"
 
 /* What the work asks of slots and caches. */
 typedef struct ps_needs {
@@ -45,6 +46,7 @@ typedef struct ps_job {
     ps_job_start start;
     ps_plan plan;
     ps_pipeline *pipeline;
+    ps_trace *trace;            // NULL: not asked for
     ps_output output;           // standard output, rank 0
     ps_generate_counts counts;  // filled by work, for the report
     ps_stage_report *reports;   // [size], rank 0, after the work

@@ -96,6 +96,8 @@ static const ps_opt run_rows[] = {
      "binds each thread to a core of its own"},
     {"report", 0, PS_OPT_TEXT, RUN(report), 0, 0, NULL, NULL, "FILE.json",
      "writes the report of the run as JSON too"},
+    {"trace", 0, PS_OPT_TEXT, RUN(trace), 0, 0, NULL, NULL, "FILE.json",
+     "writes what each rank did when, for Perfetto or chrome://tracing"},
     CACHE_ROW,
 };
 

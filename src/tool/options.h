@@ -38,7 +38,7 @@ typedef struct ps_run_options {
     int wait;             // ps_wait or PS_WAIT_AUTO
     bool bind;
     double stall_timeout_s, start_timeout_s;
-    const char *report;
+    const char *report, *trace;
     const char *cache_directory; // NULL: the user's
     bool quiet, verbose, progress;
 } ps_run_options;

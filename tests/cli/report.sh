@@ -59,6 +59,24 @@ case $out in *'"program": "pipestep"'*) ;; *) complain "report to a pipe: $out" 
 fails 1 'no/r.json: cannot create: No such file or directory' pipestep generate "$model" -q --report no/r.json
 fails 1 '.: is a directory, wanted a regular file' pipestep generate "$model" -q --report .
 
+# The trace: its sums are the report's shares, and a parcel is worked on by one rank after the other on one clock.
+for np in 1 3; do
+    launch $np 60 "$PIPESTEP" generate "$model" --prompt X -n 30 --ignore-eos --ids -q --trace trace.json --report traced.json >/dev/null 2>log ||
+        complain "trace of $np ranks: $(<log)"
+    sed -n 's/.*"name": "\([a-z]*\)", "pid": \([0-9]*\), "tid": 0, "ts": \([-0-9.]*\), "dur": \([0-9.]*\), "args": {"parcel": \([0-9]*\)}}.*/\1 \2 \3 \4 \5/p' \
+        trace.json >spans.txt
+    same "$np: events" "$(($(wc -l <trace.json) - np - 2))" "$(wc -l <spans.txt)"
+    for ((rank = 0; rank < np; rank++)); do
+        holds "$np: busy of rank $rank" '$1 - $2 < 1e-5 && $2 - $1 < 1e-5 && $3 == 30' \
+            "$(values traced.json busy_s | sed -n "$((rank + 1))p")" \
+            "$(awk -v r=$rank '$2 == r && $1 ~ /embed|blocks|head/ {s += $4} $2 == r && $1 == "blocks" {n++} END {printf "%.7f %d", s / 1e6, n}' spans.txt)"
+    done
+    awk '$1 == "blocks" {begin[$2, $5] = $3; end[$2, $5] = $3 + $4}
+        END {for (at in begin) {split(at, part, SUBSEP); before = (part[1] - 1) SUBSEP part[2]; if (before in end && begin[at] < end[before]) exit 1}}' \
+        spans.txt || complain "$np: a parcel was worked on before it had come"
+done
+fails 1 'no/t.json: cannot create: No such file or directory' pipestep generate "$model" -q --trace no/t.json
+
 # The way to the first token, in parts that add up.
 for verify in always never; do
     launch 2 60 "$PIPESTEP" generate "$model" --prompt X -n 4 --ids --verify $verify --report start.json >/dev/null 2>log ||

@@ -2,6 +2,7 @@
 #include "pipe/comm.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -285,12 +286,25 @@ START_TEST(the_launcher_says_which_rank_this_is)
 }
 END_TEST
 
+/* Ranks of one host have one clock. */
+START_TEST(clocks_of_one_host_agree)
+{
+    for (int r = 0; r < ranks_size(); r++) {
+        int64_t ahead_ns = 1;
+        assert_ok(ps_comm_compare_clocks(ranks_comm(), r, &ahead_ns));
+        ck_assert_int_eq(ahead_ns, 0);
+    }
+    ranks_meet();
+}
+END_TEST
+
 int main(void)
 {
     ranks_open(TIMEOUT_S);
     Suite *suite = suite_create("pipe/comm");
     TCase *tcase = ranks_case(suite, "comm");
     tcase_add_test(tcase, ranks_that_are_all_well_agree);
+    tcase_add_test(tcase, clocks_of_one_host_agree);
     tcase_add_test(tcase, the_lowest_failing_rank_speaks_for_all);
     tcase_add_test(tcase, a_broadcast_of_any_length_arrives_whole);
     tcase_add_test(tcase, a_text_of_any_rank_comes_to_the_first_whole);
