@@ -208,7 +208,7 @@ test:
 	@tests/run.sh $(B) unit mpi cli golden
 
 .PHONY: test-programs
-test-programs: all $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS) $(EXAMPLES) $(FUZZ_TARGETS) $(BENCHES)
+test-programs: all $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS) $(EXAMPLES) $(FUZZ_TARGETS) $(BENCHES) $(B)/bench/simulate/simulate
 
 ## unit: unit tests alone (T=pattern selects)
 unit: $(UNIT_TESTS)
@@ -219,7 +219,7 @@ mpi: $(MPI_TESTS)
 	@NP="$(NP)" tests/run.sh $(B) mpi
 
 ## cli: the program as its users type it
-cli: all $(TOOLS) $(EXAMPLES) $(FUZZ_TARGETS)
+cli: all $(TOOLS) $(EXAMPLES) $(FUZZ_TARGETS) $(B)/bench/simulate/simulate
 	@tests/run.sh $(B) cli
 
 ## golden: every reference under PS_GOLDEN (default tests/golden), a row a case; GOLDEN_NP ranks
@@ -263,7 +263,7 @@ $(B)/bench/%: bench/%.c bench/harness.c bench/harness.h $(LIB)
 # The scheduler, the pipeline and the ring over stages that only take time: in SimGrid's SMPI (build/smpi) and, to
 # compare, under the MPI of the program.
 SIMULATED := $(addprefix src/,$(addsuffix .c,pipe/comm pipe/ring pipe/watch pipe/parcel pipe/pipeline pipe/stage \
-             serve/sched serve/tokens math/rng base/err base/mem base/text base/log))
+             serve/sched serve/tokens math/rng base/err base/mem base/signals base/text base/log))
 SIMULATE := bench/simulate/simulate.c bench/simulate/stage_times.c
 SMPICC ?= smpicc
 SIMULATE_FLAGS = $(BASE_FLAGS) $(CFLAGS) -Ibench/simulate

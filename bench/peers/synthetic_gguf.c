@@ -193,8 +193,7 @@ static void write_file(FILE *f, const shape *s)
 int main(int argc, char **argv)
 {
     shape s = {22, 2048, 32, 4, 5632, 32000, 2048};
-    int *const fields[] = {&s.layers, &s.d,     &s.heads,  &s.kv_heads,
-                           &s.ff,     &s.vocab, &s.context};
+    int *const fields[] = {&s.layers, &s.d, &s.heads, &s.kv_heads, &s.ff, &s.vocab, &s.context};
     if (argc != 2 && argc != 9) {
         fprintf(stderr, "usage: synthetic_gguf FILE.gguf [LAYERS D HEADS KV_HEADS FFN VOCAB "
                         "CONTEXT]\n");

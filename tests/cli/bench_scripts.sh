@@ -39,4 +39,15 @@ same 'how ranks were started' 'srun --mpi=pmix -c 1 --distribution=block:block -
 bash mine.sbatch 2>log
 same 'outside a job: status' 2 $?
 same 'outside a job' 'scaling.sbatch: not in a Slurm job: submit this file with sbatch' "$(<log)"
+
+# The program that is simulated, under a real MPI: what is computed is no matter of how ranks wait.
+simulate=${PIPESTEP%/*}/bench/simulate/simulate
+column=$("$simulate" --columns | tr ',' '\n' | grep -n '^new_tokens$' | cut -d: -f1)
+for np in 1 3; do
+    for watched in 0 1; do
+        launch $np 60 "$simulate" stage_us=300 requests=5 slots=3 prompt=6 tokens=4 chunk=4 watched=$watched >out 2>log ||
+            complain "simulate on $np ranks: $(<log)"
+        same "$np ranks: sequences of 4 tokens" "$np 20" "$(cut -d, -f"1,$column" out | tr ',' ' ')"
+    done
+done
 exit "$bad"
