@@ -22,10 +22,10 @@ fi
 if ! command -v slurmctld >/dev/null || ! command -v slurmd >/dev/null || ! command -v munged >/dev/null; then
     apt-get -qq install -y --no-install-recommends slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge >/dev/null 2>&1
 fi
-command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null || {
+if ! command -v slurmctld >/dev/null || ! command -v slurmd >/dev/null || ! command -v munged >/dev/null; then
     echo 'slurm.sh: left out: no slurmctld, slurmd and munged, and they cannot be installed' >&2
     exit 77
-}
+fi
 directory=$(mktemp -d)
 chmod 755 "$directory"
 cd "$directory" || exit 1
@@ -136,7 +136,7 @@ begin=$(date +%s%N)
 head -n 150 all.jsonl >probe.jsonl
 launch 2 300 "$PIPESTEP" batch "$model" -q -t 1 --in probe.jsonl --out probe.out </dev/null || complain 'the probe fails'
 probe_ms=$((($(date +%s%N) - begin) / 1000000))
-n=$((150 * 150000 / probe_ms))
+n=$((150 * 130000 / probe_ms))
 [ $n -le 6000 ] || n=6000
 head -n $n all.jsonl >in.jsonl
 echo "requests: $n"
