@@ -236,6 +236,11 @@ real: all $(TOOLS)
 faults: test-programs
 	@tests/faults/run.sh $(B) $(ROWS)
 
+.PHONY: test-slurm
+## test-slurm: launch/slurm.sbatch under a Slurm of its own on this machine: short limits, arrays, scancel (root; minutes)
+test-slurm: all
+	@PIPESTEP=$(B)/pipestep tests/faults/slurm.sh
+
 # ---- fuzzing ----
 
 FUZZ_CC ?= clang

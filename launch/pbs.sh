@@ -23,7 +23,8 @@ program=pipestep                  # a name in PATH, or a path that is the same o
 model=model.h5                    # likewise
 output=pipestep-${PBS_JOBID:-0}.txt  # what goes to standard output
 command=(generate "$model" --prompt-file prompt.txt -n 512 --seed 7)
-#command=(batch "$model" --in requests.jsonl --out results.jsonl)
+# A batch saves itself before the walltime is over and ends with status 75: submit the same file again until it is done.
+#command=(batch "$model" --in requests.jsonl --out results.jsonl --stop-after 55m)
 threads=${OMP_NUM_THREADS:-}      # threads of a rank; PBS sets it from ompthreads
 bind=yes                          # no: on nodes that are shared with other jobs
 mpirun_options=()                 # such as (--mca btl_tcp_if_include ib0 --mca oob_tcp_if_include ib0)

@@ -1,6 +1,7 @@
 # batch: jobs that are killed, told to stop, or find another job's files. Whatever happened to them, the same command
 # goes on on any number of ranks and ends with the bytes of a job that nobody disturbed.
 # shellcheck source=tests/support/cli.sh
+# shellcheck disable=SC2015 # complain where the one or the other fails
 . "$TOP/tests/support/cli.sh"
 # shellcheck source=tests/faults/common.sh
 . "$TOP/tests/faults/common.sh"
@@ -18,7 +19,7 @@ goes_on() {
     local name=$1 ranks=$2 status
     shift 2
     start "$ranks" "${options[@]}" "$@"
-    wait $job
+    wait "$job"
     status=$?
     [ $status -eq 0 ] || complain "$name: exit status $status: $(<err)"
     cmp out.jsonl wanted.jsonl || complain "$name: another output"
@@ -31,8 +32,8 @@ killed_at() {
     shift 2
     start "$ranks" "${options[@]}"
     until_true 30 have_pids "$ranks" && until_true 30 "$@" || complain "killed at $*: did not get there: $(<err)"
-    kill -KILL "$(<pid.$victim)"
-    wait $job && complain "killed at $*: exit status 0"
+    kill -KILL "$(<pid."$victim")"
+    wait "$job" && complain "killed at $*: exit status 0"
     until_true 10 is_gone "$(<pid.0)" || complain "killed at $*: rank 0 is still there"
 }
 
@@ -52,7 +53,7 @@ goes_on 'killed twice' 1 --slots 3
 killed_at 1 0 has_lines 50
 quiet=()
 start 3 "${options[@]}"
-wait $job
+wait "$job"
 grep -qE "^pipestep: out.jsonl: goes on: [0-9]+ of $n_requests requests are finished, [0-9]+ begun; before on 1 ranks with 1 \
 threads each, now on 3 with 1" err || complain "what goes on is not said: $(<err)"
 cmp out.jsonl wanted.jsonl || complain 'on 3 ranks: another output'
@@ -64,7 +65,7 @@ batch "${prefixed[@]}" || complain 'with a prefix: failed'
 mv out.jsonl prefixed.jsonl
 start 2 "${prefixed[@]}"
 until_true 30 has_lines 30 && kill -KILL "$(<pid.1)"
-wait $job
+wait "$job"
 batch "${prefixed[@]}" --slots 4 || complain 'with a prefix: does not go on'
 cmp out.jsonl prefixed.jsonl || complain 'with a prefix: another output'
 
@@ -100,7 +101,7 @@ for victim in 0 1; do
     start 2 "${options[@]}"
     until_true 30 has_lines 20
     kill -USR1 "$(<pid.$victim)"
-    wait $job
+    wait "$job"
     status=$?
     [ $status -eq 75 ] || complain "SIGUSR1 to rank $victim: exit status $status: $(<err)"
     goes_on "after SIGUSR1 to rank $victim" 3
@@ -108,7 +109,7 @@ done
 start 2 "${options[@]}"
 until_true 30 has_lines 20
 kill -TERM "$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$(<pid.0)/status")"
-wait $job && complain 'SIGTERM to the launcher: exit status 0'
+wait "$job" && complain 'SIGTERM to the launcher: exit status 0'
 until_true 5 is_gone "$(<pid.1)" || complain 'SIGTERM to the launcher: rank 1 is still there'
 goes_on 'after SIGTERM to the launcher' 1
 
@@ -132,7 +133,7 @@ fails 2 '--stop-after: - has no journal' batch --in in.jsonl --out - --stop-afte
 start 2 "${options[@]}"
 until_true 30 has_lines 20
 kill -USR2 "$(<pid.1)"
-wait $job || complain "SIGUSR2: exit status $?"
+wait "$job" || complain "SIGUSR2: exit status $?"
 grep -qE "^pipestep: rank 0 \($host, layers 0\.\.[0-9]+\): [1-9][0-9]* steps, (works|waits for rank 1 since [0-9.]+ s); 0.0 s ago" err &&
     grep -qE "^pipestep: rank 1 \($host, layers [0-9]+\.\.7\): [0-9]+ steps, " err &&
     grep -qE "^pipestep: [0-9]+ of $n_requests requests are finished, [1-9][0-9]* begun" err || complain "SIGUSR2: $(<err)"
@@ -144,7 +145,7 @@ leave_journal() {
     start 1 "${options[@]}"
     until_true 30 has_lines 30
     kill -USR1 "$(<pid.0)"
-    wait $job
+    wait "$job"
     [ $? -eq 75 ] || complain 'no journal to try things with'
     rm -rf kept && mkdir kept && cp out.jsonl out.jsonl.journal kept
 }
@@ -154,7 +155,7 @@ bytes=$(wc -c <kept/out.jsonl.journal)
 head -c $((bytes - 9)) kept/out.jsonl.journal >out.jsonl.journal
 quiet=()
 start 1 "${options[@]}"
-wait $job
+wait "$job"
 quiet=(-q)
 grep -qE 'warning: out.jsonl.journal: the last [0-9]+ bytes are no whole lines, and were cut off' err || complain "a torn tail is not said: $(<err)"
 cmp out.jsonl wanted.jsonl || complain 'a torn tail: another output'
@@ -211,7 +212,7 @@ fails 1 "out.jsonl.lock: is held by process $(<pid.0) on $host, which is running
 ln -s out.jsonl link.jsonl
 fails 1 'out.jsonl.lock: is held by process' batch --in in.jsonl --out link.jsonl
 kill -KILL "$(<pid.0)"
-wait $job
+wait "$job"
 until_true 10 is_gone "$(<pid.0)"
 [ -e out.jsonl.lock ] || complain 'no lock is left of a job that was killed'
 pipestep batch "$model" "${options[@]}" 2>log || complain "$(<log)"
@@ -226,6 +227,6 @@ cmp -s out.jsonl wanted.jsonl && complain '--order finish: in the order of the i
 sort wanted.jsonl | cmp - <(sort out.jsonl) || complain '--order finish: other results'
 killed_at 2 0 has_lines 30
 start 1 "${options[@]}"
-wait $job || complain "--order finish: exit status $?"
+wait "$job" || complain "--order finish: exit status $?"
 sort wanted.jsonl | cmp - <(sort out.jsonl) || complain '--order finish, killed: other results'
 exit "$bad"

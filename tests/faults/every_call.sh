@@ -19,7 +19,7 @@ build_shim || exit 1
 bad=0
 
 for i in 1 2 3; do
-    echo "{\"prompt\": \"X:$i\\n\", \"max_tokens\": $((6 * i)), \"n\": 2, \"logprobs\": 1}"
+    printf '{"prompt": "X:%s\\n", "max_tokens": %s, "n": 2, "logprobs": 1}\n' "$i" $((6 * i))
 done >in.jsonl
 batch() {
     timeout 60 "$PIPESTEP" batch "$model" "${quick[@]}" -q --in in.jsonl --out out.jsonl --journal-every 4 --slots 3

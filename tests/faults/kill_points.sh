@@ -105,7 +105,7 @@ run_and_kill() {
         strike $victim && hit=1
         ;;
     esac
-    wait $job
+    wait "$job"
     status=$?
     if [ "$stratum" = journal ] && [ $status -ne 0 ]; then hit=1; fi
     struck[$stratum]=$((${struck[$stratum]:-0} + hit))
@@ -117,7 +117,7 @@ run_and_kill() {
 
 # The undisturbed run, and how many system calls a run has on its files.
 start 1 "${batch_options[@]}"
-wait $job || {
+wait "$job" || {
     cat err >&2
     exit 1
 }
@@ -125,7 +125,7 @@ mv out.jsonl wanted.jsonl
 PRELOAD=$shim FAULT_PATH=out.jsonl FAULT_LOG=calls
 export PRELOAD FAULT_PATH FAULT_LOG
 start 1 "${batch_options[@]}"
-wait $job
+wait "$job"
 n_calls=$(wc -l <calls)
 unset PRELOAD FAULT_PATH FAULT_LOG
 
@@ -148,7 +148,7 @@ for ((point = 0; point < count; point++)); do
         others=$((1 + (ranks + dice) % 4)) # not as many as before
         throw_free_options
         start $others "${batch_options[@]}" "${free[@]}"
-        wait $job
+        wait "$job"
         status=$?
         story="$story, then $others"
     fi

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Requests, options, machines: rows 25 to 47.
-# shellcheck disable=SC2154 # of run.sh
+# shellcheck disable=SC2154,SC2034,SC2015,SC2016 # names of run.sh; complain where the one or the other fails
 generate() { pipestep generate "$model" -q "$@"; }
 one() { printf '%s\n' "$1" | pipestep batch "$model" -q --in - --out -; }
 
@@ -46,7 +46,7 @@ row_30() {
     after=$(cut -d ' ' -f 14,15 /proc/$pid/stat)
     [ $((${after% *} + ${after#* } - ${before% *} - ${before#* })) -lt 20 ] || complain "waits for its input at full speed: $before, $after"
     kill -TERM $pid
-    until_true 5 is_gone $pid || complain 'SIGTERM does not end it'
+    until_true 5 is_gone "$pid" || complain 'SIGTERM does not end it'
     wait $pid
 }
 row_31() { script options.sh; }
@@ -77,7 +77,7 @@ row_37() {
     local np
     for np in 2 3 5 7; do
         start_here $np
-        wait $job || complain "$np ranks: $(<err)"
+        wait "$job" || complain "$np ranks: $(<err)"
         same_output "$np ranks"
     done
 }
@@ -106,7 +106,7 @@ row_41() {
 }
 row_42() {
     OMPI_MCA_btl_vader_single_copy_mechanism=none start_here 2
-    wait $job || complain "$(<err)"
+    wait "$job" || complain "$(<err)"
     same_output 'without copies by ptrace rights'
 }
 row_44() {

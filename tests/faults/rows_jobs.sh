@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Outputs, journals and locks, clocks, names: rows 64 to 76.
-# shellcheck disable=SC2154 # of run.sh
+# shellcheck disable=SC2154,SC2034,SC2015,SC2016 # names of run.sh; complain where the one or the other fails
 
 row_64() { "$TOP/tests/faults/every_call.sh" >log 2>&1 || complain "$(<log)"; }
 
@@ -63,7 +63,7 @@ leave_journal() {
     start_here 1
     until_true 30 have_all_pids && until_true 30 has_lines 30
     kill -USR1 "$(<pid.0)"
-    wait $job
+    wait "$job"
 }
 row_68() {
     leave_journal
@@ -76,7 +76,7 @@ row_69() {
     leave_journal
     quiet=()
     start_here 3
-    wait $job || complain "$(<err)"
+    wait "$job" || complain "$(<err)"
     says 'before on 1 ranks with 1 threads each, now on 3 with 1'
     same_output 'another number of ranks'
     leave_journal
@@ -107,19 +107,19 @@ row_71() {
     start_here 2
     until_true 30 have_all_pids && until_true 30 has_lines 5
     fails 1 "out.jsonl.lock: is held by process $(<pid.0) on $host, which is running" batch
-    wait $job || complain "$(<err)"
+    wait "$job" || complain "$(<err)"
     same_output 'the first of two jobs'
 }
 row_72() {
     FAULT_CLOCK=1 PRELOAD=$shim start_here 2 --stall-timeout 5 --stop-after 1h
-    wait $job || complain "$(<err)"
+    wait "$job" || complain "$(<err)"
     same_output 'a clock that jumps'
 }
 row_73() {
     start_here 2
     until_true 30 have_all_pids && until_true 30 has_lines 20
     kill -KILL "$(<pid.0)"
-    wait $job
+    wait "$job"
     [ -e out.jsonl.lock ] || complain 'no lock is left'
     pipestep batch "$model" "${quick[@]}" --in ../in.jsonl --out out.jsonl 2>err
     says "which is dead, was taken over"

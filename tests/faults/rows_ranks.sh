@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Ranks, messages between them, and signals: rows 48 to 63.
-# shellcheck disable=SC2154 # of run.sh
+# shellcheck disable=SC2154,SC2034,SC2015,SC2016 # names of run.sh; complain where the one or the other fails
 
 # ended SECONDS STATUS: the job ends within that time, with this status (any: not 0), and all ranks with it.
 ended() {
@@ -44,7 +44,7 @@ row_50() {
     kill -STOP "$(<pid.1)"
     sleep 5
     kill -CONT "$(<pid.1)"
-    wait $job || complain "$(<err)"
+    wait "$job" || complain "$(<err)"
     says 'warning: rank 1 ('
     says 'gave no sign of life for 3.0 s'
     says ' waits for it; waiting for it until 12 s'
@@ -73,10 +73,10 @@ parcels() {
 }
 row_53() {
     PARCEL_MS=5 PARCEL_TIMES=-1 parcels delay
-    wait $job || complain "$(<err)"
+    wait "$job" || complain "$(<err)"
     same_output 'every parcel 5 ms late'
     PARCEL_MS=1000 parcels delay
-    wait $job || complain "$(<err)"
+    wait "$job" || complain "$(<err)"
     same_output 'a parcel 1 s late'
 }
 row_54() {
@@ -125,11 +125,11 @@ row_58() {
     before=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(<pid.0)/status")
     while ! is_gone "$job"; do
         now=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(<pid.0)/status" 2>/dev/null)
-        [ "${now:-0}" -gt $peak ] && peak=$now
+        [ "${now:-0}" -gt "$peak" ] && peak=$now
         sleep 0.1
     done
-    wait $job || complain "$(<err)"
-    [ $peak -lt $((before + 8192)) ] || complain "rank 0 grew from $before to $peak KiB"
+    wait "$job" || complain "$(<err)"
+    [ "$peak" -lt $((before + 8192)) ] || complain "rank 0 grew from $before to $peak KiB"
     same_output 'a slow last stage'
 }
 row_59() {
@@ -175,7 +175,7 @@ row_61() {
     begin=$SECONDS
     sleep 0.3
     kill -INT $pid 2>/dev/null
-    until_true 5 is_gone $pid || complain 'the second Ctrl-C does not end it'
+    until_true 5 is_gone "$pid" || complain 'the second Ctrl-C does not end it'
     exec 8<&-
     [ $((SECONDS - begin)) -le 5 ] || complain 'too late'
     wait $pid
@@ -197,7 +197,7 @@ row_63() {
     until_true 30 have_all_pids && until_true 30 has_lines 20
     mpirun=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$(<pid.0)/status")
     kill -KILL "$mpirun"
-    wait $job
+    wait "$job"
     until_true 10 all_gone || complain 'ranks are left 10 s after their launcher was killed'
     goes_on 3
 }

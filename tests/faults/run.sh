@@ -5,6 +5,7 @@
 #
 # A row is a function row_N in rows_*.sh. Prints one line a row, and closes with "N rows hold, M do not, K are left out",
 # where a row is left out, with the reason, when this machine lacks what it needs.
+# shellcheck disable=SC2015,SC2034,SC2119,SC2120 # names and functions are for the rows
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 TOP=$(cd "$here/../.." && pwd)
