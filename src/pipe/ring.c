@@ -187,8 +187,7 @@ static void finish_sends(ps_ring *ring)
         buffer *b = &ring->buffers[i];
         if (b->state != SENDING) continue;
         int done = b->request == MPI_REQUEST_NULL;
-        if (!done)
-            check(ring, MPI_Test(&b->request, &done, MPI_STATUS_IGNORE), "sending a parcel");
+        if (!done) check(ring, MPI_Test(&b->request, &done, MPI_STATUS_IGNORE), "sending a parcel");
         if (!done) continue;
         if (b->injects) {
             b->state = FREE;
