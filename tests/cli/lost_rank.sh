@@ -5,6 +5,8 @@
 set -u
 # shellcheck source=launch/launcher.sh
 . "$TOP/launch/launcher.sh"
+# shellcheck source=tests/support/processes.sh
+. "$TOP/tests/support/processes.sh"
 launcher_for "$PIPESTEP" || exit 1
 model=$TOP/configs/tunes/tunes.h5
 host=$(uname -n)
@@ -24,29 +26,6 @@ endless=(generate "$model" "${options[@]}" -n -1)
 
 complain() {
     echo "$case_name: $*" >>"$SCRATCH/complaints"
-}
-
-# until_true SECONDS COMMAND ...: asks every 20 ms.
-until_true() {
-    local turns=$(($1 * 50))
-    shift
-    until "$@"; do
-        [ $((turns -= 1)) -gt 0 ] || return 1
-        sleep 0.02
-    done
-}
-
-# A rank that its parent did not ask about yet is a zombie: gone all the same.
-is_gone() {
-    local line
-    { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 0
-    case ${line##*) } in Z*) return 0 ;; esac
-    return 1
-}
-
-have_pids() {
-    local r
-    for ((r = 0; r < $1; r++)); do [ -s pid.$r ] || return 1; done
 }
 
 # begin RANKS PROGRAM ARG ...: starts them and waits until rank 0 has written something.

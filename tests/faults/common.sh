@@ -7,6 +7,8 @@ PIPESTEP=${PIPESTEP:-$TOP/build/pipestep}
 model=$TOP/configs/tunes/tunes.h5
 # shellcheck source=launch/launcher.sh
 . "$TOP/launch/launcher.sh"
+# shellcheck source=tests/support/processes.sh
+. "$TOP/tests/support/processes.sh"
 launcher_for "$PIPESTEP" || exit 1
 export XDG_CACHE_HOME=${XDG_CACHE_HOME:-$PWD/cache}
 quick=(-t 1 --wait shared)
@@ -37,28 +39,6 @@ start() {
     rm -f pid.*
     launch "$ranks" 120 ./rank.sh "$PIPESTEP" batch "$model" "${quick[@]}" "${quiet[@]}" "$@" >out 2>err </dev/null &
     job=$!
-}
-
-# until_true SECONDS COMMAND ...: asks every 5 ms.
-until_true() {
-    local turns=$(($1 * 200))
-    shift
-    until "$@"; do
-        [ $((turns -= 1)) -gt 0 ] || return 1
-        sleep 0.005
-    done
-}
-
-is_gone() {
-    local line
-    { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 0
-    case ${line##*) } in Z*) return 0 ;; esac
-    return 1
-}
-
-have_pids() {
-    local r
-    for ((r = 0; r < $1; r++)); do [ -s pid.$r ] || return 1; done
 }
 
 # Requests with everything that a result may depend on; their ids are 1 .. n_requests.
