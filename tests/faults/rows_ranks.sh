@@ -119,7 +119,7 @@ row_57() { unit pipe/test_parcel; }
 # A last stage ten times as slow as the first: parcels wait in their senders' hands, not in memory that grows.
 row_58() {
     local before=0 now=0 peak=0
-    export PRELOAD=$shim_mpi PARCEL_RANK=2 PARCEL_AT=1 PARCEL_TIMES=-1 PARCEL_MS=20 PARCEL_ACTION=delay
+    export PRELOAD=$shim_mpi PARCEL_RANK=2 PARCEL_AT=1 PARCEL_TIMES=-1 PARCEL_MS=8 PARCEL_ACTION=delay
     start_here 3 --chunk 16 --in-flight 6
     until_true 30 have_all_pids && until_true 30 has_lines 5
     before=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(<pid.0)/status")
