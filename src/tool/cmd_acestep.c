@@ -12,6 +12,8 @@
 #include "tool/acestep/songs.h"
 #include "tool/commands.h"
 #include "tool/input.h"
+#include "tool/resuming.h"
+#include "tool/stopping.h"
 
 enum { REQUESTS_AHEAD_MAX = 4096 };
 
@@ -21,10 +23,14 @@ typedef struct state {
     ps_acestep_request request; // of the options: the one there is, or what lines leave out
     ps_acestep_vocabulary *vocabulary;
     ps_acestep_genres *genres;
+    ps_resuming_options resuming;
+    ps_text inputs; // what a run that goes on must have read (tool/resuming.h)
     ps_song_lines lines;
+    ps_ledger *ledger; // with --requests
+    ps_stopping stopping;
     ps_songs *songs;
-    size_t n, n_added; // requests
-    bool writes_texts; // some do, so that most tokens are not codes
+    size_t n, n_added, n_failed; // requests
+    bool writes_texts;           // some do, so that most tokens are not codes
     ps_progress progress;
 } state;
 
@@ -33,21 +39,30 @@ typedef struct state {
 static ps_err check(void *arg, ps_job *job)
 {
     state *s = arg;
+    static const char *const of_requests[] = {"order", "resume", "journal", "stop-after"};
+    for (size_t i = 0; i < sizeof of_requests / sizeof of_requests[0]; i++) {
+        if (!s->options.requests && ps_opt_is_set(&job->parsed, of_requests[i]))
+            return PS_FAIL(PS_ERR_USAGE, "--%s goes with --requests", of_requests[i]);
+    }
     return ps_acestep_options_to_request(&s->options, &job->parsed, &job->run, &s->request);
 }
 
-static ps_err read_files(const ps_acestep_options *o, ps_acestep_request *r)
+static ps_err read_files(state *s)
 {
+    const ps_acestep_options *o = &s->options;
+    ps_acestep_request *r = &s->request;
     ps_text text = {0};
     ps_err err = PS_OK;
     if (o->lyrics_file) {
         err = ps_file_read(o->lyrics_file, PS_INPUT_BYTES_MAX, &text);
         if (text.len > 0 && text.data[text.len - 1] == '\n') text.len--;
+        if (!err) ps_resuming_add_input(&s->inputs, "lyrics", text.data, text.len);
         if (!err) err = ps_acestep_set_lyrics(r, o->lyrics_file, ps_span_of_text(&text));
         ps_text_clear(&text);
     }
     if (!err && o->audio_codes) {
         err = ps_file_read(o->audio_codes, PS_INPUT_BYTES_MAX, &text);
+        if (!err) ps_resuming_add_input(&s->inputs, "audio codes", text.data, text.len);
         if (!err) err = ps_acestep_set_codes(r, o->audio_codes, ps_span_of_text(&text));
     }
     ps_text_release(&text);
@@ -70,6 +85,7 @@ static ps_err open_vocabulary(state *s)
     if (!o->genres) return PS_OK;
     ps_text text = {0};
     ps_err err = ps_file_read(o->genres, PS_ACESTEP_MAX_GENRES, &text);
+    if (!err) ps_resuming_add_input(&s->inputs, "genres", text.data, text.len);
     if (!err)
         err = ps_acestep_genres_new(s->vocabulary, ps_text_str(&text), text.len, o->genres,
                                     &s->genres);
@@ -136,19 +152,36 @@ static ps_err find_needs(state *s, ps_needs *needs)
     return PS_OK;
 }
 
+static ps_err open_ledger(state *s)
+{
+    static const char *const free_options[] = {"requests", "lyrics-file", "audio-codes", "genres",
+                                               NULL};
+    ps_resuming_add_input(&s->inputs, "requests", s->lines.input.data, s->lines.input.len);
+    // Slots change nothing, but with one alone requests with guidance cannot run.
+    if (s->job->run.slots == 1) ps_text_append_str(&s->inputs, "slots for guidance = none\n");
+    const ps_resuming_params params = {.options = &s->resuming,
+                                       .job = s->job,
+                                       .out = s->options.out,
+                                       .n = s->n,
+                                       .inputs = &s->inputs,
+                                       .free_options = free_options,
+                                       .exact = !s->options.timings};
+    return ps_resuming_open(&params, &s->ledger);
+}
+
 static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
 {
     state *s = arg;
     const ps_acestep_options *o = &s->options;
     s->job = job;
     PS_TRY(open_vocabulary(s));
-    PS_TRY(read_files(o, &s->request));
+    PS_TRY(read_files(s));
     if (o->codes) PS_TRY(check_codes_file(o->codes));
     PS_TRY(find_needs(s, needs));
     // The codes and the end token.
     if (!s->writes_texts)
         needs->head_ids = ps_acestep_vocabulary_ids(s->vocabulary)->n_legal_codes + 1;
-    return PS_OK;
+    return o->requests ? open_ledger(s) : PS_OK;
 }
 
 // ---- the work ----
@@ -188,24 +221,35 @@ static ps_err finish_alone(state *s, const ps_song *song)
     return err;
 }
 
+static ps_err put(state *s, uint64_t number, ps_text *line)
+{
+    ps_song_lines_end(&s->lines, (size_t)number);
+    return ps_ledger_put(s->ledger, (size_t)number, line);
+}
+
 static ps_err on_done(void *arg, uint64_t number, const ps_song *song)
 {
     state *s = arg;
     if (!s->options.requests) return finish_alone(s, song);
     ps_text line = {0};
     ps_song_append_json(s->lines.lines[number].id, song, s->options.timings, &line);
-    return ps_song_lines_put(&s->lines, (size_t)number, &line);
+    return put(s, number, &line);
 }
 
 static ps_err on_failed(void *arg, uint64_t number, ps_err err)
 {
     state *s = arg;
-    return s->options.requests ? ps_song_lines_fail(&s->lines, (size_t)number, err) : err;
+    if (!s->options.requests) return err;
+    ps_text line = {0};
+    s->n_failed++;
+    ps_song_lines_fail(&s->lines, (size_t)number, err, &line);
+    return put(s, number, &line);
 }
 
 static ps_err add_next(state *s)
 {
     const size_t i = s->n_added++;
+    if (s->ledger && ps_ledger_has(s->ledger, i)) return PS_OK;
     ps_acestep_request request = {0};
     ps_err err = take_request(s, i, &request);
     if (!err) err = ps_songs_add(s->songs, i, &request);
@@ -214,25 +258,63 @@ static ps_err add_next(state *s)
 
 static bool wants_more(const state *s)
 {
-    return s->n_added < s->n && s->n_added - s->lines.n_written < REQUESTS_AHEAD_MAX &&
+    const size_t written = s->ledger ? ps_ledger_written(s->ledger) : 0;
+    return s->n_added < s->n && s->n_added < written + REQUESTS_AHEAD_MAX &&
            !ps_songs_full(s->songs);
+}
+
+static ps_err step(state *s)
+{
+    PS_TRY(ps_stopping_check(&s->stopping));
+    while (wants_more(s)) {
+        PS_TRY(add_next(s));
+    }
+    return ps_songs_step(s->songs);
+}
+
+static void show_progress(state *s)
+{
+    ps_songs_progress tokens;
+    ps_songs_count(s->songs, &tokens, NULL);
+    if (!s->ledger) s->progress.total = tokens.n_total;
+    ps_progress_update(&s->progress, s->ledger ? ps_ledger_finished(s->ledger) : tokens.n_tokens);
+    if (s->ledger && ps_watch_take_tell(s->job->watch))
+        ps_log(PS_LOG_STATUS, "%zu of %zu songs are finished, %zu begun",
+               ps_ledger_finished(s->ledger), s->n, s->n_added);
+}
+
+/* Whatever ends the work: songs that are done are in the journal, the others will be made again. */
+static ps_err save(state *s, ps_err err)
+{
+    char message[PS_ERR_MESSAGE_BYTES];
+    snprintf(message, sizeof message, "%s", ps_err_message());
+    const ps_err saved = ps_ledger_sync(s->ledger);
+    if (saved && ps_stopping_asked(err)) return saved;
+    return PS_FAIL(err, "%s", message);
 }
 
 static ps_err run(state *s)
 {
     ps_err err = PS_OK;
     while (!err && (s->n_added < s->n || ps_songs_busy(s->songs))) {
-        while (!err && wants_more(s)) {
-            err = add_next(s);
-        }
-        if (!err) err = ps_songs_step(s->songs);
-        ps_songs_progress tokens;
-        ps_songs_count(s->songs, &tokens, NULL);
-        if (!s->options.requests) s->progress.total = tokens.n_total;
-        ps_progress_update(&s->progress,
-                           s->options.requests ? s->lines.n_written : tokens.n_tokens);
+        err = step(s);
+        show_progress(s);
     }
-    return err;
+    if (!s->ledger) return err;
+    return err ? save(s, err) : ps_ledger_finish(s->ledger);
+}
+
+static ps_err begin(state *s, ps_job *job)
+{
+    const ps_acestep_options *o = &s->options;
+    if (s->ledger)
+        PS_TRY(
+            ps_ledger_begin(s->ledger, job->size, ps_pool_threads(job->engine.pool), &job->output));
+    if (!o->requests && s->request.sampling.temperature > 0.0)
+        ps_log(PS_LOG_INFO, "seed %llu", (unsigned long long)s->request.sampling.seed);
+    ps_stopping_begin(&s->stopping, job->watch, s->ledger ? o->out : "acestep",
+                      s->ledger ? ps_ledger_journal(s->ledger) : NULL, s->resuming.stop_after_s);
+    return PS_OK;
 }
 
 static ps_err work(void *arg, ps_job *job)
@@ -241,45 +323,44 @@ static ps_err work(void *arg, ps_job *job)
     const ps_acestep_options *o = &s->options;
     const ps_songs_params params = {
         .job = job, .context = context_of(s), .on_done = on_done, .on_failed = on_failed, .arg = s};
-    if (o->requests) PS_TRY(ps_song_lines_open(&s->lines, o->out, &job->output));
-    if (!o->requests && s->request.sampling.temperature > 0.0)
-        ps_log(PS_LOG_INFO, "seed %llu", (unsigned long long)s->request.sampling.seed);
+    PS_TRY(begin(s, job));
     s->songs = ps_songs_new(&params);
     ps_progress_begin(&s->progress, "acestep", o->requests ? s->n : 0,
                       o->requests ? "requests" : "tokens", !job->run.progress);
-    ps_err err = run(s);
+    const ps_err err = run(s);
     ps_progress_end(&s->progress);
     ps_songs_count(s->songs, NULL, &job->counts);
     ps_songs_free(s->songs);
-    if (o->requests) {
-        const ps_err closed = ps_song_lines_close(&s->lines);
-        if (!err) err = closed;
-    }
-    if (!err && s->lines.n_failed > 0)
+    if (!err && s->n_failed > 0)
         ps_log(PS_LOG_WARNING, "%zu of %zu requests could not run: their results say why",
-               s->lines.n_failed, s->n);
+               s->n_failed, s->n);
     return err;
 }
 
 int ps_cmd_acestep(int argc, char **argv)
 {
-    state s = {0};
+    state s = {.stopping = ps_stopping_open()};
     ps_job job = {0};
-    ps_opt_group groups[PS_ACESTEP_GROUPS + 2];
+    ps_opt_group groups[PS_ACESTEP_GROUPS + 3];
     ps_acestep_groups(&s.options, groups);
-    groups[PS_ACESTEP_GROUPS] = ps_run_group(&job.run);
-    groups[PS_ACESTEP_GROUPS + 1] = ps_base_group(&job.run);
+    groups[PS_ACESTEP_GROUPS] = ps_resuming_group(&s.resuming);
+    groups[PS_ACESTEP_GROUPS + 1] = ps_run_group(&job.run);
+    groups[PS_ACESTEP_GROUPS + 2] = ps_base_group(&job.run);
     static const char *const names[] = {"MODEL"};
     const ps_job_command command = {.name = "acestep",
                                     .groups = groups,
-                                    .n_groups = PS_ACESTEP_GROUPS + 2,
+                                    .n_groups = PS_ACESTEP_GROUPS + 3,
                                     .notes = ps_acestep_notes(),
                                     .positionals = {names, 1, 1},
                                     .check = check,
                                     .prepare = prepare,
                                     .work = work,
+                                    .saves = true,
                                     .state = &s};
     const int status = ps_job_main(&command, &job, argc, argv);
+    // A job that ends otherwise than well keeps its journal.
+    ps_ledger_close(s.ledger, status == 0);
+    ps_text_release(&s.inputs);
     ps_acestep_request_release(&s.request);
     ps_song_lines_release(&s.lines);
     ps_acestep_genres_free(s.genres);

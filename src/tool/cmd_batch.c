@@ -1,6 +1,5 @@
 /* pipestep batch: a JSONL file of requests, side by side; results in the order of the input. */
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -11,20 +10,16 @@
 #include "tool/commands.h"
 #include "tool/input.h"
 #include "tool/job.h"
-#include "tool/ledger.h"
 #include "tool/result.h"
+#include "tool/resuming.h"
 #include "tool/stopping.h"
-#include "tool/version.h"
 
 enum { RESULTS_AHEAD_MAX = 4096 };
 
 typedef struct options {
     const char *in, *out, *chat_template, *prefix, *prefix_file;
     uint64_t seed;
-    int order, resume; // ps_ledger_order, ps_resume
-    bool journal;
     int note_every; // tokens
-    double stop_after_s;
 } options;
 
 typedef struct line {
@@ -36,6 +31,7 @@ typedef struct line {
 
 typedef struct state {
     options options;
+    ps_resuming_options resuming;
     ps_job *job;
     ps_batch_context batch;
     ps_tokens prefix;
@@ -51,28 +47,13 @@ typedef struct state {
 
 #define AT(field) offsetof(options, field)
 
-static const ps_opt_choice orders[] = {
-    {"input", PS_ORDER_INPUT}, {"finish", PS_ORDER_FINISH}, {NULL, 0}};
-static const ps_opt_choice resumes[] = {
-    {"auto", PS_RESUME_AUTO}, {"no", PS_RESUME_NO}, {"yes", PS_RESUME_YES}, {NULL, 0}};
-
 static const ps_opt option_rows[] = {
     {"in", 'i', PS_OPT_TEXT, AT(in), 0, 0, NULL, NULL, "FILE",
      "requests, a JSON object a line; - is standard input"},
     {"out", 'o', PS_OPT_TEXT, AT(out), 0, 0, NULL, NULL, "FILE",
      "results, a JSON object a line; - is standard output"},
-    {"order", 0, PS_OPT_CHOICE, AT(order), 0, 0, "input", orders, NULL,
-     "results in the order of the requests, or as they are finished, which may be another each "
-     "time"},
-    {"resume", 0, PS_OPT_CHOICE, AT(resume), 0, 0, "auto", resumes, NULL,
-     "goes on where an earlier run of the same batch ended: if there was one, not at all, or "
-     "surely"},
-    {"journal", 0, PS_OPT_FLAG, AT(journal), 0, 0, "true", NULL, NULL,
-     "keeps what another run can go on from in OUT.journal, until all is done"},
     {"journal-every", 0, PS_OPT_INT, AT(note_every), 1, INT32_MAX, "256", NULL, "N",
      "tokens of a sample after which they go into the journal"},
-    {"stop-after", 0, PS_OPT_SECONDS, AT(stop_after_s), 0, 1e9, "0", NULL, "TIME",
-     "saves and stops with exit status 75 when the run is so old; 0: never"},
     {"chat-template", 0, PS_OPT_TEXT, AT(chat_template), 0, 0, NULL, NULL, "NAME",
      "template for requests with messages, by name instead of the model's own"},
     {"prefix", 0, PS_OPT_TEXT, AT(prefix), 0, 0, NULL, NULL, "TEXT",
@@ -194,71 +175,28 @@ static ps_err find_needs(state *s, ps_needs *needs)
     return PS_OK;
 }
 
-/* Options that change nothing in the results, and those whose files count by their contents. */
-static const char *const free_options[] = {"help",          "config",        "quiet",   "verbose",
-                                           "progress",      "stall-timeout", "threads", "isa",
-                                           "start-timeout", "slots",         "chunk",   "in-flight",
-                                           "split",         "verify",        "wait",    "bind",
-                                           "report",        "cache-dir",     "in",      "out",
-                                           "prefix",        "prefix-file",   "resume",  "journal",
-                                           "journal-every", "stop-after"};
-
-static bool is_free(const char *row)
-{
-    const size_t n = strcspn(row, " ");
-    for (size_t i = 0; i < sizeof free_options / sizeof free_options[0]; i++) {
-        if (strlen(free_options[i]) == n && memcmp(row, free_options[i], n) == 0) return true;
-    }
-    return false;
-}
-
-static void append_hash(ps_text *out, const char *name, const void *bytes, size_t n)
-{
-    ps_text_appendf(out, "%s = %zu bytes, XXH3 %016llx\n", name, n,
-                    (unsigned long long)XXH3_64bits(bytes, n));
-}
-
-/* What must be the same in a run that goes on: program, model, inputs, and all options but the free
- * ones. */
-static void describe_identity(const state *s, ps_text *out)
-{
-    ps_text dump = {0};
-    ps_text_appendf(out, "program = %s\nmodel = %016llx\n", ps_version(),
-                    (unsigned long long)s->job->ckpt.identity);
-    append_hash(out, "input", s->input.data, s->input.len);
-    if (s->batch.prefix)
-        append_hash(out, "tokens of the prefix", s->prefix.ids,
-                    s->prefix.n * sizeof *s->prefix.ids);
-    // Slots change nothing, but with one alone requests with guidance cannot run.
-    if (s->job->run.slots > 0 && s->job->run.slots - (s->batch.prefix ? 1 : 0) < 2)
-        ps_text_append_str(out, "slots for guidance = none\n");
-    ps_job_dump_options(s->job, &dump);
-    size_t at = 0, n;
-    const char *text;
-    while (ps_input_next_line(&dump, &at, &text, &n)) {
-        if (n == 0 || *text == '#' || is_free(text)) continue;
-        ps_text_append(out, text, n);
-        ps_text_append_char(out, '\n');
-    }
-    ps_text_release(&dump);
-}
-
 static ps_err open_ledger(state *s)
 {
-    const options *o = &s->options;
-    ps_text identity = {0};
-    describe_identity(s, &identity);
-    const ps_ledger_params params = {.out = o->out,
-                                     .n = s->n,
-                                     .order = (ps_ledger_order)o->order,
-                                     .resume = (ps_resume)o->resume,
-                                     .journal = o->journal,
-                                     .exact = s->job->run.gemm != PS_GEMM_BLAS,
-                                     .identity = ps_text_str(&identity)};
-    ps_err err = ps_ledger_open(&params, &s->ledger);
-    ps_text_release(&identity);
-    if (!err && o->stop_after_s > 0.0 && !ps_ledger_journal(s->ledger))
-        err = PS_FAIL(PS_ERR_USAGE, "--stop-after: %s has no journal to go on from", o->out);
+    // The requests and the prefix count by their contents.
+    static const char *const free_options[] = {"in", "prefix", "prefix-file", "journal-every",
+                                               NULL};
+    ps_text inputs = {0};
+    ps_resuming_add_input(&inputs, "input", s->input.data, s->input.len);
+    if (s->batch.prefix)
+        ps_resuming_add_input(&inputs, "tokens of the prefix", s->prefix.ids,
+                              s->prefix.n * sizeof *s->prefix.ids);
+    // Slots change nothing, but with one alone requests with guidance cannot run.
+    if (s->job->run.slots > 0 && s->job->run.slots - (s->batch.prefix ? 1 : 0) < 2)
+        ps_text_append_str(&inputs, "slots for guidance = none\n");
+    const ps_resuming_params params = {.options = &s->resuming,
+                                       .job = s->job,
+                                       .out = s->options.out,
+                                       .n = s->n,
+                                       .inputs = &inputs,
+                                       .free_options = free_options,
+                                       .exact = true};
+    const ps_err err = ps_resuming_open(&params, &s->ledger);
+    ps_text_release(&inputs);
     return err;
 }
 
@@ -388,7 +326,7 @@ static ps_err work(void *arg, ps_job *job)
                                        .callbacks = {NULL, on_done, s}};
     s->generate = ps_generate_new(&params);
     ps_stopping_begin(&s->stopping, job->watch, s->options.out, ps_ledger_journal(s->ledger),
-                      s->options.stop_after_s);
+                      s->resuming.stop_after_s);
     ps_progress_begin(&s->progress, "batch", s->n, "requests", !job->run.progress);
     const ps_err err = run(s);
     ps_progress_end(&s->progress);
@@ -406,12 +344,13 @@ int ps_cmd_batch(int argc, char **argv)
     ps_job job = {0};
     ps_opt_group groups[] = {
         {"Input and output", option_rows, sizeof option_rows / sizeof option_rows[0], &s.options},
+        ps_resuming_group(&s.resuming),
         ps_run_group(&job.run),
         ps_base_group(&job.run)};
     static const char *const names[] = {"MODEL"};
     const ps_job_command command = {.name = "batch",
                                     .groups = groups,
-                                    .n_groups = 3,
+                                    .n_groups = 4,
                                     .notes = notes,
                                     .positionals = {names, 0, 1},
                                     .check = check,

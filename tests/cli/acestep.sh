@@ -2,6 +2,8 @@
 # line for what is wrong.
 # shellcheck source=tests/support/cli.sh
 . "$TOP/tests/support/cli.sh"
+# shellcheck source=tests/support/processes.sh
+. "$TOP/tests/support/processes.sh"
 lm=$TOP/tests/golden/acestep/lm
 ok pipestep convert "$lm/model" -o lm.h5 -q
 acestep() { pipestep acestep lm.h5 --codebook 1980 -q "$@"; }
@@ -140,6 +142,26 @@ ok acestep --requests requests.jsonl --out other.jsonl --seed 1 --bpm 77
 same 'options are what lines leave out' 77 "$(sed -n 4p other.jsonl | grep -o '"bpm": [0-9]*' | head -n 1 | tr -dc 0-9)"
 pipestep acestep lm.h5 --codebook 1980 --requests requests.jsonl --out other.jsonl 2>said.err || complain 'requests fail'
 has 'failures are told' "$(<said.err)" '2 of 7 requests could not run'
+
+# ---- a job that is killed goes on ----
+
+for ((i = 0; i < 40; i++)); do
+    echo '{"id": '$i', "caption": "song '$i'", "instrumental": true, "duration": 10}'
+done >many.jsonl
+ok acestep --requests many.jsonl --out whole.jsonl --no-journal
+"$PIPESTEP" acestep lm.h5 --codebook 1980 -q --requests many.jsonl --out part.jsonl --slots 2 -t 1 2>killed.err &
+job=$!
+# shellcheck disable=SC2317 # until_true calls it
+has_three_songs() { [ -s part.jsonl.journal ] && [ "$(wc -l <part.jsonl)" -ge 3 ]; }
+until_true 30 has_three_songs || complain 'no songs come out'
+kill -KILL $job
+wait $job 2>/dev/null
+[ -s part.jsonl.journal ] || complain 'the songs were done before the job was killed'
+fails 2 'bpm' acestep --requests many.jsonl --out part.jsonl --bpm 90
+launch 2 60 "$PIPESTEP" acestep lm.h5 --codebook 1980 --requests many.jsonl --out part.jsonl --resume yes 2>on.err
+cmp whole.jsonl part.jsonl || complain 'a job that goes on gives other songs'
+[ ! -e part.jsonl.journal ] || complain 'the journal stays'
+fails 2 '--resume goes with --requests' acestep --caption x --resume yes
 
 # ---- what is wrong ----
 

@@ -1,9 +1,6 @@
 #include "tool/acestep/lines.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -15,7 +12,6 @@ void ps_song_lines_release(ps_song_lines *l)
 {
     for (size_t i = 0; i < l->n; i++) {
         json_decref(l->lines[i].id);
-        ps_mem_free(l->lines[i].result);
     }
     ps_mem_free(l->lines);
     ps_text_release(&l->input);
@@ -46,55 +42,13 @@ ps_err ps_song_lines_parse(ps_song_lines *l, size_t i, const ps_acestep_request 
     return ps_acestep_request_parse(line->text, line->n, defaults, seed, &line->id, out);
 }
 
-ps_err ps_song_lines_open(ps_song_lines *l, const char *out, const ps_output *output)
+void ps_song_lines_fail(ps_song_lines *l, size_t i, ps_err err, ps_text *result)
 {
-    l->out = out;
-    l->output = output;
-    l->fd = STDOUT_FILENO;
-    if (strcmp(out, "-") == 0) return PS_OK;
-    l->fd = open(out, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (l->fd >= 0) return PS_OK;
-    return PS_FAIL(PS_ERR_IO, "%s: cannot be created: %s", out, strerror(errno));
+    ps_result_error_to_json(l->lines[i].id, l->lines[i].number, err, ps_err_message(), result);
 }
 
-static ps_err write_line(const ps_song_lines *l, const char *text)
+void ps_song_lines_end(ps_song_lines *l, size_t i)
 {
-    if (l->fd == STDOUT_FILENO) return ps_output_write(l->output, text, strlen(text));
-    return ps_file_write_all(l->fd, text, strlen(text), l->out);
-}
-
-ps_err ps_song_lines_put(ps_song_lines *l, size_t i, ps_text *result)
-{
-    l->lines[i].result = ps_text_take(result);
     json_decref(l->lines[i].id);
     l->lines[i].id = NULL;
-    while (l->n_written < l->n && l->lines[l->n_written].result) {
-        ps_song_line *line = &l->lines[l->n_written++];
-        const ps_err err = write_line(l, line->result);
-        ps_mem_free(line->result);
-        line->result = NULL;
-        PS_TRY(err);
-    }
-    return PS_OK;
-}
-
-ps_err ps_song_lines_fail(ps_song_lines *l, size_t i, ps_err err)
-{
-    ps_text result = {0};
-    l->n_failed++;
-    ps_result_error_to_json(l->lines[i].id, l->lines[i].number, err, ps_err_message(), &result);
-    return ps_song_lines_put(l, i, &result);
-}
-
-ps_err ps_song_lines_close(ps_song_lines *l)
-{
-    const int fd = l->fd;
-    l->fd = STDOUT_FILENO;
-    if (fd == STDOUT_FILENO) return PS_OK;
-    const bool synced = fsync(fd) == 0 || errno == EINVAL;
-    const int reason = errno;
-    const bool closed = close(fd) == 0;
-    if (synced && closed) return PS_OK;
-    return PS_FAIL(PS_ERR_IO, "%s: cannot be written: %s", l->out,
-                   strerror(synced ? errno : reason));
 }
