@@ -74,7 +74,8 @@ cmp out.jsonl prefixed.jsonl || complain 'with a prefix: another output'
 # stopped SIGNAL STATUS TEXT: a process alone.
 stopped() {
     local pid status
-    "$PIPESTEP" batch "$model" "${options[@]}" -t 1 --no-progress >out 2>err &
+    # A shell lets its background jobs ignore SIGINT.
+    env --default-signal=INT "$PIPESTEP" batch "$model" "${options[@]}" -t 1 --no-progress >out 2>err &
     pid=$!
     until_true 30 has_lines 20
     kill "-$1" $pid
@@ -90,10 +91,7 @@ same 'lines that are torn' '' "$(pipestep batch "$model" "${options[@]}" -t 1 --
 goes_on 'after SIGUSR1' 2
 stopped TERM 143 SIGTERM
 goes_on 'after SIGTERM' 1
-# A shell lets its background jobs ignore SIGINT.
-set -m
 stopped INT 130 SIGINT
-set +m
 goes_on 'after SIGINT' 1
 
 # Under a launcher, at any rank: rank 0 hears of it.

@@ -163,10 +163,9 @@ row_61() {
     done
     # Twice, to a process that cannot look up: its reader has stopped. The second one does not wait.
     mkfifo slow
-    set -m
-    "$PIPESTEP" batch "$model" -q --in ../in.jsonl --out - >slow 2>err &
+    # A shell lets its background jobs ignore SIGINT.
+    env --default-signal=INT "$PIPESTEP" batch "$model" -q --in ../in.jsonl --out - >slow 2>err &
     pid=$!
-    set +m
     exec 8<slow
     sleep 2
     kill -STOP $pid
