@@ -271,9 +271,11 @@ static void find_shared(const ps_generate *g, ps_generate_job *j, int64_t length
     if (guided) j->computed += (int64_t)j->request.negative.n - j->common;
 }
 
-static ps_err begin_by_jump(ps_generate *g, ps_generate_job *j, bool *ended);
+static ps_err begin_by_jump(ps_generate *g, ps_generate_job *j);
+static ps_err end_wave(ps_generate *g, ps_generate_job *j);
 
-/* Starts the samples from first_sample on, as many as there are slots for. */
+/* Starts the samples from first_sample on, as many as there are slots for. Where their end is
+ * certain already none is open afterwards: end_wave goes on. */
 static ps_err start_wave(ps_generate *g, ps_generate_job *j)
 {
     const int left = j->request.n_samples - j->first_sample, most = samples_of_wave(g, j);
@@ -292,9 +294,8 @@ static ps_err start_wave(ps_generate *g, ps_generate_job *j)
     task->user = &j->sequences[0];
     task->n_slots = task->partner ? 2 * j->wave : j->wave;
     task->length = j->sequences[0].negative.length = length;
-    bool ended;
-    PS_TRY(begin_by_jump(g, j, &ended));
-    if (ended) return PS_OK;
+    PS_TRY(begin_by_jump(g, j));
+    if (j->n_open == 0) return PS_OK;
     ps_generate_counts_note(&g->counts, length);
     if (j->shared > 0) {
         if (!g->prefix_begun) begin_prefix(g, length);
@@ -407,7 +408,8 @@ ps_err ps_generate_add_begun(ps_generate *g, uint64_t number, ps_request *reques
         return finish_job(g, j);
     }
     // After an error what is left of the job goes with the generator.
-    return start_wave(g, j);
+    PS_TRY(start_wave(g, j));
+    return end_wave(g, j);
 }
 
 ps_err ps_generate_add(ps_generate *g, uint64_t number, ps_request *request)
@@ -572,29 +574,34 @@ static ps_err flush_text(ps_generate *g, ps_sequence *q)
 
 static ps_err end_sequence(ps_generate *g, ps_sequence *q, ps_finish finish)
 {
-    ps_generate_job *j = q->job;
     q->completion->finish = finish;
-    PS_TRY(flush_text(g, q));
-    if (--j->n_open > 0) return PS_OK;
-    if (j->request.keeps_state) return finish_job(g, j);
-    ps_generate_close_wave(j);
-    return j->first_sample < j->request.n_samples ? start_wave(g, j) : finish_job(g, j);
+    q->job->n_open--;
+    return flush_text(g, q);
+}
+
+/* Once no sequence of a wave is open: the next one, or the end of the job. */
+static ps_err end_wave(ps_generate *g, ps_generate_job *j)
+{
+    while (j->n_open == 0) {
+        if (j->request.keeps_state) return finish_job(g, j);
+        ps_generate_close_wave(j);
+        if (j->first_sample == j->request.n_samples) return finish_job(g, j);
+        PS_TRY(start_wave(g, j));
+    }
+    return PS_OK;
 }
 
 /* Tokens that are certain behind the prompt go through the model as if they belonged to it. They
  * are the same in all sequences of the wave, and so is its end, if that is one of them. */
-static ps_err begin_by_jump(ps_generate *g, ps_generate_job *j, bool *ended)
+static ps_err begin_by_jump(ps_generate *g, ps_generate_job *j)
 {
-    const int wave = j->wave;
-    ps_sequence *sequences = j->sequences;
     ps_finish finish = PS_FINISH_NONE;
-    for (int i = 0; i < wave; i++) {
+    for (int i = 0; i < j->wave; i++) {
         finish = PS_FINISH_NONE;
-        PS_TRY(jump(g, &sequences[i], &finish));
+        PS_TRY(jump(g, &j->sequences[i], &finish));
     }
-    *ended = finish != PS_FINISH_NONE;
-    for (int i = 0; i < wave && *ended; i++) {
-        PS_TRY(end_sequence(g, &sequences[i], finish)); // the last one may end the job
+    for (int i = 0; i < j->wave && finish != PS_FINISH_NONE; i++) {
+        PS_TRY(end_sequence(g, &j->sequences[i], finish));
     }
     return PS_OK;
 }
@@ -634,7 +641,7 @@ static ps_err begin_wave(ps_generate *g, ps_sched *sched, ps_generate_job *j, co
         if (finish[i] != PS_FINISH_NONE) err = end_sequence(g, &sequences[i], finish[i]);
     }
     ps_mem_free(finish);
-    return err;
+    return err ? err : end_wave(g, j);
 }
 
 static ps_err on_row(void *arg, ps_sched *sched, ps_task *task, int64_t position,
@@ -652,5 +659,6 @@ static ps_err on_row(void *arg, ps_sched *sched, ps_task *task, int64_t position
     PS_TRY(draw(g, q, logits, &finish));
     if (finish == PS_FINISH_NONE) return PS_OK;
     leave_slot(sched, q);
-    return end_sequence(g, q, finish);
+    PS_TRY(end_sequence(g, q, finish));
+    return end_wave(g, q->job);
 }

@@ -102,7 +102,7 @@ static ps_err make_measured_plan(const state *s, ps_job *job, ps_plan *plan, siz
                        "--measure measures the %d ranks that there are: -np %d is another number",
                        job->size, s->n_ranks);
     PS_TRY(ps_job_load_index(job, PS_JOB_ALL_MODELS));
-    ps_engine_params engine;
+    ps_engine_params engine = {0};
     PS_TRY(ps_comm_agree(job->comm, prepare(s, job, &engine)));
     *base = ps_mem_resident();
     ps_plan_times times;

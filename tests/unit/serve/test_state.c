@@ -279,7 +279,7 @@ START_TEST(json_that_says_something_else_is_refused)
         {"\"banned\": [9]", "\"banned\": [\"9\"]", "entry 0 of banned"},
         {"\"top_k\": 7", "\"top_k\": 7.5", "top_k"},
         {"\"temperature\": 0.1", "\"temperature\": null", "temperature"},
-        {"\"order\": \"logit_bias", "\"order\": \"logit_bia", "logit_bia"},
+        {"\"order\": \"guidance", "\"order\": \"logit_bia", "logit_bia"},
         {"\"sampling\": {", "\"sampling\": [{", "state.h5"},
         {"{\"model", "[{\"model", "state.h5"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
