@@ -1,4 +1,5 @@
 #include "pipe/trial.h"
+#include <assert.h>
 
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +114,7 @@ static ps_err collect(trial *t, ps_finished *done)
 /* Every parcel's next round begins when it has come back, as tokens do. */
 static ps_err run_rounds(trial *t)
 {
+    assert(t->n_parcels > 0);
     const int total = (WARM_ROUNDS + ROUNDS) * t->n_parcels;
     ps_finished done;
     for (int sent = 0, back = 0; back < total;) {
