@@ -25,7 +25,9 @@ export LSAN_OPTIONS=exitcode=86:print_suppressions=0:suppressions=$PWD/tests/sup
 # Check ends a test after 4 s, which is meant for code at full speed.
 export CK_TIMEOUT_MULTIPLIER=10
 export NP=${NP:-2}
-export NOT=${NOT-'cli/\(same_bits\|score\|bias\|launch_scripts\|install\|deps\|resume\|bench_scripts\)'}
+long='same_bits\|score\|bias\|resume\|direct\|generate\|options\|report\|lost_rank\|tokenize'
+other='launch_scripts\|install\|deps\|bench_scripts'
+export NOT=${NOT-"cli/\\($long\\|$other\\)"}
 leaks=1
 if ! output=$(ASAN_OPTIONS=$common:detect_leaks=1 $build/pipestep --version 2>&1); then
     leaks=0
