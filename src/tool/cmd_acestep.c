@@ -6,12 +6,13 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/progress.h"
-#include "tool/acestep/lines.h"
 #include "tool/acestep/options.h"
+#include "tool/acestep/request_json.h"
 #include "tool/acestep/song_output.h"
 #include "tool/acestep/songs.h"
 #include "tool/commands.h"
 #include "tool/input.h"
+#include "tool/request_lines.h"
 #include "tool/resuming.h"
 #include "tool/stopping.h"
 
@@ -25,7 +26,7 @@ typedef struct state {
     ps_acestep_genres *genres;
     ps_resuming_options resuming;
     ps_text inputs; // what a run that goes on must have read (tool/resuming.h)
-    ps_song_lines lines;
+    ps_request_lines lines;
     ps_ledger *ledger; // with --requests
     ps_stopping stopping;
     ps_songs *songs;
@@ -101,9 +102,15 @@ static ps_song_context context_of(const state *s)
 /* Request number i, from its line or from the options. */
 static ps_err take_request(state *s, size_t i, ps_acestep_request *out)
 {
-    if (s->options.requests) return ps_song_lines_parse(&s->lines, i, &s->request, out);
-    ps_acestep_request_copy(&s->request, out);
-    return PS_OK;
+    if (!s->options.requests) {
+        ps_acestep_request_copy(&s->request, out);
+        return PS_OK;
+    }
+    ps_request_line *line = &s->lines.lines[i];
+    ps_request_lines_end(&s->lines, i);
+    return ps_acestep_request_parse(line->text, line->n, &s->request,
+                                    ps_request_lines_seed(s->request.sampling.seed, i), &line->id,
+                                    out);
 }
 
 /* Adds what request i needs. One that cannot run needs nothing: its turn will tell. */
@@ -144,7 +151,7 @@ static ps_err find_needs(state *s, ps_needs *needs)
     if (!o->requests) return add_needs(s, 0, needs);
     // What the options say of all is no mistake in a line whose mode has no use for it.
     s->request.given &= (uint32_t)1 << PS_ACESTEP_P_TOP_P;
-    PS_TRY(ps_song_lines_read(&s->lines, o->requests));
+    PS_TRY(ps_request_lines_read(&s->lines, o->requests));
     s->n = s->lines.n;
     for (size_t i = 0; i < s->n; i++) {
         if (add_needs(s, i, needs) != PS_OK) continue;
@@ -223,7 +230,7 @@ static ps_err finish_alone(state *s, const ps_song *song)
 
 static ps_err put(state *s, uint64_t number, ps_text *line)
 {
-    ps_song_lines_end(&s->lines, (size_t)number);
+    ps_request_lines_end(&s->lines, (size_t)number);
     return ps_ledger_put(s->ledger, (size_t)number, line);
 }
 
@@ -242,7 +249,7 @@ static ps_err on_failed(void *arg, uint64_t number, ps_err err)
     if (!s->options.requests) return err;
     ps_text line = {0};
     s->n_failed++;
-    ps_song_lines_fail(&s->lines, (size_t)number, err, &line);
+    ps_request_lines_fail(&s->lines, (size_t)number, err, &line);
     return put(s, number, &line);
 }
 
@@ -283,16 +290,6 @@ static void show_progress(state *s)
                ps_ledger_finished(s->ledger), s->n, s->n_added);
 }
 
-/* Whatever ends the work: songs that are done are in the journal, the others will be made again. */
-static ps_err save(state *s, ps_err err)
-{
-    char message[PS_ERR_MESSAGE_BYTES];
-    snprintf(message, sizeof message, "%s", ps_err_message());
-    const ps_err saved = ps_ledger_sync(s->ledger);
-    if (saved && ps_stopping_asked(err)) return saved;
-    return PS_FAIL(err, "%s", message);
-}
-
 static ps_err run(state *s)
 {
     ps_err err = PS_OK;
@@ -301,7 +298,8 @@ static ps_err run(state *s)
         show_progress(s);
     }
     if (!s->ledger) return err;
-    return err ? save(s, err) : ps_ledger_finish(s->ledger);
+    // Songs that are done are in the journal, the others will be made again.
+    return err ? ps_resuming_save(s->ledger, NULL, NULL, err) : ps_ledger_finish(s->ledger);
 }
 
 static ps_err begin(state *s, ps_job *job)
@@ -362,7 +360,7 @@ int ps_cmd_acestep(int argc, char **argv)
     ps_ledger_close(s.ledger, status == 0);
     ps_text_release(&s.inputs);
     ps_acestep_request_release(&s.request);
-    ps_song_lines_release(&s.lines);
+    ps_request_lines_release(&s.lines);
     ps_acestep_genres_free(s.genres);
     ps_acestep_vocabulary_free(s.vocabulary);
     return status;

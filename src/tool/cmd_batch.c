@@ -5,11 +5,11 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/progress.h"
-#include "math/rng.h"
 #include "tool/batch_request.h"
 #include "tool/commands.h"
 #include "tool/input.h"
 #include "tool/job.h"
+#include "tool/request_lines.h"
 #include "tool/result.h"
 #include "tool/resuming.h"
 #include "tool/stopping.h"
@@ -22,22 +22,13 @@ typedef struct options {
     int note_every; // tokens
 } options;
 
-typedef struct line {
-    const char *text;
-    size_t n;
-    int number; // in the file, from 1
-    json_t *id; // while its request runs; owned
-} line;
-
 typedef struct state {
     options options;
     ps_resuming_options resuming;
     ps_job *job;
     ps_batch_context batch;
     ps_tokens prefix;
-    ps_text input;
-    line *lines; // [n]
-    size_t n, capacity;
+    ps_request_lines lines;
     size_t n_added, n_failed;
     ps_ledger *ledger;
     ps_stopping stopping;
@@ -117,24 +108,11 @@ static ps_err check(void *arg, ps_job *job)
     return PS_OK;
 }
 
-static void find_lines(state *s)
-{
-    const char *text;
-    size_t at = 0, n;
-    for (int number = 1; ps_input_next_line(&s->input, &at, &text, &n); number++) {
-        // An empty line is no request and gets no result.
-        if (strspn(text, " \t\r") >= n) continue;
-        s->lines = ps_mem_grow(s->lines, &s->capacity, s->n + 1, sizeof *s->lines);
-        s->lines[s->n++] = (line){.text = text, .n = n, .number = number};
-    }
-}
-
 static ps_err parse(state *s, size_t number, json_t **id, ps_request *out)
 {
-    const line *l = &s->lines[number];
-    // 53 bits, which every reader of JSON keeps.
-    const uint64_t seed = ps_rng_derive(s->options.seed, number) >> 11;
-    return ps_batch_request_parse(&s->batch, l->text, l->n, seed, id, out);
+    const ps_request_line *l = &s->lines.lines[number];
+    return ps_batch_request_parse(&s->batch, l->text, l->n,
+                                  ps_request_lines_seed(s->options.seed, number), id, out);
 }
 
 static ps_err read_prefix(state *s)
@@ -161,7 +139,7 @@ static ps_err read_prefix(state *s)
 static ps_err find_needs(state *s, ps_needs *needs)
 {
     needs->n_sequences = s->batch.prefix ? 1 : 0;
-    for (size_t i = 0; i < s->n; i++) {
+    for (size_t i = 0; i < s->lines.n; i++) {
         ps_request request;
         json_t *id;
         const ps_err err = parse(s, i, &id, &request);
@@ -181,7 +159,7 @@ static ps_err open_ledger(state *s)
     static const char *const free_options[] = {"in", "prefix", "prefix-file", "journal-every",
                                                NULL};
     ps_text inputs = {0};
-    ps_resuming_add_input(&inputs, "input", s->input.data, s->input.len);
+    ps_resuming_add_input(&inputs, "input", s->lines.input.data, s->lines.input.len);
     if (s->batch.prefix)
         ps_resuming_add_input(&inputs, "tokens of the prefix", s->prefix.ids,
                               s->prefix.n * sizeof *s->prefix.ids);
@@ -191,7 +169,7 @@ static ps_err open_ledger(state *s)
     const ps_resuming_params params = {.options = &s->resuming,
                                        .job = s->job,
                                        .out = s->options.out,
-                                       .n = s->n,
+                                       .n = s->lines.n,
                                        .inputs = &inputs,
                                        .free_options = free_options,
                                        .exact = true};
@@ -206,16 +184,14 @@ static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
     s->job = job;
     s->batch = (ps_batch_context){.job = job, .chat_template = s->options.chat_template};
     PS_TRY(read_prefix(s));
-    PS_TRY(ps_file_read(s->options.in, PS_INPUT_BYTES_MAX, &s->input));
-    find_lines(s);
+    PS_TRY(ps_request_lines_read(&s->lines, s->options.in));
     PS_TRY(find_needs(s, needs));
     return open_ledger(s);
 }
 
 static ps_err finish_line(state *s, size_t number, ps_text *result)
 {
-    json_decref(s->lines[number].id);
-    s->lines[number].id = NULL;
+    ps_request_lines_end(&s->lines, number);
     const ps_err err = ps_ledger_put(s->ledger, number, result);
     ps_progress_update(&s->progress, ps_ledger_finished(s->ledger));
     return err;
@@ -226,7 +202,7 @@ static ps_err on_done(void *arg, uint64_t number, const ps_request *request,
 {
     state *s = arg;
     ps_text result = {0};
-    ps_result_to_json(s->lines[number].id, s->job, request, completions, n, &result);
+    ps_result_to_json(s->lines.lines[number].id, s->job, request, completions, n, &result);
     return finish_line(s, number, &result);
 }
 
@@ -234,8 +210,7 @@ static ps_err fail_line(state *s, size_t number, ps_err err)
 {
     ps_text result = {0};
     s->n_failed++;
-    ps_result_error_to_json(s->lines[number].id, s->lines[number].number, err, ps_err_message(),
-                            &result);
+    ps_request_lines_fail(&s->lines, number, err, &result);
     return finish_line(s, number, &result);
 }
 
@@ -260,7 +235,7 @@ static ps_err add_next(state *s)
     ps_request request = {0};
     ps_limits limits = s->job->limits;
     if (s->batch.prefix) limits.n_slots--;
-    ps_err err = parse(s, number, &s->lines[number].id, &request);
+    ps_err err = parse(s, number, &s->lines.lines[number].id, &request);
     if (!err) err = ps_generate_check(&request, &s->job->ckpt.spec, &limits);
     if (!err) return add_request(s, number, &request);
     const ps_err written = fail_line(s, number, err);
@@ -270,7 +245,8 @@ static ps_err add_next(state *s)
 
 static bool wants_more(const state *s)
 {
-    return s->n_added < s->n && s->n_added < ps_ledger_written(s->ledger) + RESULTS_AHEAD_MAX &&
+    return s->n_added < s->lines.n &&
+           s->n_added < ps_ledger_written(s->ledger) + RESULTS_AHEAD_MAX &&
            ps_generate_waiting(s->generate) < s->job->limits.n_slots;
 }
 
@@ -290,27 +266,22 @@ static ps_err step(state *s)
     return ps_generate_note(s->generate, (size_t)s->options.note_every, note_tokens, s);
 }
 
-/* Whatever ends the work: what there is goes into the journal. The error stays the first one. */
-static ps_err save(state *s, ps_err err)
+/* The tokens of all samples under way. */
+static ps_err note_all(void *arg)
 {
-    char message[PS_ERR_MESSAGE_BYTES];
-    snprintf(message, sizeof message, "%s", ps_err_message());
-    ps_err saved = ps_generate_note(s->generate, 1, note_tokens, s);
-    if (!saved) saved = ps_ledger_sync(s->ledger);
-    if (saved && ps_stopping_asked(err)) return saved;
-    return PS_FAIL(err, "%s", message);
+    return ps_generate_note(((state *)arg)->generate, 1, note_tokens, arg);
 }
 
 static ps_err run(state *s)
 {
     ps_err err = PS_OK;
-    while (!err && (s->n_added < s->n || ps_generate_busy(s->generate))) {
+    while (!err && (s->n_added < s->lines.n || ps_generate_busy(s->generate))) {
         err = step(s);
         if (ps_watch_take_tell(s->job->watch))
             ps_log(PS_LOG_STATUS, "%zu of %zu requests are finished, %zu begun",
-                   ps_ledger_finished(s->ledger), s->n, s->n_added);
+                   ps_ledger_finished(s->ledger), s->lines.n, s->n_added);
     }
-    return err ? save(s, err) : ps_ledger_finish(s->ledger);
+    return err ? ps_resuming_save(s->ledger, note_all, s, err) : ps_ledger_finish(s->ledger);
 }
 
 static ps_err work(void *arg, ps_job *job)
@@ -327,14 +298,14 @@ static ps_err work(void *arg, ps_job *job)
     s->generate = ps_generate_new(&params);
     ps_stopping_begin(&s->stopping, job->watch, s->options.out, ps_ledger_journal(s->ledger),
                       s->resuming.stop_after_s);
-    ps_progress_begin(&s->progress, "batch", s->n, "requests", !job->run.progress);
+    ps_progress_begin(&s->progress, "batch", s->lines.n, "requests", !job->run.progress);
     const ps_err err = run(s);
     ps_progress_end(&s->progress);
     ps_generate_count(s->generate, &job->counts);
     ps_generate_free(s->generate);
     if (!err && s->n_failed > 0)
         ps_log(PS_LOG_WARNING, "%zu of %zu requests could not run: their results say why",
-               s->n_failed, s->n);
+               s->n_failed, s->lines.n);
     return err;
 }
 
@@ -359,14 +330,10 @@ int ps_cmd_batch(int argc, char **argv)
                                     .saves = true,
                                     .state = &s};
     const int status = ps_job_main(&command, &job, argc, argv);
-    for (size_t i = 0; i < s.n; i++) {
-        json_decref(s.lines[i].id);
-    }
     // The last thing of all: a job that ends otherwise than well keeps its journal.
     ps_ledger_close(s.ledger, status == 0);
     ps_chat_free(s.batch.chat);
-    ps_mem_free(s.lines);
+    ps_request_lines_release(&s.lines);
     ps_tokens_release(&s.prefix);
-    ps_text_release(&s.input);
     return status;
 }

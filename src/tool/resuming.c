@@ -1,9 +1,11 @@
 #include "tool/resuming.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <xxhash.h>
 
 #include "tool/input.h"
+#include "tool/stopping.h"
 #include "tool/version.h"
 
 #define AT(field) offsetof(ps_resuming_options, field)
@@ -87,4 +89,14 @@ ps_err ps_resuming_open(const ps_resuming_params *p, ps_ledger **out)
     if (!err && o->stop_after_s > 0.0 && !ps_ledger_journal(*out))
         err = PS_FAIL(PS_ERR_USAGE, "--stop-after: %s has no journal to go on from", p->out);
     return err;
+}
+
+ps_err ps_resuming_save(ps_ledger *l, ps_err (*note)(void *arg), void *arg, ps_err err)
+{
+    char message[PS_ERR_MESSAGE_BYTES];
+    snprintf(message, sizeof message, "%s", ps_err_message());
+    ps_err saved = note ? note(arg) : PS_OK;
+    if (!saved) saved = ps_ledger_sync(l);
+    if (saved && ps_stopping_asked(err)) return saved;
+    return PS_FAIL(err, "%s", message);
 }

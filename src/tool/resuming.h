@@ -35,4 +35,10 @@ typedef struct ps_resuming_params {
 
 ps_err ps_resuming_open(const ps_resuming_params *params, ps_ledger **out) PS_MUST_CHECK;
 
+/* When something ended the work: what there is goes into the journal and onto the disk. note(arg)
+ * adds what is under way; NULL: nothing of it. Returns the error that ended it, or why the journal
+ * could not be written if it was a stop that promises one. */
+ps_err ps_resuming_save(ps_ledger *l, ps_err (*note)(void *arg), void *arg,
+                        ps_err err) PS_MUST_CHECK;
+
 #endif

@@ -1,4 +1,4 @@
-#include "tool/acestep/lines.h"
+#include "tool/request_lines.h"
 
 #include <string.h>
 
@@ -8,17 +8,17 @@
 #include "tool/input.h"
 #include "tool/result.h"
 
-void ps_song_lines_release(ps_song_lines *l)
+void ps_request_lines_release(ps_request_lines *l)
 {
     for (size_t i = 0; i < l->n; i++) {
         json_decref(l->lines[i].id);
     }
     ps_mem_free(l->lines);
     ps_text_release(&l->input);
-    *l = (ps_song_lines){0};
+    *l = (ps_request_lines){0};
 }
 
-ps_err ps_song_lines_read(ps_song_lines *l, const char *path)
+ps_err ps_request_lines_read(ps_request_lines *l, const char *path)
 {
     const char *text;
     size_t at = 0, n;
@@ -27,27 +27,23 @@ ps_err ps_song_lines_read(ps_song_lines *l, const char *path)
         // An empty line is no request and gets no result.
         if (strspn(text, " \t\r") >= n) continue;
         l->lines = ps_mem_grow(l->lines, &l->capacity, l->n + 1, sizeof *l->lines);
-        l->lines[l->n++] = (ps_song_line){.text = text, .n = n, .number = number};
+        l->lines[l->n++] = (ps_request_line){.text = text, .n = n, .number = number};
     }
     return PS_OK;
 }
 
-ps_err ps_song_lines_parse(ps_song_lines *l, size_t i, const ps_acestep_request *defaults,
-                           ps_acestep_request *out)
+uint64_t ps_request_lines_seed(uint64_t run_seed, size_t i)
 {
-    ps_song_line *line = &l->lines[i];
     // 53 bits, which every reader of JSON keeps.
-    const uint64_t seed = ps_rng_derive(defaults->sampling.seed, i) >> 11;
-    json_decref(line->id);
-    return ps_acestep_request_parse(line->text, line->n, defaults, seed, &line->id, out);
+    return ps_rng_derive(run_seed, i) >> 11;
 }
 
-void ps_song_lines_fail(ps_song_lines *l, size_t i, ps_err err, ps_text *result)
+void ps_request_lines_fail(ps_request_lines *l, size_t i, ps_err err, ps_text *result)
 {
     ps_result_error_to_json(l->lines[i].id, l->lines[i].number, err, ps_err_message(), result);
 }
 
-void ps_song_lines_end(ps_song_lines *l, size_t i)
+void ps_request_lines_end(ps_request_lines *l, size_t i)
 {
     json_decref(l->lines[i].id);
     l->lines[i].id = NULL;
