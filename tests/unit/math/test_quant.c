@@ -118,7 +118,7 @@ START_TEST(scales_that_are_not_finite_are_found_in_rows_and_panels)
     ck_assert_uint_eq(ps_dtype_first_not_finite(dtype, m.rows, 37 * (size_t)m.linear.k),
                       37 * (size_t)m.linear.k);
     for (int run = 0; run < 20; run++) {
-        const uint16_t d_bits = dtype == PS_MXFP4 ? (uint16_t)(253 + run % 3) : bad[run % 4];
+        const uint16_t d_bits = (uint16_t)(dtype == PS_MXFP4 ? 253 + run % 3 : bad[run % 4]);
         check_bad_scale(&m, dice_throw(&d, 37), dice_throw(&d, 3), d_bits, 0x3C00);
         if (has_min)
             check_bad_scale(&m, dice_throw(&d, 37), dice_throw(&d, 3), 0x3C00, bad[run % 4]);

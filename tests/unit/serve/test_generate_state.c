@@ -296,7 +296,8 @@ int main(void)
 {
     Suite *suite = suite_create("serve/generate_state");
     TCase *states = scratch_case(suite, "states and prefixes");
-    tcase_add_loop_test(states, a_saved_sequence_goes_on_as_if_it_had_not_stopped, 0, 60);
+    tcase_add_loop_test(states, a_saved_sequence_goes_on_as_if_it_had_not_stopped, 0,
+                        DICE_ROUNDS(60));
     tcase_add_test(states, a_long_sequence_keeps_its_newest_tokens);
     tcase_add_test(states, a_text_that_has_ended_is_not_gone_on_with);
     tcase_add_test(states, a_state_is_kept_of_one_sample_with_an_end);
