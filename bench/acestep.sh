@@ -32,7 +32,7 @@ most() { each "$1" | sort -g | tail -n 1; }
 
 # song RANKS THREADS BATCH MODEL: "codes/s bytes-a-code peak-bytes"
 song() {
-    launch "$1" 600 "$program" acestep "$4" --caption 'slow piano and rain' --instrumental --bpm 90 \
+    launch_bound "$1" "$2" 600 "$program" acestep "$4" --caption 'slow piano and rain' --instrumental --bpm 90 \
         --keyscale 'A minor' --timesignature 4 --duration "$seconds" --batch "$3" --seed 1 -t "$2" -q \
         --report "$report" >/dev/null
     echo "$(number new_tokens_per_s) $(($(sum weight_bytes) + $(sum cache_bytes))) $(number new_tokens) \
@@ -41,7 +41,7 @@ $(most peak_resident_bytes)"
 
 # The same number of rows with all logits. The prompts are as long as the song's.
 full() {
-    launch "$1" 600 "$program" generate "$4" --prompt "$(printf 'x%.0s' {1..150})" --guidance 2 \
+    launch_bound "$1" "$2" 600 "$program" generate "$4" --prompt "$(printf 'x%.0s' {1..150})" --guidance 2 \
         --negative "$(printf 'y%.0s' {1..100})" --temperature 0.85 --top-p 0.9 --sampler-order pytorch --seed 1 \
         --ignore-eos --samples "$3" --slots $((2 * $3)) -n $((5 * seconds)) --json -t "$2" -q --report "$report" \
         >/dev/null
@@ -65,7 +65,7 @@ for preset in $presets; do
                     song "$ranks" "$threads" "$batch" "$model" >>"$work/song.txt"
                     full "$ranks" "$threads" "$batch" "$model" >>"$work/full.txt"
                 done
-                rate=$("$program" bench -t "$cores" | sed -n '3s/,.*//p')
+                rate=$("$program" bench --limits -t "$cores" | sed -n '3s/,.*//p')
                 read -r _ bytes tokens peak < <(tail -n 1 "$work/song.txt")
                 awk -v head="$preset,$type,$ranks,$threads,$batch" -v c="$(median <"$work/song.txt")" \
                     -v f="$(median <"$work/full.txt")" -v b="$bytes" -v n="$tokens" -v r="$rate" -v p="$peak" \

@@ -27,8 +27,8 @@ field() { sed -n "s/.*\"$2\": \([0-9.eE+-]*\).*/\1/p" "$1" | head -n 1; }
 fields() { sed -n "s/^  {\"rank\".*\"$2\": \([0-9.eE+-]*\).*/\1/p" "$1"; }
 
 # read_rate THREADS, fma_rate THREADS: the machine's limits, GB/s and GFLOP/s
-read_rate() { "$program" bench -t "$1" | sed -n '3s/,.*//p'; }
-fma_rate() { "$program" bench -t "$1" | sed -n '3s/.*,//p'; }
+read_rate() { "$program" bench --limits -t "$1" | sed -n '3s/,.*//p'; }
+fma_rate() { "$program" bench --limits -t "$1" | sed -n '3s/.*,//p'; }
 
 # requests N PROMPT NEW VOCABULARY: that many, with other prompts of so many tokens, as JSON lines
 requests() {

@@ -20,7 +20,7 @@ mkdir -p "$work"
 # field JSON-FILE KEY: the first number of that key
 field() { sed -n "s/.*\"$2\": \([0-9.eE+-]*\).*/\1/p" "$1" | head -n 1; }
 
-read_rate() { "$program" bench -t "$1" | sed -n '3s/,.*//p'; }
+read_rate() { "$program" bench --limits -t "$1" | sed -n '3s/,.*//p'; }
 
 # row MODEL KV LENGTH THREADS TYPE WINDOW
 row() {

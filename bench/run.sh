@@ -23,6 +23,6 @@ step "linear-1" "$build/bench/math/bench_linear" 1 "${types[@]}"
 step "attention" "$build/bench/math/bench_attention" 1
 step "bias" "$build/bench/math/bench_bias" 1
 step "layer" env BENCH_DIR="$out" RUNS="${RUNS:-3}" bench/layer.sh "$cores"
-[ "$cores" -lt 2 ] || step "hop" launch 2 300 "$build/bench/pipe/bench_hop"
+[ "$cores" -lt 2 ] || step "hop" launch_bound 2 1 300 "$build/bench/pipe/bench_hop"
 step "decode" env BENCH_DIR="$out" RUNS="${RUNS:-3}" bench/decode.sh "${PRESET:-llama-1.1b}" "${TYPES:-f16}"
 step "scaling" env BENCH_DIR="$out" RUNS="${RUNS:-1}" CHUNKS="${CHUNKS:-4 16}" bench/scaling.sh

@@ -114,13 +114,13 @@ of_model() {
     requests $sequences 1 $new "$(vocabulary "$model")" >"$work/requests.jsonl"
     echo "ranks,sequences,tokens,in_flight,real_s,simulated_s,real_of_simulated,planned_tokens_s,real_tokens_s" >"$work/model.csv"
     for np in $(seq "$(launcher_cores)"); do
-        launch "$np" 300 "$program" plan "$model" --measure --slots $sequences --ctx $((new + 2)) -t 1 --json >"$work/plan.json"
+        launch_bound "$np" 1 300 "$program" plan "$model" --measure --slots $sequences --ctx $((new + 2)) -t 1 --json >"$work/plan.json"
         head=$(field "$work/plan.json" head_ns)
         hop=$(field "$work/plan.json" hop_ns)
         flight=$(field "$work/plan.json" in_flight)
         stages=$(grep -o '"time_ns": [0-9]*' "$work/plan.json" |
             awk -v h="$head" '{printf "%s%.3f", (NR > 1 ? "," : ""), ($2 - (NR == 1 ? h : 0)) / 1e3}')
-        launch "$np" 300 "$program" batch "$model" -i "$work/requests.jsonl" -o "$work/out.jsonl" -q -t 1 --bind \
+        launch_bound "$np" 1 300 "$program" batch "$model" -i "$work/requests.jsonl" -o "$work/out.jsonl" -q -t 1 \
             --slots $sequences --in-flight "$flight" --split "$(grep -o '"first_layer": [0-9]*, "end_layer": [0-9]*' \
                 "$work/plan.json" | awk '{printf "%s%d", (NR > 1 ? "," : ""), $4 - $2}')" --report "$work/report.json"
         real=$(field "$work/report.json" wall_s)

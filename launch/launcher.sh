@@ -3,6 +3,7 @@
 # by the tests, which need the same knowledge.
 #
 #   launch NP SECONDS PROGRAM [ARG ...]   runs ranks under a time limit (0: none); any number on any machine
+#   launch_bound NP THREADS SECONDS PROGRAM [ARG ...]   the same, each rank bound to cores for its threads
 #   launcher_for PROGRAM                  sets MPIEXEC to the launcher of the MPI that PROGRAM was built with
 #   launcher_bind NP THREADS              sets BINDING, options that give each rank THREADS cores of its own
 #   launcher_command NP SECONDS [FLAG...] sets LAUNCH_COMMAND, to be followed by the program; exports what Open MPI
@@ -111,12 +112,26 @@ launcher_command() {
     LAUNCH_COMMAND+=("$@" "${words[@]}" -np "$np")
 }
 
-# For tests, which must run anywhere, in any number, side by side: not bound, no copies by ptrace rights.
-launch() {
-    local np=$1 seconds=$2 LAUNCH_COMMAND BINDING=()
+launch_with() {
+    local np=$1 seconds=$2 LAUNCH_COMMAND
     shift 2
-    if launcher_is_open_mpi; then BINDING=(--oversubscribe); fi
     launcher_command "$np" "$seconds" "${BINDING[@]}"
     OMPI_MCA_btl_vader_single_copy_mechanism=${OMPI_MCA_btl_vader_single_copy_mechanism:-none} \
         "${LAUNCH_COMMAND[@]}" "$@"
+}
+
+# For tests, which must run anywhere, in any number, side by side: not bound, no copies by ptrace rights. Open MPI
+# takes --oversubscribe alone for no reason to leave one or two ranks unbound.
+launch() {
+    local BINDING
+    launcher_unbound
+    launch_with "$@"
+}
+
+# For measurements: each rank has the cores for its threads to itself where there are enough.
+launch_bound() {
+    local np=$1 threads=$2 BINDING
+    shift 2
+    launcher_bind "$np" "$threads"
+    launch_with "$np" "$@"
 }

@@ -66,7 +66,7 @@ make_gguf() {
 ours() {
     local ranks=$1 threads=$2 requests=$3 key=$4
     shift 4
-    launch "$ranks" $LIMIT_S "$program" batch "$h5" -i "$requests" -o "$work/out.jsonl" -q -t "$threads" \
+    launch_bound "$ranks" "$threads" $LIMIT_S "$program" batch "$h5" -i "$requests" -o "$work/out.jsonl" -q -t "$threads" \
         --report "$work/ours.json" "$@"
     field "$work/ours.json" "$key"
 }
