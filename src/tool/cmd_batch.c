@@ -20,6 +20,7 @@ typedef struct options {
     const char *in, *out, *chat_template, *prefix, *prefix_file;
     uint64_t seed;
     int note_every; // tokens
+    bool acestep;
 } options;
 
 typedef struct state {
@@ -53,6 +54,8 @@ static const ps_opt option_rows[] = {
      "file with that text"},
     {"seed", 0, PS_OPT_U64, AT(seed), 0, 0, "0", NULL, "S",
      "seed of the run: a request without a seed gets one from it and its line"},
+    {"acestep", 0, PS_OPT_FLAG, AT(acestep), 0, 0, NULL, NULL, NULL,
+     "requests are songs of ACE-Step; keys and other options are those of pipestep acestep"},
 };
 
 static const char notes[] =
@@ -78,6 +81,7 @@ static const char notes[] =
     "With --prefix a request's prompt, the negative one too, is the tokens of the prefix, then\n"
     "its own ids or those of its text with nothing added; its result is that of a request with\n"
     "all these tokens.\n"
+    "With --acestep the lines are songs: pipestep acestep --help has their keys.\n"
     "An unknown key is an error. A line that cannot run gets {\"line\": N, \"error\": {...}} as "
     "its\n"
     "result, and the exit status stays 0: the others still run.\n"
@@ -95,6 +99,8 @@ static const char notes[] =
 static ps_err check(void *arg, ps_job *job)
 {
     const options *o = &((const state *)arg)->options;
+    if (o->acestep)
+        return PS_FAIL(PS_ERR_USAGE, "acestep: is for the command line: --acestep, written out");
     if (!o->in) return PS_FAIL(PS_ERR_USAGE, "--in FILE is missing");
     if (!o->out) return PS_FAIL(PS_ERR_USAGE, "--out FILE is missing");
     if (ps_file_is_same(o->in, o->out))
@@ -309,8 +315,39 @@ static ps_err work(void *arg, ps_job *job)
     return err;
 }
 
+/* Songs go through more than one phase, which is the other command's work: its name for --in is
+ * --requests. */
+static int run_acestep(int argc, char **argv)
+{
+    static char requests[] = "--requests";
+    char **songs = ps_mem_new(2 * (size_t)argc + 1, sizeof *songs);
+    int n = 0;
+    for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--in") == 0 || strcmp(argv[i], "-i") == 0) {
+            songs[n++] = requests;
+        } else if (strncmp(argv[i], "--in=", 5) == 0) {
+            songs[n++] = requests;
+            songs[n++] = argv[i] + 5;
+        } else if (strcmp(argv[i], "--acestep") != 0) {
+            songs[n++] = argv[i];
+        }
+    }
+    const int status = ps_cmd_acestep(n, songs);
+    ps_mem_free(songs);
+    return status;
+}
+
+static bool asks_for_acestep(int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--acestep") == 0) return true;
+    }
+    return false;
+}
+
 int ps_cmd_batch(int argc, char **argv)
 {
+    if (asks_for_acestep(argc, argv)) return run_acestep(argc, argv);
     state s = {.stopping = ps_stopping_open()};
     ps_job job = {0};
     ps_opt_group groups[] = {

@@ -122,6 +122,7 @@ cat >requests.jsonl <<'EOF'
 {"caption": "c", "lm_cfg_scale": 1, "duration": 10, "format": "legacy_cfg_open", "seed": 4}
 EOF
 ok acestep --requests requests.jsonl --out results.jsonl
+echo 'acestep = true' >songs.conf
 same 'a result a request' 7 "$(wc -l <results.jsonl)"
 same 'as alone' "$json" "$(sed -n 's/^{"id": "a", /{/p' results.jsonl)"
 result() { sed -n "$1p" results.jsonl; }
@@ -135,6 +136,13 @@ for np in 1 2 3; do
     launch $np 60 "$PIPESTEP" acestep lm.h5 --codebook 1980 -q --requests requests.jsonl -o $np.jsonl --slots $((np + 1))
     cmp results.jsonl $np.jsonl || complain "$np ranks: other results"
 done
+for in in '--in requests.jsonl' '--in=requests.jsonl' '-i requests.jsonl'; do
+    # shellcheck disable=SC2086 # one or two words
+    ok pipestep batch lm.h5 --acestep --codebook 1980 -q $in --out batch.jsonl
+    cmp -s batch.jsonl results.jsonl || complain "batch --acestep $in: other results"
+    rm -f batch.jsonl
+done
+fails 2 'acestep: is for the command line' pipestep batch lm.h5 --config songs.conf --in requests.jsonl --out x.jsonl
 acestep --requests - <requests.jsonl | cmp - results.jsonl || complain 'standard input and output: other results'
 sed -n 5p requests.jsonl | acestep --requests - >first.jsonl
 [ "$(<first.jsonl)" != "$(result 4)" ] || complain 'the seed does not come from the place'
