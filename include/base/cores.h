@@ -17,6 +17,7 @@ enum { PS_CORES_MAX = 1024 };
 typedef struct ps_cores {
     int count;                   // cores that the process may run on, at least 1
     int processor[PS_CORES_MAX]; // operating system's number of the first thread of each
+    int n_numa_nodes;            // memories of the machine, at least 1
     uint64_t cpuset_hash;        // equal for processes with the same affinity
 } ps_cores;
 

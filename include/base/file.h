@@ -35,6 +35,9 @@ typedef struct ps_file_map {
 
 ps_err ps_file_map_open(const char *path, ps_file_map *out) PS_MUST_CHECK;
 
+/* The same file only opened, for ps_file_read_at: data stays NULL. */
+ps_err ps_file_map_open_unmapped(const char *path, ps_file_map *out) PS_MUST_CHECK;
+
 /* Fails when the mapped file was written to since: its contents are then not known any more. A file
  * that was renamed over it is another one, and no matter. */
 ps_err ps_file_map_check(const ps_file_map *map, const char *path) PS_MUST_CHECK;
@@ -52,6 +55,11 @@ typedef struct ps_file_identity {
 } ps_file_identity;
 
 ps_err ps_file_identify(const char *path, ps_file_identity *out) PS_MUST_CHECK;
+
+/* Name of the network file system that the file lies on, static; NULL: a local one, or none that is
+ * known. By the kernel's numbers, the second from one of them (statfs' f_type). */
+const char *ps_file_network_system(const char *path);
+const char *ps_file_network_system_of(long type);
 
 /* Atomic replacement: open, write any number of times, then commit or abandon. */
 typedef struct ps_file_writer {

@@ -63,6 +63,9 @@ typedef struct ps_region {
 ps_err ps_region_take(size_t bytes, const char *what, ps_region *out) PS_MUST_CHECK;
 void ps_region_release(ps_region *region);
 
+/* The same with no page taken yet: each lies near the thread that touches it first. */
+ps_err ps_region_reserve(size_t bytes, const char *what, ps_region *out) PS_MUST_CHECK;
+
 /* Bump allocation. With base NULL an arena only counts: the same code that lays a structure out in
  * a real arena tells its size to the plan beforehand. */
 typedef struct ps_arena {
@@ -87,5 +90,10 @@ size_t ps_mem_limit(const char **source);
 size_t ps_mem_peak_resident(void);
 size_t ps_mem_resident(void);
 size_t ps_mem_mapped(void); // address space, which RLIMIT_AS bounds
+size_t ps_mem_data(void);   // of it what is its own to write, which RLIMIT_DATA bounds
+
+/* Memory of the machine that programs can take now without swapping, files in memory that can be
+ * read again among it; SIZE_MAX when the kernel does not say. */
+size_t ps_mem_available(void);
 
 #endif

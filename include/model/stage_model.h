@@ -57,6 +57,7 @@ typedef struct ps_stage_model_params {
     const ps_ckpt *ckpt; // borrowed while the model lives
     ps_part part;
     ps_limits limits;
+    ps_weights_access access;
     ps_verify verify;
     const ps_engine *engine; // borrowed while the model lives
     ps_own_biases own;       // of any layers; those of other parts are left alone
@@ -122,7 +123,7 @@ ps_err ps_stage_save(ps_stage_model *model, int slot, int64_t position,
 ps_err ps_stage_load(ps_stage_model *model, int slot, int64_t position, int64_t length,
                      const char *path) PS_MUST_CHECK;
 
-/* Fails when the model file was written to since open: the weights lie in it. */
+/* Fails when weights lie in a mapped file that was written to since open. */
 ps_err ps_stage_check_file(const ps_stage_model *model) PS_MUST_CHECK;
 
 void ps_stage_observe(ps_stage_model *model, ps_observer *observer, void *arg);
@@ -131,12 +132,13 @@ void ps_stage_observe_attention(ps_stage_model *model, ps_attention_observer *ob
 /* Memory of a stage, as open would take it. */
 typedef struct ps_stage_size {
     size_t mapped_bytes;  // weights used in place from the file
-    size_t weights_bytes; // weights and tables in memory
+    size_t copied_bytes;  // or these, read into memory
+    size_t weights_bytes; // small weights and tables in memory
     size_t cache_bytes;
     size_t buffer_bytes; // scratch
 } ps_stage_size;
 
-/* Errors: PS_ERR_LIMIT when a size overflows. */
+/* With the weights mapped. Errors: PS_ERR_LIMIT when a size overflows. */
 ps_err ps_stage_measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits,
                         ps_gemm gemm, ps_activations activations, int n_threads,
                         ps_stage_size *out) PS_MUST_CHECK;

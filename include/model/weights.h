@@ -1,10 +1,14 @@
 /* The weights of a stage: layers [first, end), and for stage 0 embedding, final norm and head.
  *
  * Panel matrices of 64 KiB and more are used where they lie in the mapped file, shared between the
- * processes of a node; smaller tensors, and those that cannot be mapped, are read into memory of
- * the stage's own. Tables that a bias needs (rel_pos: P) are made here.
+ * processes of a node; or, with PS_WEIGHTS_COPY, they are read into memory of the stage's own, in
+ * huge pages: 4 MiB at a time by the threads of the pool, each of which so takes the pages it reads
+ * into near it (they take pieces as they will take panels: as they come, evenly). Then nothing of
+ * the file is mapped, and it may change or go away. Smaller tensors, and those that cannot be
+ * mapped, are always read. Tables that a bias needs (rel_pos: P) are made here.
  *
- * Verification reads every tensor of the stage: XXH3 against the manifest, and no NaN or infinity.
+ * Verification reads every tensor of the stage where it lies: XXH3 against the manifest, and no NaN
+ * or infinity.
  * With PS_VERIFY_ONCE it is skipped when the same file (device, inode, size, times) and the same
  * layers were verified before; the record is a small file in the user's cache directory.
  *
@@ -26,6 +30,13 @@ typedef enum ps_verify {
     PS_VERIFY_NEVER,
     PS_VERIFY_COUNT
 } ps_verify;
+
+/* Where the large matrices are used. */
+typedef enum ps_weights_access {
+    PS_WEIGHTS_MAP,
+    PS_WEIGHTS_COPY,
+    PS_WEIGHTS_ACCESS_COUNT
+} ps_weights_access;
 
 /* Which part of a model a stage owns. */
 typedef struct ps_part {
@@ -79,25 +90,33 @@ typedef struct ps_weights {
     ps_layer_weights *layers;         // [end_layer - first_layer]
     ps_linear embed, positions, head; // panels NULL unless part.ends
     ps_norm embed_norm, final_norm;
+    ps_weights_access access;
     ps_file_map map;
-    ps_region region;
-    size_t mapped_bytes; // of the file that this stage uses in place
+    ps_region region, copy;
+    const void **tensors; // [ckpt->n_tensors] where each of the part lies; owned
+    size_t mapped_bytes;  // of the file that this stage uses in place
 } ps_weights;
 
 /* `span` bounds the distances of biases in layers without a window: the context of the run. */
 ps_err ps_weights_open(const ps_ckpt *ckpt, const ps_part *part, int64_t span,
-                       const ps_engine *engine, ps_weights *out) PS_MUST_CHECK;
+                       ps_weights_access access, const ps_engine *engine,
+                       ps_weights *out) PS_MUST_CHECK;
 void ps_weights_close(ps_weights *weights);
+
+/* Fails when weights lie in a mapped file that was written to since. */
+ps_err ps_weights_check_file(const ps_weights *weights) PS_MUST_CHECK;
 
 ps_err ps_weights_verify(const ps_weights *weights, ps_verify verify,
                          const ps_engine *engine) PS_MUST_CHECK;
 
-/* What ps_weights_open would use: bytes of the file in place, bytes of memory taken. */
+/* What ps_weights_open would use: bytes of the file in place, of memory for a copy of them, and of
+ * memory for all else. One of the first two is 0. */
 typedef struct ps_weights_size {
-    size_t mapped_bytes, taken_bytes;
+    size_t mapped_bytes, copied_bytes, taken_bytes;
 } ps_weights_size;
 
-ps_weights_size ps_weights_measure(const ps_ckpt *ckpt, const ps_part *part, int64_t span);
+ps_weights_size ps_weights_measure(const ps_ckpt *ckpt, const ps_part *part, int64_t span,
+                                   ps_weights_access access);
 
 /* Bytes of weights that one pass over a layer (or the head) reads: the plan's cost. */
 size_t ps_weights_layer_bytes(const ps_ckpt *ckpt, int layer);

@@ -37,6 +37,8 @@ typedef struct ps_plan_stage {
     double time_ns;      // for a parcel; 0: not measured
     ps_stage_size size;
     size_t ring_bytes;
+    ps_weights_access access;
+    char access_why[64]; // what chose it, in words; empty: nobody chose
 } ps_plan_stage;
 
 typedef struct ps_plan {
@@ -62,8 +64,13 @@ typedef struct ps_plan_params {
     int in_flight; // 0: as many as stages, or as the times ask for
 } ps_plan_params;
 
+/* Every stage maps its weights until ps_plan_set_access says otherwise. */
 ps_err ps_plan_make(const ps_plan_params *params, ps_plan *out) PS_MUST_CHECK;
 void ps_plan_release(ps_plan *plan);
+
+/* How a stage comes by its weights, and why; its sizes follow. */
+void ps_plan_set_access(ps_plan *plan, const ps_ckpt *ckpt, int stage, ps_weights_access access,
+                        const char *why);
 
 /* A measured plan's time for a parcel to go round once, and its tokens/s with all parcels under way
  * that the slots can fill:
@@ -71,14 +78,19 @@ void ps_plan_release(ps_plan *plan);
 double ps_plan_round_ns(const ps_plan *plan);
 double ps_plan_tokens_per_s(const ps_plan *plan);
 
-/* Memory that a stage takes for itself (without mapped weights), and with them. */
+/* Memory that a stage takes for itself (without mapped weights), and with them. Mapped ones are
+ * shared with whoever else maps the file, copied ones are the stage's own. */
 size_t ps_plan_taken_bytes(const ps_plan_stage *stage);
 size_t ps_plan_all_bytes(const ps_plan_stage *stage);
 
 /* PS_ERR_LIMIT when the stages [first, end) need more than `limit_bytes` together. `limit_source`
- * names the limit. */
+ * names the limit: RLIMIT_DATA bounds what a process takes for itself, the others mapped files
+ * too. */
 ps_err ps_plan_check_memory(const ps_plan *plan, int first, int end, size_t limit_bytes,
                             const char *limit_source) PS_MUST_CHECK;
+
+/* Lines on how the stages come by their weights: one, or as many as there are changes of it. */
+void ps_plan_describe_access(const ps_plan *plan, ps_text *out);
 
 /* The table that `pipestep plan` prints. */
 void ps_plan_describe(const ps_plan *plan, ps_text *out);

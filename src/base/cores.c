@@ -40,6 +40,8 @@ ps_err ps_cores_find(ps_cores *out)
         err = PS_FAIL(PS_ERR_IO, "the processors this process may use cannot be found out");
     } else {
         count_cores(topology, allowed, out);
+        const int nodes = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_NUMANODE);
+        out->n_numa_nodes = nodes > 1 ? nodes : 1;
         out->cpuset_hash = hash_cpuset(allowed);
         if (out->count == 0) {
             out->processor[0] = hwloc_bitmap_first(allowed);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -140,25 +141,29 @@ static int64_t modified_ns(const struct stat *status)
     return status->st_mtim.tv_sec * 1000000000LL + status->st_mtim.tv_nsec;
 }
 
-ps_err ps_file_map_open(const char *path, ps_file_map *out)
+ps_err ps_file_map_open_unmapped(const char *path, ps_file_map *out)
 {
     *out = (ps_file_map){.fd = -1};
     struct stat status;
     int fd;
     PS_TRY(open_regular(path, &fd, &status));
-    const size_t bytes = (size_t)status.st_size;
-    void *data = NULL;
-    if (bytes > 0) {
-        data = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
-        if (data == MAP_FAILED) {
-            const ps_err err = fail_errno(path, "map");
-            close(fd);
-            return err;
-        }
+    *out = (ps_file_map){
+        .bytes = (size_t)status.st_size, .fd = fd, .modified_ns = modified_ns(&status)};
+    return PS_OK;
+}
+
+ps_err ps_file_map_open(const char *path, ps_file_map *out)
+{
+    PS_TRY(ps_file_map_open_unmapped(path, out));
+    if (out->bytes == 0) return PS_OK;
+    void *data = mmap(NULL, out->bytes, PROT_READ, MAP_SHARED, out->fd, 0);
+    if (data == MAP_FAILED) {
+        const ps_err err = fail_errno(path, "map");
+        ps_file_map_close(out);
+        return err;
     }
-    if (data) name_map(data, bytes, path);
-    *out =
-        (ps_file_map){.data = data, .bytes = bytes, .fd = fd, .modified_ns = modified_ns(&status)};
+    name_map(data, out->bytes, path);
+    out->data = data;
     return PS_OK;
 }
 
@@ -212,6 +217,32 @@ ps_err ps_file_identify(const char *path, ps_file_identity *out)
         .changed_ns = s.st_ctim.tv_sec * 1000000000LL + s.st_ctim.tv_nsec,
     };
     return PS_OK;
+}
+
+const char *ps_file_network_system_of(long type)
+{
+    // Numbers as statfs(2) and the makers of the file systems give them, 32 bits wide.
+    static const struct {
+        uint32_t type;
+        const char *name;
+    } systems[] = {
+        {0x6969, "NFS"},        {0x0BD00BD0, "Lustre"}, {0x47504653, "GPFS"},
+        {0x19830326, "BeeGFS"}, {0xFF534D42, "CIFS"},   {0xFE534D42, "SMB2"},
+        {0x517B, "SMB"},        {0x65735546, "FUSE"},   {0x00C36400, "Ceph"},
+        {0x5346414F, "AFS"},    {0x6B414653, "AFS"},    {0xAAD7AAEA, "PanFS"},
+        {0x01161970, "GFS2"},   {0x7461636F, "OCFS2"},  {0x20030528, "OrangeFS"},
+        {0x01021997, "9P"},     {0x73757245, "Coda"},
+    };
+    for (size_t i = 0; i < sizeof systems / sizeof systems[0]; i++) {
+        if (systems[i].type == (uint32_t)type) return systems[i].name;
+    }
+    return NULL;
+}
+
+const char *ps_file_network_system(const char *path)
+{
+    struct statfs s;
+    return statfs(path, &s) == 0 ? ps_file_network_system_of((long)s.f_type) : NULL;
 }
 
 ps_err ps_file_peek(const char *path, uint64_t offset, void *out, size_t n, uint64_t *bytes)

@@ -94,7 +94,7 @@ static void populate(char *base, size_t bytes)
     }
 }
 
-ps_err ps_region_take(size_t bytes, const char *what, ps_region *out)
+ps_err ps_region_reserve(size_t bytes, const char *what, ps_region *out)
 {
     *out = (ps_region){0};
     if (bytes == 0) return PS_OK;
@@ -110,8 +110,14 @@ ps_err ps_region_take(size_t bytes, const char *what, ps_region *out)
                        (double)bytes / 1048576.0);
     }
     if (bytes >= huge) madvise(base, mapped, MADV_HUGEPAGE);
-    populate(base, mapped);
     *out = (ps_region){.base = base, .bytes = bytes, .mapped = mapped};
+    return PS_OK;
+}
+
+ps_err ps_region_take(size_t bytes, const char *what, ps_region *out)
+{
+    PS_TRY(ps_region_reserve(bytes, what, out));
+    if (out->base) populate(out->base, out->mapped);
     return PS_OK;
 }
 
@@ -208,18 +214,38 @@ size_t ps_mem_limit(const char **source)
     return limits[least].bytes;
 }
 
+/* Bytes that a line "KEY: N kB" of one of the kernel's files says; `none` without such a line. */
+static size_t read_kib(const char *path, const char *key, size_t none)
+{
+    FILE *f = fopen(path, "re");
+    if (!f) return none;
+    char line[256];
+    size_t bytes = none;
+    const size_t n = strlen(key);
+    while (fgets(line, sizeof line, f)) {
+        unsigned long long kib;
+        if (strncmp(line, key, n) != 0 || line[n] != ':') continue;
+        if (sscanf(line + n + 1, " %llu kB", &kib) == 1) bytes = (size_t)kib * 1024;
+        break;
+    }
+    fclose(f);
+    return bytes;
+}
+
 /* Not getrusage: its maximum begins with that of the process that started this one. */
 size_t ps_mem_peak_resident(void)
 {
-    FILE *f = fopen("/proc/self/status", "re");
-    if (!f) return 0;
-    char line[256];
-    unsigned long long kib = 0;
-    while (fgets(line, sizeof line, f)) {
-        if (sscanf(line, "VmHWM: %llu kB", &kib) == 1) break;
-    }
-    fclose(f);
-    return (size_t)kib * 1024;
+    return read_kib("/proc/self/status", "VmHWM", 0);
+}
+
+size_t ps_mem_data(void)
+{
+    return read_kib("/proc/self/status", "VmData", 0);
+}
+
+size_t ps_mem_available(void)
+{
+    return read_kib("/proc/meminfo", "MemAvailable", SIZE_MAX);
 }
 
 /* Pages of this process: all that are mapped, and those in memory. */

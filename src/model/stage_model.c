@@ -191,7 +191,7 @@ static ps_err measure(const ps_ckpt *ckpt, const ps_part *part, const ps_limits 
     if (!ps_cache_measure(&cache, &out->cache_bytes))
         return PS_FAIL(PS_ERR_LIMIT, "caches for %d slots of %lld positions overflow",
                        limits->n_slots, (long long)limits->context);
-    const ps_weights_size weights = ps_weights_measure(ckpt, part, limits->context);
+    const ps_weights_size weights = ps_weights_measure(ckpt, part, limits->context, PS_WEIGHTS_MAP);
     out->mapped_bytes = weights.mapped_bytes;
     out->weights_bytes = weights.taken_bytes;
     ps_arena arena = ps_arena_counting();
@@ -262,8 +262,8 @@ static ps_err open_parts(const ps_stage_model_params *params, ps_stage_model *m)
     PS_TRY(ps_own_biases_check(&params->own, spec));
     PS_TRY(measure(params->ckpt, &params->part, &params->limits, &params->own, &a, &size));
     const int64_t begin = ps_clock_now_ns();
-    PS_TRY(ps_weights_open(params->ckpt, &params->part, params->limits.context, params->engine,
-                           &m->weights));
+    PS_TRY(ps_weights_open(params->ckpt, &params->part, params->limits.context, params->access,
+                           params->engine, &m->weights));
     const int64_t mapped = ps_clock_now_ns();
     PS_TRY(ps_weights_verify(&m->weights, params->verify, params->engine));
     m->map_ns = mapped - begin;
@@ -321,7 +321,7 @@ void ps_stage_opened(const ps_stage_model *model, int64_t *map_ns, int64_t *veri
 
 ps_err ps_stage_check_file(const ps_stage_model *model)
 {
-    return ps_file_map_check(&model->weights.map, model->weights.ckpt->path);
+    return ps_weights_check_file(&model->weights);
 }
 
 void ps_stage_observe(ps_stage_model *model, ps_observer *observer, void *arg)

@@ -17,7 +17,6 @@
 typedef struct check {
     const ps_weights *weights;
     atomic_int first_bad; // lowest index of a damaged tensor; n_tensors if none
-    atomic_int first_unreadable;
 } check;
 
 static void lower(atomic_int *value, int to)
@@ -43,17 +42,14 @@ static bool is_good(const ps_ckpt_tensor *t, const void *bytes)
     return ps_ckpt_hash(bytes, t->bytes) == t->hash && !find_not_finite(t, bytes, &row, &column);
 }
 
-static void check_mapped(void *arg, int item, int thread)
+static void check_tensor(void *arg, int item, int thread)
 {
     (void)thread;
     check *c = arg;
-    const ps_ckpt_tensor *t = &c->weights->ckpt->tensors[item];
-    if (!ps_part_owns(&c->weights->part, t->need.layer)) return;
-    if (t->offset == PS_H5_NOT_MAPPABLE) {
-        lower(&c->first_unreadable, item);
-    } else if (!is_good(t, c->weights->map.data + t->offset)) {
+    const ps_weights *w = c->weights;
+    const ps_ckpt_tensor *t = &w->ckpt->tensors[item];
+    if (ps_part_owns(&w->part, t->need.layer) && !is_good(t, w->tensors[item]))
         lower(&c->first_bad, item);
-    }
 }
 
 /* Says what is wrong with a tensor that failed. */
@@ -73,44 +69,14 @@ static ps_err diagnose(const ps_ckpt *ckpt, const ps_ckpt_tensor *t, const void 
                    name, row, column);
 }
 
-/* Tensors that only HDF5 can read (chunked): one after the other. */
-static ps_err check_unmappable(const ps_weights *w)
-{
-    ps_h5_file *file;
-    PS_TRY(ps_h5_open(w->ckpt->path, &file));
-    ps_err err = PS_OK;
-    for (int i = 0; i < w->ckpt->n_tensors && !err; i++) {
-        const ps_ckpt_tensor *t = &w->ckpt->tensors[i];
-        if (!ps_part_owns(&w->part, t->need.layer) || t->offset != PS_H5_NOT_MAPPABLE) continue;
-        char name[PS_TENSOR_NAME_BYTES];
-        ps_h5_info info;
-        ps_region buffer;
-        ps_tensor_name(t->need.role, t->need.layer, name);
-        err = ps_region_take(t->bytes, name, &buffer);
-        if (!err) err = ps_h5_find(file, name, &info);
-        if (!err && info.bytes != t->bytes)
-            err = PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s changed its size", w->ckpt->path, name);
-        if (!err) err = ps_h5_read(file, name, &info, buffer.base);
-        if (!err && !is_good(t, buffer.base)) err = diagnose(w->ckpt, t, buffer.base);
-        ps_region_release(&buffer);
-    }
-    ps_h5_close(file);
-    return err;
-}
-
 static ps_err check_all(const ps_weights *w, const ps_engine *engine)
 {
     const int n = w->ckpt->n_tensors;
     check c = {.weights = w};
     atomic_init(&c.first_bad, n);
-    atomic_init(&c.first_unreadable, n);
-    ps_pool_run(engine->pool, n, check_mapped, &c);
+    ps_pool_run(engine->pool, n, check_tensor, &c);
     const int bad = atomic_load(&c.first_bad);
-    if (bad < n) {
-        const ps_ckpt_tensor *t = &w->ckpt->tensors[bad];
-        return diagnose(w->ckpt, t, w->map.data + t->offset);
-    }
-    return atomic_load(&c.first_unreadable) < n ? check_unmappable(w) : PS_OK;
+    return bad < n ? diagnose(w->ckpt, &w->ckpt->tensors[bad], w->tensors[bad]) : PS_OK;
 }
 
 /* Path of the record for this file and part; false when there is no place for records. */

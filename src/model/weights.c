@@ -9,6 +9,7 @@
 #include "math/panel.h"
 #include "math/real.h"
 #include "model/h5.h"
+#include "model/weights_parts.h"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -26,7 +27,7 @@ typedef struct layout {
     ps_h5_file *h5;      // opened when the first unmappable tensor is met
 } layout;
 
-static bool is_mapped(const ps_ckpt_tensor *t)
+bool ps_weights_in_place(const ps_ckpt_tensor *t)
 {
     return t->need.panel && t->bytes >= MAP_FROM_BYTES && t->offset != PS_H5_NOT_MAPPABLE &&
            t->offset % MAP_ALIGN == 0;
@@ -48,21 +49,23 @@ static ps_err read_tensor(layout *l, const ps_ckpt_tensor *t, void *to)
     return ps_h5_read(l->h5, name, &info, to);
 }
 
-/* The tensor's bytes: in the map, or in the arena. *out is NULL while counting, or when the spec
- * does not call for the tensor. Vectors are padded with zeros to a multiple of 16. */
+/* The tensor's bytes: in the map or the copy of it, or in the arena. *out is NULL while counting,
+ * or when the spec does not call for the tensor. Vectors are padded with zeros to a multiple of 16. */
 static ps_err place(layout *l, ps_role role, int layer, const void **out)
 {
     *out = NULL;
     const ps_ckpt_tensor *t = ps_ckpt_find(l->ckpt, role, layer);
     if (!t) return PS_OK;
-    if (is_mapped(t)) {
+    const void **at = l->weights ? &l->weights->tensors[t - l->ckpt->tensors] : NULL;
+    if (ps_weights_in_place(t)) {
         l->mapped_bytes += t->bytes;
-        if (l->weights) *out = l->weights->map.data + t->offset;
+        if (at && l->weights->access == PS_WEIGHTS_MAP) *at = l->weights->map.data + t->offset;
+        if (at) *out = *at;
         return PS_OK;
     }
     void *to = ps_arena_take(&l->arena, ps_mem_round_up(t->bytes, PS_MEM_ALIGN), 1);
-    if (!l->weights) return PS_OK;
-    *out = to;
+    if (!at) return PS_OK;
+    *out = *at = to;
     return read_tensor(l, t, to);
 }
 
@@ -287,13 +290,15 @@ static ps_err place_all(layout *l, const ps_engine *engine)
     return PS_OK;
 }
 
-ps_weights_size ps_weights_measure(const ps_ckpt *ckpt, const ps_part *part, int64_t span)
+ps_weights_size ps_weights_measure(const ps_ckpt *ckpt, const ps_part *part, int64_t span,
+                                   ps_weights_access access)
 {
     layout l = {.ckpt = ckpt, .part = *part, .span = span, .arena = ps_arena_counting()};
     const ps_err err = place_all(&l, NULL);
     assert(!err && "counting cannot fail");
     (void)err;
-    return (ps_weights_size){l.mapped_bytes, l.arena.used};
+    if (access == PS_WEIGHTS_MAP) return (ps_weights_size){l.mapped_bytes, 0, l.arena.used};
+    return (ps_weights_size){0, ps_weights_lay_out_copy(ckpt, part, NULL), l.arena.used};
 }
 
 typedef struct fetch {
@@ -307,7 +312,8 @@ static void fetch_tensor(void *arg, int item, int thread)
     const ps_weights *w = ((const fetch *)arg)->weights;
     const ps_ckpt_tensor *t = &w->ckpt->tensors[item];
     // Experts come when a row chooses them: most may never be read.
-    if (!ps_part_owns(&w->part, t->need.layer) || !is_mapped(t) || t->need.count > 1) return;
+    if (!ps_part_owns(&w->part, t->need.layer) || !ps_weights_in_place(t) || t->need.count > 1)
+        return;
     const size_t start = t->offset - t->offset % PAGE_BYTES;
     void *at = (void *)(uintptr_t)(w->map.data + start);
     const size_t n = t->offset + t->bytes - start;
@@ -316,41 +322,67 @@ static void fetch_tensor(void *arg, int item, int thread)
     if (madvise(at, n, MADV_POPULATE_READ) != 0) madvise(at, n, MADV_WILLNEED);
 }
 
-ps_err ps_weights_open(const ps_ckpt *ckpt, const ps_part *part, int64_t span,
-                       const ps_engine *engine, ps_weights *out)
+/* The file, with its length checked: what is mapped or read from it lies inside. */
+static ps_err open_file(const ps_ckpt *ckpt, ps_weights *out)
 {
-    *out = (ps_weights){.ckpt = ckpt, .part = *part, .map = {.fd = -1}};
-    const ps_weights_size size = ps_weights_measure(ckpt, part, span);
-    PS_TRY(ps_file_map_open(ckpt->path, &out->map));
-    ps_err err = PS_OK;
-    if (out->map.bytes != ckpt->file_bytes) {
-        err = PS_FAIL(PS_ERR_FORMAT, "%s: has %zu bytes, at the start it had %llu", ckpt->path,
-                      out->map.bytes, (unsigned long long)ckpt->file_bytes);
-    }
-    if (!err) err = ps_region_take(size.taken_bytes, "weights", &out->region);
-    if (!err) {
-        layout l = {.ckpt = ckpt,
-                    .part = *part,
-                    .span = span,
-                    .arena = ps_arena_over(&out->region),
-                    .weights = out};
-        err = place_all(&l, engine);
-        out->mapped_bytes = l.mapped_bytes;
-        ps_h5_close(l.h5);
-    }
-    if (!err) {
+    PS_TRY(out->access == PS_WEIGHTS_MAP ? ps_file_map_open(ckpt->path, &out->map)
+                                         : ps_file_map_open_unmapped(ckpt->path, &out->map));
+    if (out->map.bytes == ckpt->file_bytes) return PS_OK;
+    return PS_FAIL(PS_ERR_FORMAT, "%s: has %zu bytes, at the start it had %llu", ckpt->path,
+                   out->map.bytes, (unsigned long long)ckpt->file_bytes);
+}
+
+static ps_err open_tensors(int64_t span, const ps_engine *engine, ps_weights *out)
+{
+    const ps_ckpt *ckpt = out->ckpt;
+    const bool copies = out->access == PS_WEIGHTS_COPY;
+    const ps_weights_size size = ps_weights_measure(ckpt, &out->part, span, out->access);
+    PS_TRY(open_file(ckpt, out));
+    PS_TRY(ps_region_take(size.taken_bytes, "weights", &out->region));
+    out->tensors = ps_mem_new((size_t)ckpt->n_tensors, sizeof *out->tensors);
+    if (copies) PS_TRY(ps_weights_copy(out, engine));
+    layout l = {.ckpt = ckpt,
+                .part = out->part,
+                .span = span,
+                .arena = ps_arena_over(&out->region),
+                .weights = out};
+    const ps_err err = place_all(&l, engine);
+    ps_h5_close(l.h5);
+    PS_TRY(err);
+    out->mapped_bytes = size.mapped_bytes;
+    if (!copies) {
         fetch f = {out};
         ps_pool_run(engine->pool, ckpt->n_tensors, fetch_tensor, &f);
+        return PS_OK;
     }
+    // What was read is one state of the file; what becomes of it now does not matter.
+    PS_TRY(ps_file_map_check(&out->map, ckpt->path));
+    ps_file_map_close(&out->map);
+    return PS_OK;
+}
+
+ps_err ps_weights_open(const ps_ckpt *ckpt, const ps_part *part, int64_t span,
+                       ps_weights_access access, const ps_engine *engine, ps_weights *out)
+{
+    *out = (ps_weights){.ckpt = ckpt, .part = *part, .access = access, .map = {.fd = -1}};
+    const ps_err err = open_tensors(span, engine, out);
     if (err) ps_weights_close(out);
     return err;
 }
 
 void ps_weights_close(ps_weights *weights)
 {
+    ps_region_release(&weights->copy);
     ps_region_release(&weights->region);
+    ps_mem_free(weights->tensors);
     if (weights->map.fd >= 0) ps_file_map_close(&weights->map);
     *weights = (ps_weights){.map = {.fd = -1}};
+}
+
+ps_err ps_weights_check_file(const ps_weights *weights)
+{
+    if (weights->access == PS_WEIGHTS_COPY) return PS_OK;
+    return ps_file_map_check(&weights->map, weights->ckpt->path);
 }
 
 /* Bytes of a layer's tensors; of the experts' `n_experts` of each kind. */

@@ -303,10 +303,22 @@ void ps_plan_release(ps_plan *plan)
     *plan = (ps_plan){0};
 }
 
+void ps_plan_set_access(ps_plan *plan, const ps_ckpt *ckpt, int stage, ps_weights_access access,
+                        const char *why)
+{
+    ps_plan_stage *s = &plan->stages[stage];
+    const ps_weights_size size = ps_weights_measure(ckpt, &s->part, plan->limits.context, access);
+    s->size.mapped_bytes = size.mapped_bytes;
+    s->size.copied_bytes = size.copied_bytes;
+    s->size.weights_bytes = size.taken_bytes;
+    s->access = access;
+    snprintf(s->access_why, sizeof s->access_why, "%s", why);
+}
+
 size_t ps_plan_taken_bytes(const ps_plan_stage *stage)
 {
-    return stage->size.weights_bytes + stage->size.cache_bytes + stage->size.buffer_bytes +
-           stage->ring_bytes;
+    return stage->size.copied_bytes + stage->size.weights_bytes + stage->size.cache_bytes +
+           stage->size.buffer_bytes + stage->ring_bytes;
 }
 
 size_t ps_plan_all_bytes(const ps_plan_stage *stage)
@@ -322,9 +334,13 @@ static double mib(size_t bytes)
 ps_err ps_plan_check_memory(const ps_plan *plan, int first, int end, size_t limit_bytes,
                             const char *limit_source)
 {
-    size_t sum = 0;
+    size_t sum = 0, copied = 0;
+    const bool own_only = strcmp(limit_source, "RLIMIT_DATA") == 0;
     for (int s = first; s < end; s++) {
-        if (!ps_mem_add(sum, ps_plan_all_bytes(&plan->stages[s]), &sum)) sum = SIZE_MAX;
+        const ps_plan_stage *stage = &plan->stages[s];
+        const size_t bytes = own_only ? ps_plan_taken_bytes(stage) : ps_plan_all_bytes(stage);
+        if (!ps_mem_add(sum, bytes, &sum)) sum = SIZE_MAX;
+        copied += stage->size.copied_bytes;
     }
     if (sum <= limit_bytes) return PS_OK;
     char who[48];
@@ -333,9 +349,34 @@ ps_err ps_plan_check_memory(const ps_plan *plan, int first, int end, size_t limi
     else
         snprintf(who, sizeof who, "stages %d..%d need", first, end - 1);
     return PS_FAIL(PS_ERR_LIMIT,
-                   "%s %.1f MiB (weights, caches, buffers), the limit (%s) leaves %.1f MiB: take "
-                   "more ranks, a smaller --ctx or fewer --slots",
-                   who, mib(sum), limit_source, mib(limit_bytes));
+                   "%s %.1f MiB (%s, caches, buffers), the limit (%s) leaves %.1f MiB: take "
+                   "more ranks, a smaller --ctx%s or fewer --slots",
+                   who, mib(sum), copied > 0 ? "copied weights" : "weights", limit_source,
+                   mib(limit_bytes), own_only && copied > 0 ? ", --weights map" : "");
+}
+
+static bool same_access(const ps_plan_stage *a, const ps_plan_stage *b)
+{
+    return a->access == b->access && strcmp(a->access_why, b->access_why) == 0;
+}
+
+void ps_plan_describe_access(const ps_plan *plan, ps_text *out)
+{
+    for (int first = 0, end; first < plan->n_stages; first = end) {
+        const ps_plan_stage *stage = &plan->stages[first];
+        end = first + 1;
+        while (end < plan->n_stages && same_access(stage, &plan->stages[end])) {
+            end++;
+        }
+        ps_text_append_str(out, "weights");
+        const bool all = end - first == plan->n_stages;
+        if (!all && end == first + 1) ps_text_appendf(out, " of stage %d", first);
+        if (!all && end > first + 1) ps_text_appendf(out, " of stages %d..%d", first, end - 1);
+        ps_text_appendf(out, ": %s",
+                        stage->access == PS_WEIGHTS_COPY ? "copied into memory" : "mapped");
+        if (stage->access_why[0] != '\0') ps_text_appendf(out, " (%s)", stage->access_why);
+        ps_text_append_str(out, "\n");
+    }
 }
 
 void ps_plan_describe(const ps_plan *plan, ps_text *out)
@@ -351,8 +392,8 @@ void ps_plan_describe(const ps_plan *plan, ps_text *out)
             snprintf(layers, sizeof layers, "%d..%d", stage->part.first_layer,
                      stage->part.end_layer - 1);
         ps_text_appendf(out, "%5d %10s %12.1f %11.1f %11.1f %12.1f %10.1f %15.1f", s, layers,
-                        mib(stage->size.mapped_bytes), mib(stage->size.weights_bytes),
-                        mib(stage->size.cache_bytes),
+                        mib(stage->size.mapped_bytes + stage->size.copied_bytes),
+                        mib(stage->size.weights_bytes), mib(stage->size.cache_bytes),
                         mib(stage->size.buffer_bytes + stage->ring_bytes),
                         mib(ps_plan_all_bytes(stage)), mib(stage->cost_bytes));
         if (plan->timed_rows > 0) ps_text_appendf(out, " %10.3f", stage->time_ns * 1e-6);
@@ -367,6 +408,7 @@ void ps_plan_describe(const ps_plan *plan, ps_text *out)
         "%d\nbytes a hop: %zu for one row, %zu for the largest parcel\n",
         plan->limits.n_slots, context, plan->limits.rows_max, plan->limits.chunk_rows,
         plan->in_flight, plan->hop_bytes, plan->parcel_bytes);
+    ps_plan_describe_access(plan, out);
     if (plan->timed_rows == 0) return;
     ps_text_appendf(out,
                     "measured: head %.3f ms, hop %.1f us, a round %.3f ms; with parcels of %d "
@@ -398,16 +440,18 @@ void ps_plan_to_json(const ps_plan *plan, ps_text *out)
     ps_text_append_str(out, "\"stages\": [");
     for (int s = 0; s < plan->n_stages; s++) {
         const ps_plan_stage *stage = &plan->stages[s];
-        ps_text_appendf(out,
-                        "%s{\"first_layer\": %d, \"end_layer\": %d, \"mapped_bytes\": %zu, "
-                        "\"weights_bytes\": %zu, \"cache_bytes\": %zu, \"buffer_bytes\": %zu, "
-                        "\"ring_bytes\": %zu, \"read_bytes_per_token\": %llu",
-                        s ? ", " : "", stage->part.first_layer, stage->part.end_layer,
-                        stage->size.mapped_bytes, stage->size.weights_bytes,
-                        stage->size.cache_bytes, stage->size.buffer_bytes, stage->ring_bytes,
-                        (unsigned long long)stage->cost_bytes);
+        ps_text_appendf(
+            out,
+            "%s{\"first_layer\": %d, \"end_layer\": %d, \"mapped_bytes\": %zu, "
+            "\"copied_bytes\": %zu, \"weights_bytes\": %zu, \"cache_bytes\": %zu, "
+            "\"buffer_bytes\": %zu, "
+            "\"ring_bytes\": %zu, \"read_bytes_per_token\": %llu",
+            s ? ", " : "", stage->part.first_layer, stage->part.end_layer, stage->size.mapped_bytes,
+            stage->size.copied_bytes, stage->size.weights_bytes, stage->size.cache_bytes,
+            stage->size.buffer_bytes, stage->ring_bytes, (unsigned long long)stage->cost_bytes);
         if (plan->timed_rows > 0) ps_text_appendf(out, ", \"time_ns\": %.0f", stage->time_ns);
-        ps_text_append_str(out, "}");
+        ps_text_appendf(out, ", \"weights\": \"%s\", \"weights_why\": \"%s\"}",
+                        stage->access == PS_WEIGHTS_COPY ? "copy" : "map", stage->access_why);
     }
     ps_text_append_str(out, "]}");
 }

@@ -37,10 +37,11 @@ static ps_err open_ring(const ps_stage_params *params, ps_stage *stage)
     return ps_ring_open(&ring, &stage->ring);
 }
 
-static ps_err open_model(const ps_stage_params *params, const ps_part *part, ps_stage *stage)
+static ps_err open_model(const ps_stage_params *params, const ps_plan_stage *own, ps_stage *stage)
 {
     const ps_stage_model_params model = {.ckpt = params->ckpt,
-                                         .part = *part,
+                                         .part = own->part,
+                                         .access = own->access,
                                          .limits = params->plan->limits,
                                          .verify = params->verify,
                                          .engine = params->engine,
@@ -58,7 +59,8 @@ static ps_err open_model(const ps_stage_params *params, const ps_part *part, ps_
 ps_err ps_stage_open(const ps_stage_params *params, ps_stage *out)
 {
     const int rank = ps_comm_rank(params->comm);
-    const ps_part *part = &params->plan->stages[rank].part;
+    const ps_plan_stage *own = &params->plan->stages[rank];
+    const ps_part *part = &own->part;
     *out = (ps_stage){.plan = params->plan,
                       .engine = params->engine,
                       .watch = params->watch,
@@ -77,7 +79,7 @@ ps_err ps_stage_open(const ps_stage_params *params, ps_stage *out)
         // From here on messages and signs of life move while this rank reads and checks its
         // weights.
         ps_pool_set_poke(params->engine->pool, ps_ring_poke, out->ring, POKE_INTERVAL_US);
-        err = open_model(params, part, out);
+        err = open_model(params, own, out);
         if (!err) ps_stage_opened(out->model, &out->report.map_ns, &out->report.verify_ns);
     }
     if (err) ps_stage_close(out);

@@ -102,7 +102,7 @@ static ps_err verify(ps_job *job)
     const ps_part all = {.first_layer = 0, .end_layer = job->ckpt.spec.n_layers, .ends = true};
     PS_TRY(ps_job_engine_params(job, false, &params));
     PS_TRY(ps_engine_open(&params, &job->engine));
-    PS_TRY(ps_weights_open(&job->ckpt, &all, 1, &job->engine, &weights));
+    PS_TRY(ps_weights_open(&job->ckpt, &all, 1, PS_WEIGHTS_MAP, &job->engine, &weights));
     const ps_err err = ps_weights_verify(&weights, PS_VERIFY_ALWAYS, &job->engine);
     ps_weights_close(&weights);
     return err;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "tool/commands.h"
 #include "tool/job.h"
+#include "tool/placing.h"
 #include "tool/windows.h"
 
 typedef struct state {
@@ -70,6 +71,7 @@ static ps_err make_plan(const state *s, ps_job *job, ps_plan *plan, size_t *base
     PS_TRY(prepare(s, job, &engine));
     PS_TRY(ps_job_open_tokenizer(job));
     PS_TRY(ps_job_make_plan(job, count_ranks(s, job), NULL, plan));
+    ps_placing_apply_alone(job, plan);
     *base = ps_mem_resident();
     return PS_OK;
 }
@@ -79,6 +81,7 @@ static ps_err measure(const state *s, ps_job *job, ps_wait wait, ps_plan_times *
 {
     ps_plan plan;
     PS_TRY(ps_job_make_plan(job, job->size, NULL, &plan));
+    PS_TRY(ps_placing_apply(job, &plan));
     const ps_stage_params stage = {.comm = job->comm,
                                    .watch = job->watch,
                                    .ckpt = &job->ckpt,
@@ -109,7 +112,10 @@ static ps_err make_measured_plan(const state *s, ps_job *job, ps_plan *plan, siz
     PS_TRY(measure(s, job, engine.wait, &times));
     const ps_err err = ps_job_make_plan(job, count_ranks(s, job), &times, plan);
     ps_plan_times_release(&times);
-    return err;
+    PS_TRY(ps_comm_agree(job->comm, err));
+    if (job->size > 1) return ps_placing_apply(job, plan);
+    ps_placing_apply_alone(job, plan);
+    return PS_OK;
 }
 
 static ps_err print(const state *s, const ps_job *job, const ps_plan *plan, size_t base)
@@ -137,7 +143,7 @@ static ps_err check_memory(const ps_plan *plan, size_t base)
     const char *source;
     const size_t limit = ps_mem_limit(&source);
     const bool shared = ps_job_limit_is_shared(source);
-    const size_t taken = shared ? base : ps_mem_mapped();
+    const size_t taken = shared ? base : ps_job_memory_taken(source);
     size_t sum = 0;
     for (int i = 0; i < plan->n_stages; i++) {
         PS_TRY(ps_plan_check_memory(plan, i, i + 1, limit > taken ? limit - taken : 0, source));

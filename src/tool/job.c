@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/signals.h"
 #include "tool/import/cached.h"
+#include "tool/placing.h"
 #include "tool/report.h"
 #include "tool/version.h"
 #include "tool/windows.h"
@@ -274,15 +275,26 @@ bool ps_job_limit_is_shared(const char *source)
     return strcmp(source, "machine") == 0 || strcmp(source, "cgroup") == 0;
 }
 
+size_t ps_job_memory_taken(const char *source)
+{
+    if (strcmp(source, "RLIMIT_DATA") == 0) return ps_mem_data();
+    return ps_job_limit_is_shared(source) ? ps_mem_resident() : ps_mem_mapped();
+}
+
+size_t ps_job_memory_left(const ps_job *job, const char **source)
+{
+    const size_t limit = ps_mem_limit(source);
+    const bool shared = ps_job_limit_is_shared(*source);
+    const size_t share = shared ? limit / (size_t)ps_comm_local_size(job->comm) : limit;
+    const size_t taken = ps_job_memory_taken(*source);
+    return share > taken ? share - taken : 0;
+}
+
 static ps_err check_memory(const ps_job *job)
 {
     const char *source;
-    const size_t limit = ps_mem_limit(&source);
-    const bool shared = ps_job_limit_is_shared(source);
-    const size_t share = shared ? limit / (size_t)ps_comm_local_size(job->comm) : limit;
-    const size_t taken = shared ? ps_mem_resident() : ps_mem_mapped();
-    return ps_plan_check_memory(&job->plan, job->rank, job->rank + 1,
-                                share > taken ? share - taken : 0, source);
+    const size_t left = ps_job_memory_left(job, &source);
+    return ps_plan_check_memory(&job->plan, job->rank, job->rank + 1, left, source);
 }
 
 static bool splits_by_measure(const ps_run_options *run)
@@ -304,16 +316,18 @@ ps_err ps_job_make_plan(const ps_job *job, int n_stages, const ps_plan_times *ti
     return ps_plan_make(&params, out);
 }
 
+/* Collective. */
 static ps_err make_plan(ps_job *job, const ps_plan_times *times)
 {
-    PS_TRY(ps_job_make_plan(job, job->size, times, &job->plan));
+    PS_TRY(ps_comm_agree(job->comm, ps_job_make_plan(job, job->size, times, &job->plan)));
+    PS_TRY(ps_placing_apply(job, &job->plan));
     if (job->rank == 0 && ps_log_shows(PS_LOG_DEBUG)) {
         ps_text text = {0};
         ps_plan_describe(&job->plan, &text);
         fputs(ps_text_str(&text), stderr);
         ps_text_release(&text);
     }
-    return check_memory(job);
+    return ps_comm_agree(job->comm, check_memory(job));
 }
 
 /* A report that cannot be written is an error before the work, not after it. */
@@ -359,7 +373,7 @@ static ps_err start(const ps_job_command *c, ps_job *job)
     ps_engine_params engine;
     PS_TRY(ps_comm_agree(job->comm, ps_job_engine_params(job, true, &engine)));
     PS_TRY(ps_comm_agree(job->comm, ps_engine_open(&engine, &job->engine)));
-    PS_TRY(ps_comm_agree(job->comm, make_plan(job, NULL)));
+    PS_TRY(make_plan(job, NULL));
     const ps_stage_params stage = {.comm = job->comm,
                                    .watch = job->watch,
                                    .ckpt = &job->ckpt,
@@ -372,7 +386,7 @@ static ps_err start(const ps_job_command *c, ps_job *job)
         const int n_slots = job->limits.n_slots, in_flight = job->plan.in_flight;
         PS_TRY(ps_trial_run(&stage, (n_slots + in_flight - 1) / in_flight, &times));
         ps_plan_release(&job->plan);
-        const ps_err err = ps_comm_agree(job->comm, make_plan(job, &times));
+        const ps_err err = make_plan(job, &times);
         ps_plan_times_release(&times);
         PS_TRY(err);
     }

@@ -86,6 +86,12 @@ void ps_job_dump_options(const ps_job *job, ps_text *out);
 /* The tokenizer of the model that is open, into job->tokenizer; it stays NULL if there is none. */
 ps_err ps_job_open_tokenizer(ps_job *job) PS_MUST_CHECK;
 
+/* Of what this limit of ps_mem_limit bounds, what the process has. */
+size_t ps_job_memory_taken(const char *source);
+
+/* Memory that this rank may still take under the least of its limits, which *source names. */
+size_t ps_job_memory_left(const ps_job *job, const char **source);
+
 /* Whether the ranks of a machine share this limit of ps_mem_limit, or each has its own. */
 bool ps_job_limit_is_shared(const char *source);
 
@@ -103,7 +109,8 @@ ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_ne
  * Collective. */
 ps_err ps_job_load_index(ps_job *job, ps_job_models models) PS_MUST_CHECK;
 
-/* The plan of these options for so many stages; the engine is open. times: NULL or measured. */
+/* The plan of these options for so many stages; the engine is open. times: NULL or measured. Where
+ * weights are taken from it does not say yet (tool/placing.h). */
 ps_err ps_job_make_plan(const ps_job *job, int n_stages, const ps_plan_times *times,
                         ps_plan *out) PS_MUST_CHECK;
 

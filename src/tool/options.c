@@ -21,6 +21,9 @@ static const ps_opt_choice activation_choices[] = {
 static const ps_opt_choice verify_choices[] = {
     {"always", PS_VERIFY_ALWAYS}, {"once", PS_VERIFY_ONCE}, {"never", PS_VERIFY_NEVER}, {NULL, 0}};
 
+static const ps_opt_choice weights_choices[] = {
+    {"auto", PS_WEIGHTS_AUTO}, {"map", PS_WEIGHTS_MAP}, {"copy", PS_WEIGHTS_COPY}, {NULL, 0}};
+
 static const ps_opt_choice wait_choices[] = {
     {"auto", PS_WAIT_AUTO}, {"latency", PS_WAIT_LATENCY}, {"shared", PS_WAIT_SHARED}, {NULL, 0}};
 
@@ -90,6 +93,9 @@ static const ps_opt run_rows[] = {
      "by default the rank that reads most is made to read as little as possible"},
     {"verify", 0, PS_OPT_CHOICE, RUN(verify), 0, 0, "once", verify_choices, NULL,
      "checks the contents of the weights: always, once for each state of the file, or never"},
+    {"weights", 0, PS_OPT_CHOICE, RUN(weights), 0, 0, "auto", weights_choices, NULL,
+     "used in the mapped file, or copied into memory of each rank; auto copies on several NUMA "
+     "nodes and from a network file system, where there is memory for it"},
     {"wait", 0, PS_OPT_CHOICE, RUN(wait), 0, 0, "auto", wait_choices, NULL,
      "waiting threads spin (latency) or give way soon (shared)"},
     {"bind", 0, PS_OPT_FLAG, RUN(bind), 0, 0, NULL, NULL, NULL,

@@ -11,7 +11,7 @@
 #include "model/weights.h"
 #include "serve/request.h"
 
-enum { PS_WAIT_AUTO = PS_WAIT_COUNT };
+enum { PS_WAIT_AUTO = PS_WAIT_COUNT, PS_WEIGHTS_AUTO = PS_WEIGHTS_ACCESS_COUNT };
 
 /* The split that is found by measuring. */
 #define PS_SPLIT_AUTO "auto"
@@ -35,6 +35,7 @@ typedef struct ps_run_options {
     int n_kept, keep_at;  // ps_keep_at
     int cache_k, cache_v; // ps_dtype
     int verify;           // ps_verify
+    int weights;          // ps_weights_access or PS_WEIGHTS_AUTO
     int wait;             // ps_wait or PS_WAIT_AUTO
     bool bind;
     double stall_timeout_s, start_timeout_s;

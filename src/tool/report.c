@@ -185,16 +185,24 @@ static start_parts find_start(const ps_job *job)
     return s;
 }
 
+static bool copies(const ps_plan *plan)
+{
+    for (int s = 0; s < plan->n_stages; s++) {
+        if (plan->stages[s].access == PS_WEIGHTS_COPY) return true;
+    }
+    return false;
+}
+
 static void describe_start(const ps_job *job, ps_text *out)
 {
     const start_parts s = find_start(job);
     if (job->counts.first_token_ns == 0) return;
     ps_text_appendf(out,
                     "to the first token %.3f s: ranks %.3f, index %.3f, input %.3f, plan %.3f, "
-                    "opening %.3f (weights mapped %.3f, verified %.3f), prompt %.3f; its next "
+                    "opening %.3f (weights %s %.3f, verified %.3f), prompt %.3f; its next "
                     "token %.3f\n",
-                    s.all, s.join, s.index, s.input, s.plan, s.open, s.map, s.verify, s.first,
-                    s.second);
+                    s.all, s.join, s.index, s.input, s.plan, s.open,
+                    copies(&job->plan) ? "read" : "mapped", s.map, s.verify, s.first, s.second);
 }
 
 void ps_report_describe(const ps_job *job, ps_text *out)
@@ -215,6 +223,7 @@ void ps_report_describe(const ps_job *job, ps_text *out)
     ps_text_appendf(out, "; bubble %.1f %%, %.2f GB/s of weights and caches read\n",
                     100.0 * s.bubble, s.read_gb_s);
     describe_start(job, out);
+    ps_plan_describe_access(&job->plan, out);
     describe_caches(job, out);
     ps_text ropes = {0};
     find_ropes(job, &ropes);

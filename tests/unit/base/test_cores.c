@@ -25,6 +25,7 @@ START_TEST(every_core_is_one_that_the_process_may_use)
     const cpu_set_t allowed = affinity();
     const ps_cores *cores = find();
     ck_assert_int_ge(cores->count, 1);
+    ck_assert_int_ge(cores->n_numa_nodes, 1);
     ck_assert_int_le(cores->count, CPU_COUNT(&allowed));
     for (int i = 0; i < cores->count; i++) {
         ck_assert(CPU_ISSET((size_t)cores->processor[i], &allowed));

@@ -142,6 +142,40 @@ START_TEST(an_empty_file_maps_to_nothing)
 }
 END_TEST
 
+START_TEST(an_unmapped_file_can_be_read_and_checked)
+{
+    char found[3];
+    make_file("f", "opened", 6);
+    ps_file_map map;
+    ck_assert_int_eq(ps_file_map_open_unmapped("f", &map), PS_OK);
+    ck_assert_uint_eq(map.bytes, 6);
+    ck_assert_ptr_null(map.data);
+    ck_assert_int_eq(ps_file_read_at(map.fd, "f", 2, found, 3), PS_OK);
+    ck_assert_mem_eq(found, "ene", 3);
+    ck_assert_int_eq(ps_file_map_check(&map, "f"), PS_OK);
+    make_file("f", "another", 7);
+    ck_assert_int_eq(ps_file_map_check(&map, "f"), PS_ERR_IO);
+    ps_file_map_close(&map);
+    ck_assert_int_eq(map.fd, -1);
+}
+END_TEST
+
+START_TEST(network_file_systems_have_names)
+{
+    ck_assert_str_eq(ps_file_network_system_of(0x6969), "NFS");
+    ck_assert_str_eq(ps_file_network_system_of(0x0BD00BD0), "Lustre");
+    ck_assert_str_eq(ps_file_network_system_of(0x47504653), "GPFS");
+    // As a machine of 32 bits shows it, whose numbers have a sign.
+    ck_assert_str_eq(ps_file_network_system_of((int32_t)0xFF534D42), "CIFS");
+    ck_assert_str_eq(ps_file_network_system_of(0xFF534D42), "CIFS");
+    ck_assert_ptr_null(ps_file_network_system_of(0xEF53));     // ext4
+    ck_assert_ptr_null(ps_file_network_system_of(0x58465342)); // XFS
+    ck_assert_ptr_null(ps_file_network_system_of(0x01021994)); // tmpfs
+    ck_assert_ptr_null(ps_file_network_system("/proc/self/stat"));
+    ck_assert_ptr_null(ps_file_network_system("none"));
+}
+END_TEST
+
 /* Opening a FIFO nobody writes to must not hang. */
 START_TEST(only_regular_files_are_mapped)
 {
@@ -478,6 +512,8 @@ static void add_tests(TCase *tcase)
     tcase_add_test(tcase, a_dash_reads_standard_input_to_its_end);
     tcase_add_test(tcase, a_mapped_file_shows_its_bytes);
     tcase_add_test(tcase, an_empty_file_maps_to_nothing);
+    tcase_add_test(tcase, an_unmapped_file_can_be_read_and_checked);
+    tcase_add_test(tcase, network_file_systems_have_names);
     tcase_add_test(tcase, only_regular_files_are_mapped);
     tcase_add_test(tcase, a_mapped_file_that_was_written_to_is_noticed);
     tcase_add_test(tcase, a_file_renamed_over_a_mapped_one_is_no_matter);

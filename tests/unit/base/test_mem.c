@@ -251,6 +251,29 @@ START_TEST(touched_memory_shows_in_the_resident_size)
 }
 END_TEST
 
+START_TEST(a_reserved_region_takes_pages_as_they_are_touched)
+{
+    const size_t bytes = (size_t)64 << 20, before = ps_mem_resident(), data = ps_mem_data();
+    ps_region region;
+    ck_assert_int_eq(ps_region_reserve(bytes, "reserved", &region), PS_OK);
+    ck_assert_uint_lt(ps_mem_resident(), before + bytes / 4);
+    ck_assert_uint_ge(ps_mem_data(), data + bytes);
+    memset(region.base, 1, bytes / 2);
+    ck_assert_uint_ge(ps_mem_resident(), before + bytes / 2);
+    ck_assert_uint_lt(ps_mem_resident(), before + bytes / 2 + bytes / 4);
+    ps_region_release(&region);
+    ck_assert_uint_lt(ps_mem_data(), data + bytes);
+}
+END_TEST
+
+START_TEST(available_memory_is_less_than_the_machines)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES);
+    ck_assert_uint_gt(ps_mem_available(), 0);
+    ck_assert_uint_le(ps_mem_available(), (size_t)pages * (size_t)sysconf(_SC_PAGESIZE));
+}
+END_TEST
+
 int main(void)
 {
     TCase *tcase = tcase_create("mem");
@@ -268,6 +291,8 @@ int main(void)
     tcase_add_test(tcase, the_limit_is_that_of_the_machine_or_less);
     tcase_add_test(tcase, an_address_space_limit_counts);
     tcase_add_test(tcase, touched_memory_shows_in_the_resident_size);
+    tcase_add_test(tcase, a_reserved_region_takes_pages_as_they_are_touched);
+    tcase_add_test(tcase, available_memory_is_less_than_the_machines);
     Suite *suite = suite_create("base/mem");
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

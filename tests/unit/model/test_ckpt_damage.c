@@ -50,7 +50,7 @@ static ps_err open_weights(const char *path, const ps_engine *engine, ps_ckpt *c
 {
     PS_TRY(ps_ckpt_open(path, ckpt));
     const ps_part part = {0, ckpt->spec.n_layers, true};
-    ps_err err = ps_weights_open(ckpt, &part, 50, engine, w);
+    ps_err err = ps_weights_open(ckpt, &part, 50, PS_WEIGHTS_MAP, engine, w);
     if (!err) err = ps_weights_verify(w, PS_VERIFY_ALWAYS, engine);
     if (err) ps_weights_close(w);
     if (err) ps_ckpt_close(ckpt);

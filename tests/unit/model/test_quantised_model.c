@@ -78,7 +78,7 @@ START_TEST(a_scale_that_is_not_finite_is_found_where_it_stands)
     ps_engine engine;
     ps_weights w;
     assert_ok(ps_engine_open(&params, &engine));
-    assert_ok(ps_weights_open(&ckpt, &part, 50, &engine, &w));
+    assert_ok(ps_weights_open(&ckpt, &part, 50, PS_WEIGHTS_MAP, &engine, &w));
     ck_assert_int_eq(ps_weights_verify(&w, PS_VERIFY_ALWAYS, &engine), PS_ERR_NUMERIC);
     assert_message("m.h5: tensor /layers/001/mlp/up holds NaN or infinity at [37,0]");
     ps_weights_close(&w);

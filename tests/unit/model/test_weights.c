@@ -27,14 +27,19 @@ typedef struct scene {
 static const ps_part whole = {0, PS_SPEC_LAYERS_MAX, true};
 
 /* A part that ends behind the last layer ends with it. */
-static ps_err open_scene(scene *s, const char *path, ps_part part)
+static ps_err open_scene_with(ps_weights_access access, scene *s, const char *path, ps_part part)
 {
     const ps_engine_params params = {.n_threads = 2, .wait = PS_WAIT_SHARED};
     *s = (scene){.weights = {.map = {.fd = -1}}};
     assert_ok(ps_engine_open(&params, &s->engine));
     assert_ok(ps_ckpt_open(path, &s->ckpt));
     if (part.end_layer > s->ckpt.spec.n_layers) part.end_layer = s->ckpt.spec.n_layers;
-    return ps_weights_open(&s->ckpt, &part, SPAN, &s->engine, &s->weights);
+    return ps_weights_open(&s->ckpt, &part, SPAN, access, &s->engine, &s->weights);
+}
+
+static ps_err open_scene(scene *s, const char *path, ps_part part)
+{
+    return open_scene_with(PS_WEIGHTS_MAP, s, path, part);
 }
 
 static void close_scene(scene *s)
@@ -206,17 +211,125 @@ END_TEST
 
 START_TEST(the_measure_is_what_is_taken)
 {
-    const tiny_model m = _i == 0 ? large_model() : tiny_model_random((uint64_t)_i);
+    const ps_weights_access access = _i % 2 == 0 ? PS_WEIGHTS_MAP : PS_WEIGHTS_COPY;
+    const tiny_model m = _i < 2 ? large_model() : tiny_model_random((uint64_t)_i / 2);
     assert_ok(tiny_model_convert(&m, "m.h5"));
     scene s;
     const ps_part parts[] = {{0, m.layers, true}, {0, m.layers / 2, false}, {0, 0, true}};
     for (int i = 0; i < 3; i++) {
-        assert_ok(open_scene(&s, "m.h5", parts[i]));
-        const ps_weights_size size = ps_weights_measure(&s.ckpt, &parts[i], SPAN);
+        assert_ok(open_scene_with(access, &s, "m.h5", parts[i]));
+        const ps_weights_size size = ps_weights_measure(&s.ckpt, &parts[i], SPAN, access);
         ck_assert_uint_eq(size.mapped_bytes, s.weights.mapped_bytes);
+        ck_assert_uint_eq(size.copied_bytes, s.weights.copy.bytes);
         ck_assert_uint_eq(size.taken_bytes, s.weights.region.bytes);
         close_scene(&s);
     }
+}
+END_TEST
+
+/* ---- copies ---- */
+
+/* Matrices of several pieces of 4 MiB, the last not whole. */
+static tiny_model model_of_pieces(void)
+{
+    tiny_model m = large_model();
+    m.layers = 1;
+    m.ffn = 23000;
+    return m;
+}
+
+START_TEST(a_copy_has_the_bytes_of_the_map)
+{
+    const tiny_model m = _i == 0   ? model_of_pieces()
+                         : _i == 1 ? large_model()
+                                   : tiny_model_random((uint64_t)_i);
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    scene mapped, copied;
+    assert_ok(open_scene(&mapped, "m.h5", whole));
+    assert_ok(open_scene_with(PS_WEIGHTS_COPY, &copied, "m.h5", whole));
+    size_t bytes = 0;
+    for (int i = 0; i < copied.ckpt.n_tensors; i++) {
+        const ps_ckpt_tensor *t = &copied.ckpt.tensors[i];
+        const char *found = copied.weights.tensors[i];
+        ck_assert_mem_eq(found, mapped.weights.tensors[i], t->bytes);
+        ck_assert_uint_eq((uintptr_t)found % PS_MEM_ALIGN, 0);
+        if (is_in_map(&mapped.weights, mapped.weights.tensors[i])) bytes += t->bytes;
+    }
+    // What was mapped is now memory, and no more than that.
+    ck_assert_uint_eq(mapped.weights.mapped_bytes, bytes);
+    ck_assert_uint_eq(copied.weights.mapped_bytes, 0);
+    ck_assert_uint_ge(copied.weights.copy.bytes, bytes);
+    ck_assert_uint_lt(copied.weights.copy.bytes,
+                      bytes + (size_t)copied.ckpt.n_tensors * PS_MEM_ALIGN + 1);
+    check_ends(&m, &copied.weights);
+    check_layer(&m, m.layers - 1, &copied.weights.layers[m.layers - 1]);
+    assert_ok(ps_weights_verify(&copied.weights, PS_VERIFY_ALWAYS, &copied.engine));
+    close_scene(&copied);
+    close_scene(&mapped);
+}
+END_TEST
+
+START_TEST(a_part_copies_its_own_layers_only)
+{
+    const tiny_model m = large_model();
+    const ps_part parts[] = {{0, 1, false}, {1, 2, false}, {0, 0, true}};
+    size_t sum = 0;
+    scene s;
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    for (int i = 0; i < 3; i++) {
+        assert_ok(open_scene_with(PS_WEIGHTS_COPY, &s, "m.h5", parts[i]));
+        ck_assert_uint_gt(s.weights.copy.bytes, 0);
+        sum += s.weights.copy.bytes;
+        if (i < 2) check_layer(&m, i, &s.weights.layers[0]);
+        if (i == 2) check_ends(&m, &s.weights);
+        close_scene(&s);
+    }
+    assert_ok(open_scene_with(PS_WEIGHTS_COPY, &s, "m.h5", whole));
+    ck_assert_uint_eq(s.weights.copy.bytes, sum);
+    close_scene(&s);
+}
+END_TEST
+
+START_TEST(a_copy_outlives_its_file)
+{
+    const tiny_model m = large_model();
+    scene mapped, copied;
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    assert_ok(open_scene(&mapped, "m.h5", whole));
+    assert_ok(open_scene_with(PS_WEIGHTS_COPY, &copied, "m.h5", whole));
+    assert_ok(ps_weights_check_file(&mapped.weights));
+    ck_assert_int_eq(truncate("m.h5", 100), 0);
+    ck_assert_int_eq(ps_weights_check_file(&mapped.weights), PS_ERR_IO);
+    assert_ok(ps_weights_check_file(&copied.weights));
+    check_ends(&m, &copied.weights);
+    check_layer(&m, 1, &copied.weights.layers[1]);
+    assert_ok(ps_weights_verify(&copied.weights, PS_VERIFY_ALWAYS, &copied.engine));
+    close_scene(&copied);
+    close_scene(&mapped);
+}
+END_TEST
+
+/* A thread of the pool meets the end of the file; the caller says so. */
+START_TEST(a_file_that_ends_early_fails_the_copy)
+{
+    const tiny_model m = model_of_pieces();
+    scene s;
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    assert_ok(open_scene_with(PS_WEIGHTS_COPY, &s, "m.h5", whole));
+    ps_weights_close(&s.weights);
+    const ps_ckpt_tensor *t = ps_ckpt_find(&s.ckpt, PS_ROLE_DOWN, 0);
+    const uint64_t cut = t->offset + t->bytes - 1000;
+    ck_assert_int_eq(truncate("m.h5", (off_t)cut), 0);
+    s.ckpt.file_bytes = cut;
+    const ps_part part = {0, 1, false};
+    ck_assert_int_eq(ps_weights_open(&s.ckpt, &part, SPAN, PS_WEIGHTS_COPY, &s.engine, &s.weights),
+                     PS_ERR_IO);
+    char message[120];
+    snprintf(message, sizeof message, "m.h5: ends 1000 bytes early at offset %llu",
+             (unsigned long long)cut);
+    assert_message(message);
+    ck_assert_ptr_null(s.weights.copy.base);
+    close_scene(&s);
 }
 END_TEST
 
@@ -464,7 +577,7 @@ START_TEST(ranks_read_a_repacked_file_by_the_index_of_rank_0)
     const ps_part part = {1, 2, false};
     ps_ckpt_pack(&s.ckpt, &packed);
     assert_ok(ps_ckpt_unpack(packed.data, packed.len, "chunked.h5", &other));
-    assert_ok(ps_weights_open(&other, &part, SPAN, &s.engine, &weights));
+    assert_ok(ps_weights_open(&other, &part, SPAN, PS_WEIGHTS_MAP, &s.engine, &weights));
     check_layer(&m, 1, &weights.layers[0]);
     ps_weights_close(&weights);
     ps_ckpt_close(&other);
@@ -486,13 +599,18 @@ static void flip_bit(const char *path, uint64_t offset)
     close(fd);
 }
 
-static ps_err verify(const char *path, ps_part part, ps_verify how)
+static ps_err verify_with(ps_weights_access access, const char *path, ps_part part, ps_verify how)
 {
     scene s;
-    ps_err err = open_scene(&s, path, part);
+    ps_err err = open_scene_with(access, &s, path, part);
     if (!err) err = ps_weights_verify(&s.weights, how, &s.engine);
     close_scene(&s);
     return err;
+}
+
+static ps_err verify(const char *path, ps_part part, ps_verify how)
+{
+    return verify_with(PS_WEIGHTS_MAP, path, part, how);
 }
 
 /* Offset of the middle of a tensor. */
@@ -559,6 +677,26 @@ START_TEST(damage_is_found_and_named)
 }
 END_TEST
 
+/* Of a matrix that is copied and of a vector that is always read. */
+START_TEST(damage_in_a_copy_is_found_and_named)
+{
+    static const struct {
+        ps_role role;
+        const char *name;
+    } damaged[] = {{PS_ROLE_DOWN, "/layers/001/mlp/down"},
+                   {PS_ROLE_MLP_NORM, "/layers/001/mlp/norm"}};
+    const tiny_model m = large_model();
+    char message[120];
+    assert_ok(tiny_model_convert(&m, "m.h5"));
+    flip_bit("m.h5", middle_of("m.h5", damaged[_i].role, 1));
+    ck_assert_int_eq(verify_with(PS_WEIGHTS_COPY, "m.h5", whole, PS_VERIFY_ALWAYS), PS_ERR_FORMAT);
+    snprintf(message, sizeof message, "m.h5: tensor %s is damaged: its checksum differs",
+             damaged[_i].name);
+    assert_message(message);
+    assert_ok(verify_with(PS_WEIGHTS_COPY, "m.h5", whole, PS_VERIFY_NEVER));
+}
+END_TEST
+
 START_TEST(the_first_damaged_tensor_is_named_whatever_the_threads)
 {
     const tiny_model m = tiny_model_default(TINY_LLAMA);
@@ -616,8 +754,10 @@ START_TEST(a_file_that_grew_since_it_was_opened_is_refused)
     fputs("more", f);
     fclose(f);
     const ps_part part = {0, 1, true};
+    const ps_weights_access access = (ps_weights_access)_i;
     ps_weights again;
-    ck_assert_int_eq(ps_weights_open(&s.ckpt, &part, SPAN, &s.engine, &again), PS_ERR_FORMAT);
+    ck_assert_int_eq(ps_weights_open(&s.ckpt, &part, SPAN, access, &s.engine, &again),
+                     PS_ERR_FORMAT);
     char message[120];
     snprintf(message, sizeof message, "m.h5: has %llu bytes, at the start it had %llu",
              (unsigned long long)s.ckpt.file_bytes + 4, (unsigned long long)s.ckpt.file_bytes);
@@ -633,19 +773,26 @@ int main(void)
     tcase_add_loop_test(values, every_weight_is_the_sources, 0, 25);
     tcase_add_loop_test(values, a_part_has_its_own_layers_only, 0, TINY_FAMILY_COUNT);
     tcase_add_test(values, big_matrices_are_used_where_they_lie_in_the_file);
-    tcase_add_loop_test(values, the_measure_is_what_is_taken, 0, 8);
+    tcase_add_loop_test(values, the_measure_is_what_is_taken, 0, 16);
     tcase_add_test(values, bytes_of_layers_and_head_are_their_tensors);
     tcase_add_loop_test(values, every_weight_of_every_kind_of_spec_arrives, 0, 42);
     tcase_add_test(values, stacked_experts_of_64_kib_are_used_in_the_file);
     tcase_add_test(values, bytes_of_a_layer_with_a_mixture_are_those_of_the_chosen);
     tcase_add_loop_test(values, a_repacked_file_gives_the_same_bits, 0, 6);
     tcase_add_test(values, ranks_read_a_repacked_file_by_the_index_of_rank_0);
+    TCase *copies = scratch_case(suite, "copies");
+    tcase_add_loop_test(copies, a_copy_has_the_bytes_of_the_map, 0, 8);
+    tcase_add_test(copies, a_part_copies_its_own_layers_only);
+    tcase_add_test(copies, a_copy_outlives_its_file);
+    tcase_add_test(copies, a_file_that_ends_early_fails_the_copy);
     TCase *verified = scratch_case(suite, "verified");
     tcase_add_loop_test(verified, a_sound_file_passes, 0, TINY_FAMILY_COUNT);
     tcase_add_test(verified, damage_is_found_and_named);
     tcase_add_test(verified, the_first_damaged_tensor_is_named_whatever_the_threads);
     tcase_add_test(verified, damage_in_another_part_is_not_this_parts_concern);
     tcase_add_test(verified, without_a_place_for_records_every_start_verifies);
-    tcase_add_test(verified, a_file_that_grew_since_it_was_opened_is_refused);
+    tcase_add_loop_test(verified, damage_in_a_copy_is_found_and_named, 0, 2);
+    tcase_add_loop_test(verified, a_file_that_grew_since_it_was_opened_is_refused, 0,
+                        PS_WEIGHTS_ACCESS_COUNT);
     return scratch_run(suite);
 }

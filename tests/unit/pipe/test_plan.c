@@ -507,6 +507,72 @@ START_TEST(memory_is_added_up_and_compared_to_the_limit)
 }
 END_TEST
 
+/* Mapped weights are in no process's data; copied ones are, and in every sum. */
+START_TEST(copied_weights_are_memory_of_the_stage)
+{
+    ps_ckpt ckpt;
+    ps_plan plan;
+    open_model(3, 0, &ckpt);
+    const ps_plan_params params = params_of(&ckpt, 2);
+    assert_ok(ps_plan_make(&params, &plan));
+    ps_plan_stage *stage = &plan.stages[0];
+    // The model's own matrices are too small to be mapped.
+    for (int i = 0; i < ckpt.n_tensors; i++) {
+        ps_ckpt_tensor *t = &ckpt.tensors[i];
+        if (t->need.role != PS_ROLE_EMBED) continue;
+        t->bytes = 100000;
+        t->offset = 4096;
+    }
+    ps_plan_set_access(&plan, &ckpt, 0, PS_WEIGHTS_MAP, "as asked");
+    const size_t mapped = stage->size.mapped_bytes, taken = ps_plan_taken_bytes(stage);
+    ck_assert_uint_eq(mapped, 100000);
+    ck_assert_uint_eq(stage->size.copied_bytes, 0);
+    assert_ok(ps_plan_check_memory(&plan, 0, 1, taken, "RLIMIT_DATA"));
+    ck_assert_int_eq(ps_plan_check_memory(&plan, 0, 1, taken, "machine"), PS_ERR_LIMIT);
+    ps_plan_set_access(&plan, &ckpt, 0, PS_WEIGHTS_COPY, "as asked");
+    ck_assert_uint_eq(stage->size.mapped_bytes, 0);
+    ck_assert_uint_eq(stage->size.copied_bytes, 100032); // a multiple of 64
+    ck_assert_uint_eq(ps_plan_taken_bytes(stage), taken + 100032);
+    ck_assert_uint_eq(ps_plan_all_bytes(stage), taken + 100032);
+    assert_ok(ps_plan_check_memory(&plan, 0, 1, taken + 100032, "RLIMIT_DATA"));
+    ck_assert_int_eq(ps_plan_check_memory(&plan, 0, 1, taken + 100031, "RLIMIT_DATA"),
+                     PS_ERR_LIMIT);
+    assert_mentions("(copied weights, caches, buffers), the limit (RLIMIT_DATA) leaves");
+    assert_mentions("--weights map");
+    ck_assert_int_eq(ps_plan_check_memory(&plan, 0, 1, taken + 100031, "machine"), PS_ERR_LIMIT);
+    ps_plan_release(&plan);
+    ps_ckpt_close(&ckpt);
+}
+END_TEST
+
+START_TEST(stages_that_come_by_their_weights_alike_share_a_line)
+{
+    ps_ckpt ckpt;
+    ps_plan plan;
+    ps_text text = {0}, json = {0};
+    open_model(3, 0, &ckpt);
+    const ps_plan_params params = params_of(&ckpt, 4);
+    assert_ok(ps_plan_make(&params, &plan));
+    ps_plan_describe_access(&plan, &text);
+    ck_assert_str_eq(ps_text_str(&text), "weights: mapped\n");
+    ps_text_release(&text);
+    for (int s = 0; s < 4; s++) {
+        ps_plan_set_access(&plan, &ckpt, s, s == 0 ? PS_WEIGHTS_MAP : PS_WEIGHTS_COPY,
+                           s == 0 ? "one" : "two");
+    }
+    ps_plan_describe_access(&plan, &text);
+    ck_assert_str_eq(ps_text_str(&text), "weights of stage 0: mapped (one)\n"
+                                         "weights of stages 1..3: copied into memory (two)\n");
+    ps_plan_to_json(&plan, &json);
+    ck_assert_ptr_nonnull(
+        strstr(ps_text_str(&json), "\"weights\": \"copy\", \"weights_why\": \"two\"}"));
+    ps_text_release(&json);
+    ps_text_release(&text);
+    ps_plan_release(&plan);
+    ps_ckpt_close(&ckpt);
+}
+END_TEST
+
 START_TEST(caches_that_overflow_are_refused)
 {
     ps_ckpt ckpt;
@@ -571,6 +637,8 @@ int main(void)
     tcase_add_test(tcase, parcels_in_flight_are_bounded_by_the_credits);
     tcase_add_test(tcase, buffers_hold_the_largest_parcel_and_the_reports);
     tcase_add_test(tcase, memory_is_added_up_and_compared_to_the_limit);
+    tcase_add_test(tcase, copied_weights_are_memory_of_the_stage);
+    tcase_add_test(tcase, stages_that_come_by_their_weights_alike_share_a_line);
     tcase_add_test(tcase, caches_that_overflow_are_refused);
     tcase_add_test(tcase, the_description_names_every_stage);
     return scratch_run(suite);
