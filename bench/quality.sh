@@ -6,7 +6,7 @@
 #
 # MODEL     a model file, a directory or a GGUF file; GGUF files get rows of llama.cpp where bench/peers/fetch.sh built it
 # TEXT      a file; default: README.md and src/README.md of this tree. The tune model gets tunes that it writes itself
-# CONTEXT   512 tokens at a time, as many as CHUNKS (16) times; the first half of each is not counted
+# CONTEXT   512 tokens at a time, as many as CHUNKS (8) times; the first half of each is not counted
 #
 # A text is encoded once and cut into CONTEXT tokens, the first of which is replaced by the bos of models that have one:
 # so llama-perplexity has it, and its tokens are compared with ours. It computes on a copy of the file whose weights
@@ -16,12 +16,15 @@
 # reference's; kl_99 is not passed by 99 % of the predictions; same_top is how often the likeliest token is the same.
 # llama.cpp's row with f32 activations is the reference against itself: what its 16 bits leave.
 set -euo pipefail
+models=()
+for file in "$@"; do models+=("$(realpath "$file")"); done
+[ -z "${TEXT:-}" ] || TEXT=$(realpath "$TEXT")
 cd "$(dirname "$0")/.."
 . bench/common.sh
 peers=${PS_PEERS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/pipestep/peers}
 bin=$peers/bin
 work=${BENCH_DIR:-build/bench}/quality
-context=${CONTEXT:-512} chunks=${CHUNKS:-16}
+context=${CONTEXT:-512} chunks=${CHUNKS:-8}
 skip=$((context / 2))
 LIMIT_S=3600
 mkdir -p "$work"
@@ -36,6 +39,7 @@ fail() {
 row() {
     awk -v m="$model" -v p="$1" -v a="$2" -v c="$3" -v n="$4" -v x="$5" -v r="$6" -v k="$7" -v k50="$8" -v k99="$9" \
         -v max="${10}" -v same="${11}" 'BEGIN {
+            if (k50 == 0) k50 = 0 # for the peer prints -0.000000
             printf "%s,%s,%s,%s,%d,%.4f,%+.4f,%.2e,%.2e,%.2e,%.2e,%.2f\n", m, p, a, c, n, x, 100 * (x / r - 1), k, k50, k99,
                 max, same}'
 }
@@ -54,8 +58,7 @@ cut_text() { # FILE
     local bos
     bos=$("$program" tokenize "$1" -q </dev/null)
     "$program" tokenize "$1" -q <"$work/text.txt" | tr -s ' ' '\n' | awk -v n="$context" -v chunks="$chunks" -v bos="$bos" '
-        NF {printf "%s%s", at % n == 0 && bos != "" ? bos : $1, ++at % n ? " " : "\n"}
-        at == n * chunks {exit}' | awk -v n="$context" 'NF == n' >"$work/tokens.txt"
+        NF && at < n * chunks {printf "%s%s", at % n == 0 && bos != "" ? bos : $1, ++at % n ? " " : "\n"}' | awk -v n="$context" 'NF == n' >"$work/tokens.txt"
     n=$(wc -l <"$work/tokens.txt")
     [ "$n" -ge 2 ] || fail "the text has fewer than $((2 * context)) tokens"
 }
@@ -64,7 +67,7 @@ cut_text() { # FILE
 
 ours() { # FILE
     local activations
-    local score=(timeout $LIMIT_S "$program" score "$1" -q --json --tokens "$work/tokens.txt" --skip "$skip")
+    local score=(timeout "$LIMIT_S" "$program" score "$1" -q --json --tokens "$work/tokens.txt" --skip "$skip")
     "${score[@]}" --activations f32 --logits "$work/f32.h5" >/dev/null
     for activations in f32 i16 i8; do
         "${score[@]}" --activations $activations --reference "$work/f32.h5" | tail -n 1 >"$work/ours.json"
@@ -92,8 +95,11 @@ peer_row() { # ACTIVATIONS CACHE FILE ARG ...
     local activations=$1 cache=$2
     shift 2
     perplexity "$@" --kl-divergence || fail "llama-perplexity: $(tail -n 1 "$work/peer.log")"
-    row llama.cpp "$activations" "$cache" "$((n * (context - 1 - skip)))" "$(statistic 'Mean PPL(Q)')" \
-        "$(statistic 'Mean PPL(base)')" "$(statistic 'Mean *KLD')" "$(statistic 'Median *KLD')" "$(statistic '99.0% *KLD')" \
+    [ -n "$(statistic 'Same top p')" ] || fail "llama-perplexity counts no fewer than 100 predictions"
+    # Not its "PPL(base)": what it keeps ends 16 nats below the likeliest token.
+    reference=${reference:-$(statistic 'Mean PPL(Q)')}
+    row llama.cpp "$activations" "$cache" "$((n * (context - 1 - skip)))" "$(statistic 'Mean PPL(Q)')" "$reference" \
+        "$(statistic 'Mean *KLD')" "$(statistic 'Median *KLD')" "$(statistic '99.0% *KLD')" \
         "$(statistic 'Maximum KLD')" "$(statistic 'Same top p')"
 }
 
@@ -106,7 +112,7 @@ check_peer_tokens() {
 }
 
 peer() { # FILE
-    local plain=(-ctk f32 -ctv f32 -fa off)
+    local reference='' plain=(-ctk f32 -ctv f32 -fa off)
     timeout $LIMIT_S "$bin/llama-quantize" --allow-requantize --pure "$1" "$work/f32.gguf" F32 "$(nproc)" >"$work/quantize.log" 2>&1
     perplexity "$work/f32.gguf" -f "$work/text.txt" "${plain[@]}" || fail "llama-perplexity: $(tail -n 1 "$work/peer.log")"
     check_peer_tokens
@@ -139,7 +145,7 @@ if [ $# -eq 0 ]; then
         ours "$work/$model.h5"
     done
 fi
-for file in "$@"; do
+for file in "${models[@]}"; do
     model=$(basename "$file")
     model=${model%.*}
     cut_text "$file"
