@@ -9,7 +9,7 @@
 set -euo pipefail
 peers=${PS_PEERS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/pipestep/peers}
 version=${VERSION:-0.3.36}
-programs=(llama-bench llama-batched-bench llama-quantize ggml-rpc-server)
+programs=(llama-bench llama-batched-bench llama-quantize llama-perplexity ggml-rpc-server)
 FETCH_SECONDS=900
 
 say() { echo "fetch: $*" >&2; }

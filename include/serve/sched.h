@@ -30,7 +30,8 @@
 typedef struct ps_task {
     ps_tokens tokens;        // the sequence from position `first` on; owned by the caller
     int64_t first;           // tokens before it were submitted and forgotten
-    bool wants_all;          // logits of every token, not only of the last
+    bool wants_all;          // logits of every token from `wants_from` on, not only of the last
+    int64_t wants_from;      // a position
     int n_slots;             // slots to reserve when it starts: 1 + forks to come, twice for a pair
     int64_t length;          // most positions that it may reach; 0: no end
     struct ps_task *parent;  // begins as a copy of this held task's cache: `first` is then the

@@ -263,7 +263,8 @@ static void add_rows(ps_sched *s, ps_task *task, int64_t n)
             (ps_batch_row){.slot = task->slot,
                            .position = position,
                            .token = task->tokens.ids[position - task->first],
-                           .wants_logits = task->wants_all || count_left(task) == 0};
+                           .wants_logits = (task->wants_all && position >= task->wants_from) ||
+                                           count_left(task) == 0};
     }
 }
 

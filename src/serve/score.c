@@ -26,8 +26,8 @@ static void free_sequence(sequence *q)
 
 static ps_err finish(ps_score *s, ps_sched *sched, sequence *q)
 {
-    if (q->result.n_tokens > 1)
-        q->result.perplexity = ps_real_exp(-q->result.sum / (double)(q->result.n_tokens - 1));
+    const int64_t n = (int64_t)q->result.n_tokens - 1 - s->params.skip;
+    if (n > 0) q->result.perplexity = ps_real_exp(-q->result.sum / (double)n);
     ps_sched_finish(sched, &q->task);
     const ps_err err = s->params.callbacks.on_done(s->params.callbacks.arg, &q->result);
     free_sequence(q);
@@ -40,14 +40,13 @@ static ps_err on_row(void *arg, ps_sched *sched, ps_task *task, int64_t position
     ps_score *s = arg;
     sequence *q = task->user;
     const bool last = (size_t)position + 1 == q->result.n_tokens;
+    const int32_t next = last ? -1 : task->tokens.ids[position + 1];
     ps_sampler_logprobs lp = {0};
-    if (!last)
-        PS_TRY(ps_sampler_find_logprobs(logits, s->params.spec->vocab_size,
-                                        task->tokens.ids[position + 1], 0, &lp));
+    if (!last) PS_TRY(ps_sampler_find_logprobs(logits, s->params.spec->vocab_size, next, 0, &lp));
     q->result.sum += lp.chosen;
     if (s->params.callbacks.on_logits)
         PS_TRY(s->params.callbacks.on_logits(s->params.callbacks.arg, q->result.number, position,
-                                             logits, lp.chosen));
+                                             logits, next, lp.chosen));
     return last ? finish(s, sched, q) : PS_OK;
 }
 
@@ -76,7 +75,8 @@ void ps_score_free(ps_score *s)
     ps_mem_free(s);
 }
 
-ps_err ps_score_check(const ps_tokens *tokens, const ps_spec *spec, const ps_limits *limits)
+ps_err ps_score_check(const ps_tokens *tokens, const ps_spec *spec, const ps_limits *limits,
+                      int64_t skip)
 {
     if (tokens->n == 0) return PS_FAIL(PS_ERR_USAGE, "the sequence is empty");
     for (size_t i = 0; i < tokens->n; i++) {
@@ -87,13 +87,20 @@ ps_err ps_score_check(const ps_tokens *tokens, const ps_spec *spec, const ps_lim
     if (tokens->n > (uint64_t)limits->context)
         return PS_FAIL(PS_ERR_LIMIT, "the sequence has %zu tokens, the context %lld", tokens->n,
                        (long long)limits->context);
+    if (tokens->n <= (uint64_t)skip)
+        return PS_FAIL(PS_ERR_USAGE, "the sequence has %zu tokens, of which %lld are skipped",
+                       tokens->n, (long long)skip);
     return PS_OK;
 }
 
 void ps_score_add(ps_score *s, uint64_t number, ps_tokens *tokens)
 {
     sequence *q = ps_mem_new(1, sizeof *q);
-    q->task = (ps_task){.tokens = *tokens, .wants_all = true, .n_slots = 1, .user = q};
+    q->task = (ps_task){.tokens = *tokens,
+                        .wants_all = true,
+                        .wants_from = s->params.skip,
+                        .n_slots = 1,
+                        .user = q};
     q->task.length = (int64_t)q->task.tokens.n;
     q->result = (ps_score_result){.number = number, .n_tokens = tokens->n, .perplexity = 1.0};
     *tokens = (ps_tokens){0};

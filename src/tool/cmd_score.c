@@ -5,14 +5,16 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "model/h5.h"
+#include "serve/divergence.h"
 #include "serve/score.h"
 #include "tool/commands.h"
 #include "tool/input.h"
 #include "tool/job.h"
+#include "tool/logits_file.h"
 
 typedef struct options {
-    const char *tokens_file, *text_file, *logits;
+    const char *tokens_file, *text_file, *logits, *reference;
+    int skip;
     bool hidden, json;
 } options;
 
@@ -24,7 +26,13 @@ typedef struct state {
     size_t *lengths;          // [n]
     ps_score_result *results; // [n], n_tokens 0: not done
     size_t n_printed;
-    ps_h5_writer *h5;
+    ps_h5_writer *h5; // NULL: logits are not kept
+    // With --reference:
+    ps_logits_reference *reference;
+    float *reference_row;       // [V]
+    ps_divergence *predictions; // [n_predictions] of all sequences, in their order
+    size_t n_predictions;
+    size_t *first_prediction; // [n] of each sequence
 } state;
 
 #define AT(field) offsetof(options, field)
@@ -34,10 +42,15 @@ static const ps_opt rows[] = {
      "one sequence of token ids a line, taken as it is"},
     {"text", 0, PS_OPT_TEXT, AT(text_file), 0, 0, NULL, NULL, "FILE", "one text a line"},
     {"logits", 0, PS_OPT_TEXT, AT(logits), 0, 0, NULL, NULL, "OUT.h5",
-     "writes /0/logits [T,V], /0/logprob [T-1], then /1/..., as HDF5"},
+     "writes /0/tokens [T], /0/logits [T,V], /0/logprob [T-1], then /1/..., as HDF5"},
     {"hidden", 0, PS_OPT_FLAG, AT(hidden), 0, 0, NULL, NULL, NULL,
      "with --logits: /0/hidden [L+1,T,D], the input of block 0 and the output of each; one rank "
      "only"},
+    {"reference", 0, PS_OPT_TEXT, AT(reference), 0, 0, NULL, NULL, "FILE.h5",
+     "logits of the same sequences by another run (its --logits): ends with the KL divergence from "
+     "them, how often the likeliest token is the same, and both perplexities"},
+    {"skip", 0, PS_OPT_INT, AT(skip), 0, INT32_MAX, "0", NULL, "N",
+     "first predictions of each sequence that are not counted, compared or kept"},
     {"json", 0, PS_OPT_FLAG, AT(json), 0, 0, NULL, NULL, NULL, "prints a JSON object a line"},
 };
 
@@ -51,7 +64,8 @@ static ps_err check(void *arg, ps_job *job)
     char *model;
     PS_TRY(ps_job_model_path(job, &model));
     const char *const input = o->tokens_file ? o->tokens_file : o->text_file;
-    const bool over = ps_file_is_same(o->logits, input) || ps_file_is_same(o->logits, model);
+    const bool over = ps_file_is_same(o->logits, input) || ps_file_is_same(o->logits, model) ||
+                      (o->reference && ps_file_is_same(o->logits, o->reference));
     ps_mem_free(model);
     if (over) return PS_FAIL(PS_ERR_USAGE, "--logits %s: would overwrite what is read", o->logits);
     job->needs_one_rank = o->hidden ? "--hidden" : NULL;
@@ -100,47 +114,51 @@ static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
     return PS_OK;
 }
 
-/* ---- the HDF5 output ---- */
+/* ---- logits, to keep and to compare ---- */
 
-static ps_err make_dataset(state *s, size_t sequence, const char *name, int rank, uint64_t d0,
-                           uint64_t d1, uint64_t d2)
+static ps_logits_input input_of(const state *s)
 {
-    char path[64];
-    const uint64_t dims[3] = {d0, d1, d2};
-    ps_h5_dataset dataset;
-    snprintf(path, sizeof path, "/%zu/%s", sequence, name);
-    PS_TRY(ps_h5_begin(s->h5, path, PS_H5_F32, rank, dims, &dataset));
-    return ps_h5_end(s->h5, dataset);
+    return (ps_logits_input){
+        .sequences = s->sequences, .n = s->n, .skip = s->options.skip, .spec = &s->job->ckpt.spec};
 }
 
-/* All datasets are made first, in the order of the input, so that the file does not depend on the
- * order in which rows come back. */
-static ps_err create_output(state *s)
+/* While all sequences are still here. */
+static ps_err open_files(state *s)
 {
-    const ps_spec *spec = &s->job->ckpt.spec;
-    PS_TRY(ps_h5_create(s->options.logits, &s->h5));
-    for (size_t i = 0; i < s->n; i++) {
-        const uint64_t t = s->lengths[i];
-        PS_TRY(make_dataset(s, i, "logits", 2, t, (uint64_t)spec->vocab_size, 0));
-        PS_TRY(make_dataset(s, i, "logprob", 1, t - 1, 0, 0));
-        if (s->options.hidden)
-            PS_TRY(make_dataset(s, i, "hidden", 3, (uint64_t)spec->n_layers + 1, t,
-                                (uint64_t)spec->d_model));
+    const options *o = &s->options;
+    const ps_logits_input input = input_of(s);
+    if (o->reference) {
+        PS_TRY(ps_logits_open(o->reference, &input, &s->reference));
+        s->reference_row = ps_mem_new((size_t)input.spec->vocab_size, sizeof(float));
+        s->first_prediction = ps_mem_new(s->n, sizeof *s->first_prediction);
+        for (size_t i = 0; i < s->n; i++) {
+            s->first_prediction[i] = s->n_predictions;
+            s->n_predictions += s->lengths[i] - 1 - (size_t)o->skip;
+        }
+        if (s->n_predictions == 0)
+            return PS_FAIL(PS_ERR_USAGE, "--reference: no sequence has a token to predict");
+        s->predictions = ps_mem_new(s->n_predictions, sizeof *s->predictions);
     }
-    return PS_OK;
+    return o->logits ? ps_logits_create(o->logits, &input, o->hidden, &s->h5) : PS_OK;
+}
+
+static ps_err compare(state *s, uint64_t number, int64_t position, const float *logits,
+                      int32_t next)
+{
+    const size_t at = s->first_prediction[number] + (size_t)(position - s->options.skip);
+    PS_TRY(ps_logits_read(s->reference, number, position, s->reference_row));
+    return ps_divergence_find(logits, s->reference_row, s->job->ckpt.spec.vocab_size, next,
+                              &s->predictions[at]);
 }
 
 static ps_err on_logits(void *arg, uint64_t number, int64_t position, const float *logits,
-                        double logprob)
+                        int32_t next, double logprob)
 {
     state *s = arg;
-    char path[64];
-    snprintf(path, sizeof path, "/%llu/logits", (unsigned long long)number);
-    PS_TRY(ps_h5_overwrite_rows(s->h5, path, (uint64_t)position, 1, logits));
-    if ((size_t)position + 1 == s->lengths[number]) return PS_OK;
-    const float value = (float)logprob;
-    snprintf(path, sizeof path, "/%llu/logprob", (unsigned long long)number);
-    return ps_h5_overwrite_rows(s->h5, path, (uint64_t)position, 1, &value);
+    const ps_logits_input input = input_of(s);
+    if (s->reference && next >= 0) PS_TRY(compare(s, number, position, logits, next));
+    if (!s->h5) return PS_OK;
+    return ps_logits_write(s->h5, &input, number, position, logits, next >= 0 ? &logprob : NULL);
 }
 
 /* Which variant of a rope the sequence's length took; nothing for most models. */
@@ -187,6 +205,38 @@ static ps_err on_done(void *arg, const ps_score_result *result)
         PS_TRY(print_result(s, &s->results[s->n_printed++]));
     }
     return PS_OK;
+}
+
+/* The last line: how far all predictions are from those of the reference. */
+static ps_err print_divergence(state *s)
+{
+    static const char *const names[] = {
+        "kl_mean",    "kl_median",           "kl_99", "kl_max", "same_top",
+        "perplexity", "reference_perplexity"};
+    ps_divergence_summary d;
+    ps_divergence_summarise(s->predictions, s->n_predictions, &d);
+    const double values[] = {d.kl_mean,    d.kl_median,           d.kl_99, d.kl_max, d.same_top,
+                             d.perplexity, d.reference_perplexity};
+    ps_text line = {0};
+    if (s->options.json) {
+        ps_text_append_str(&line, "{\"reference\": ");
+        ps_json_append_text(&line, s->options.reference, strlen(s->options.reference));
+        ps_text_appendf(&line, ", \"predictions\": %zu", d.n);
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+            ps_text_appendf(&line, ", \"%s\": ", names[i]);
+            ps_json_append_real(&line, values[i]);
+        }
+        ps_text_append_str(&line, "}\n");
+    } else {
+        ps_text_appendf(&line,
+                        "%s: %zu predictions, KL divergence %.3g (median %.3g, 99 %% %.3g, maximum "
+                        "%.3g), same likeliest token %.3f %%, perplexity %.6f here, %.6f there\n",
+                        s->options.reference, d.n, d.kl_mean, d.kl_median, d.kl_99, d.kl_max,
+                        100.0 * d.same_top, d.perplexity, d.reference_perplexity);
+    }
+    const ps_err err = ps_output_write(&s->job->output, line.data, line.len);
+    ps_text_release(&line);
+    return err;
 }
 
 /* ---- hidden states ---- */
@@ -261,7 +311,8 @@ static ps_err check_sequences(const state *s)
 {
     const char *path = s->options.tokens_file ? s->options.tokens_file : s->options.text_file;
     for (size_t i = 0; i < s->n; i++) {
-        const ps_err err = ps_score_check(&s->sequences[i], &s->job->ckpt.spec, &s->job->limits);
+        const ps_err err =
+            ps_score_check(&s->sequences[i], &s->job->ckpt.spec, &s->job->limits, s->options.skip);
         if (!err) continue;
         char message[PS_ERR_MESSAGE_BYTES];
         snprintf(message, sizeof message, "%s", ps_err_message());
@@ -274,16 +325,18 @@ static ps_err work(void *arg, ps_job *job)
 {
     state *s = arg;
     PS_TRY(check_sequences(s));
-    if (s->options.logits) PS_TRY(create_output(s));
+    PS_TRY(open_files(s));
     const ps_score_params params = {
         .pipeline = job->pipeline,
         .spec = &job->ckpt.spec,
         .limits = job->limits,
         .in_flight = job->plan.in_flight,
-        .callbacks = {s->options.logits ? on_logits : NULL, on_done, s}};
+        .skip = s->options.skip,
+        .callbacks = {s->h5 || s->reference ? on_logits : NULL, on_done, s}};
     ps_score *score = ps_score_new(&params);
     ps_err err = s->options.hidden ? run_hidden(s, score) : run_all(s, score);
     ps_score_free(score);
+    if (!err && s->reference) err = print_divergence(s);
     if (!s->h5) return err;
     if (!err) return ps_h5_commit(s->h5);
     ps_h5_abandon(s->h5);
@@ -313,5 +366,9 @@ int ps_cmd_score(int argc, char **argv)
     ps_mem_free(s.sequences);
     ps_mem_free(s.lengths);
     ps_mem_free(s.results);
+    ps_logits_close(s.reference);
+    ps_mem_free(s.reference_row);
+    ps_mem_free(s.predictions);
+    ps_mem_free(s.first_prediction);
     return status;
 }

@@ -67,7 +67,67 @@ same '--hidden on two ranks' 2 $?
 grep -q '^pipestep: error: --hidden needs all layers on one rank, found 2 ranks' log || complain "--hidden: $(<log)"
 [ ! -e x.h5 ] || complain 'x.h5 was made'
 
+# ---- another run's logits ----
+
+# number NAME: of the last line
+number() { sed -n "\$s/.*\"$1\": \([-0-9.e]*\)[,}].*/\1/p" <<<"$out"; }
+ok score --tokens tokens.txt --json --reference one.h5
+same 'against itself, the sequences' "$plain" "$(head -n 4 <<<"$out")"
+case $(tail -n 1 <<<"$out") in
+'{"reference": "one.h5", "predictions": 325, "kl_mean": 0, "kl_median": 0, "kl_99": 0, "kl_max": 0, "same_top": 1, "perplexity": '*) ;;
+*) complain "against itself: $out" ;;
+esac
+same 'against itself, perplexities' "$(number perplexity)" "$(number reference_perplexity)"
+sums=$(sed 's/.*"tokens": \([0-9]*\), "logprob": \([-0-9.e]*\),.*/\1 \2/' <<<"$plain")
+awk -v p="$(number perplexity)" '{n += $1 - 1; s += $2} END {d = p / exp(-s / n) - 1; exit !(d < 1e-9 && d > -1e-9)}' <<<"$sums" ||
+    complain "perplexity of all: $out"
+
+# Caches of 8 bits are near, not equal; what is said does not depend on ranks.
+rounded=(--tokens tokens.txt --json --cache-k q8_0 --cache-v q8_0)
+ok score "${rounded[@]}" --reference one.h5
+rounded_out=$out
+awk -v mean="$(number kl_mean)" -v most="$(number kl_max)" -v middle="$(number kl_median)" -v same="$(number same_top)" \
+    'BEGIN {exit !(mean > 0 && mean < 0.01 && middle > 0 && middle < most && mean < most && same > 0.9)}' ||
+    complain "caches of 8 bits: $out"
+out=$(launch 3 60 "$PIPESTEP" score "$model" -q "${rounded[@]}" --reference one.h5 --chunk 7)
+same 'on three ranks' "$rounded_out" "$out"
+ok score --tokens tokens.txt --reference one.h5
+case $(tail -n 1 <<<"$out") in
+'one.h5: 325 predictions, KL divergence 0 (median 0, 99 % 0, maximum 0), same likeliest token 100.000 %, perplexity '*' here, '*' there') ;;
+*) complain "as text: $out" ;;
+esac
+
+# Without the first predictions of each.
+head -n 1 tokens.txt >first.txt
+tail -n 1 tokens.txt >>first.txt
+ok score --tokens first.txt --json --skip 16 --logits late.h5
+skipped=$out
+h5_bytes=${PIPESTEP%/*}/tests/tools/h5_bytes
+"$h5_bytes" one.h5 /0/logits | tail -c $((4 * 768 * 5)) >wanted
+"$h5_bytes" late.h5 /0/logits | cmp - wanted || complain '--skip: other logits'
+"$h5_bytes" one.h5 /3/logprob | tail -c $((4 * 284)) >wanted
+"$h5_bytes" late.h5 /1/logprob | cmp - wanted || complain '--skip: other log-probabilities'
+awk -F'[:,}]' '{w = exp(-$6 / ($4 - 17)); if ($8 / w > 1.000001 || $8 / w < 0.999999) exit 1}' <<<"$out" ||
+    complain "--skip: perplexity is not that of the sum: $out"
+ok score --tokens first.txt --json --skip 20 --reference late.h5
+same '--skip: predictions' 280 "$(number predictions)"
+same '--skip: divergence' 0 "$(number kl_max)"
+out=$(launch 2 60 "$PIPESTEP" score "$model" -q --tokens first.txt --json --skip 16)
+same '--skip on two ranks' "$skipped" "$out"
+
 # ---- errors ----
+
+fails 1 'one.h5: sequence 1 has 6 tokens, the one to score 301' score --tokens first.txt --reference one.h5
+fails 1 'late.h5: begins at token 16 of each sequence, wanted 0 (--skip) or before' score --tokens first.txt --reference late.h5
+fails 1 'tokens.txt: not an HDF5 file' score --tokens tokens.txt --reference tokens.txt
+fails 1 'none.h5: cannot open' score --tokens tokens.txt --reference none.h5
+fails 2 ':2: the sequence has 6 tokens, of which 6 are skipped' score --tokens tokens.txt --skip 6
+echo 7 >single.txt
+ok score --tokens single.txt --logits single.h5
+fails 2 '--reference: no sequence has a token to predict' score --tokens single.txt --reference single.h5
+cp one.h5 kept.h5
+fails 2 'would overwrite what is read' score --tokens tokens.txt --logits one.h5 --reference one.h5
+cmp one.h5 kept.h5 || complain 'the reference was overwritten'
 
 fails 2 ':2: the sequence is empty' score --tokens <(printf '1 2\n\n3\n')
 fails 1 ': holds no sequence' score --tokens /dev/null

@@ -20,6 +20,7 @@ typedef struct stage {
     int n_rows[SEQUENCES_MAX];
     double sums[SEQUENCES_MAX]; // of what on_logits was told
     ps_err fail_with;
+    int64_t skip;
 } stage;
 
 static ps_tokens tokens_of(uint64_t number, size_t n)
@@ -49,15 +50,16 @@ static double logprob_of(const float *logits, int32_t token)
 }
 
 static ps_err on_logits(void *arg, uint64_t number, int64_t position, const float *logits,
-                        double logprob)
+                        int32_t next, double logprob)
 {
     stage *s = arg;
     float wanted[VOCABULARY];
     ps_tokens t = tokens_of(number, length_of(number));
-    ck_assert_int_eq(position, s->n_rows[number]++);
+    ck_assert_int_eq(position, s->skip + s->n_rows[number]++);
     fake_logits(t.ids, (size_t)position + 1, VOCABULARY, wanted);
     ck_assert_mem_eq(logits, wanted, sizeof wanted);
     const bool last = (size_t)position + 1 == t.n;
+    ck_assert_int_eq(next, last ? -1 : t.ids[position + 1]);
     ck_assert_double_eq_tol(logprob, last ? 0.0 : logprob_of(wanted, t.ids[position + 1]), 1e-12);
     s->sums[number] += logprob;
     ps_tokens_release(&t);
@@ -72,9 +74,10 @@ static ps_err on_done(void *arg, const ps_score_result *result)
     return PS_OK;
 }
 
-static stage *open_stage(int n_slots, int chunk, int in_flight, bool with_logits)
+static stage *open_skipping(int n_slots, int chunk, int in_flight, bool with_logits, int64_t skip)
 {
     stage *s = ps_mem_new(1, sizeof *s);
+    s->skip = skip;
     s->spec = fake_spec(VOCABULARY, false);
     s->limits = (ps_limits){
         .rows_max = chunk + n_slots, .chunk_rows = chunk, .n_slots = n_slots, .context = CONTEXT};
@@ -83,9 +86,15 @@ static stage *open_stage(int n_slots, int chunk, int in_flight, bool with_logits
                                     .spec = &s->spec,
                                     .limits = s->limits,
                                     .in_flight = in_flight,
+                                    .skip = skip,
                                     .callbacks = {with_logits ? on_logits : NULL, on_done, s}};
     s->score = ps_score_new(&params);
     return s;
+}
+
+static stage *open_stage(int n_slots, int chunk, int in_flight, bool with_logits)
+{
+    return open_skipping(n_slots, chunk, in_flight, with_logits, 0);
 }
 
 static void close_stage(stage *s)
@@ -99,7 +108,7 @@ static void close_stage(stage *s)
 static void add(stage *s, uint64_t number)
 {
     ps_tokens t = tokens_of(number, length_of(number));
-    assert_ok(ps_score_check(&t, &s->spec, &s->limits));
+    assert_ok(ps_score_check(&t, &s->spec, &s->limits, s->skip));
     ps_score_add(s->score, number, &t);
     ck_assert_ptr_null(t.ids); // moved
 }
@@ -145,6 +154,47 @@ START_TEST(scores_are_the_sums_of_log_probabilities)
 }
 END_TEST
 
+/* Rows of every batch that wanted logits. */
+static int count_wanted(const stage *s)
+{
+    int n = 0;
+    for (int b = 0; b < fake_pipeline_count(s->pipeline); b++) {
+        const fake_batch *batch = fake_pipeline_batch(s->pipeline, b);
+        for (int r = 0; r < batch->n_rows; r++) {
+            n += batch->rows[r].wants_logits;
+        }
+    }
+    return n;
+}
+
+START_TEST(skipped_predictions_are_neither_computed_nor_counted)
+{
+    dice d = {.seed = 9};
+    for (int round = 0; round < 20; round++) {
+        const int64_t skip = 1 + dice_throw(&d, 20);
+        stage *s = open_skipping(1 + dice_throw(&d, 5), 1 + dice_throw(&d, 30),
+                                 1 + dice_throw(&d, 3), true, skip);
+        int n_wanted = 0;
+        for (uint64_t i = 0; i < SEQUENCES_MAX; i++) {
+            if (length_of(i) <= (size_t)skip) continue;
+            add(s, i);
+            n_wanted += (int)(length_of(i) - (size_t)skip);
+        }
+        run(s);
+        ck_assert_int_eq(count_wanted(s), n_wanted);
+        for (uint64_t i = 0; i < SEQUENCES_MAX; i++) {
+            const ps_score_result *r = &s->results[i];
+            if (length_of(i) <= (size_t)skip) continue;
+            const int64_t n = (int64_t)r->n_tokens - 1 - skip;
+            ck_assert_int_eq(s->n_rows[i], (int)n + 1);
+            ck_assert(r->sum == s->sums[i]);
+            ck_assert_double_eq_tol(r->perplexity, n > 0 ? exp(-r->sum / (double)n) : 1.0, 1e-9);
+        }
+        close_stage(s);
+    }
+}
+END_TEST
+
 START_TEST(a_single_token_has_nothing_to_score)
 {
     stage *s = open_stage(1, 4, 1, false);
@@ -176,7 +226,7 @@ END_TEST
 
 static void expect_refusal(const stage *s, ps_tokens t, ps_err code, const char *message)
 {
-    ck_assert_int_eq(ps_score_check(&t, &s->spec, &s->limits), code);
+    ck_assert_int_eq(ps_score_check(&t, &s->spec, &s->limits, s->skip), code);
     assert_message(message);
     ps_tokens_release(&t);
 }
@@ -194,11 +244,18 @@ START_TEST(what_cannot_be_scored_says_why)
     expect_refusal(s, tokens_of(1, CONTEXT + 1), PS_ERR_LIMIT,
                    "the sequence has 81 tokens, the context 80");
     t = tokens_of(1, CONTEXT);
-    assert_ok(ps_score_check(&t, &s->spec, &s->limits));
+    assert_ok(ps_score_check(&t, &s->spec, &s->limits, s->skip));
     ps_tokens_release(&t);
+    s->skip = CONTEXT - 1;
+    t = tokens_of(1, CONTEXT);
+    assert_ok(ps_score_check(&t, &s->spec, &s->limits, s->skip));
+    ps_tokens_release(&t);
+    s->skip = 5;
+    expect_refusal(s, tokens_of(1, 5), PS_ERR_USAGE,
+                   "the sequence has 5 tokens, of which 5 are skipped");
     s->limits.context = PS_CONTEXT_ENDLESS;
     t = tokens_of(1, 10 * CONTEXT);
-    assert_ok(ps_score_check(&t, &s->spec, &s->limits));
+    assert_ok(ps_score_check(&t, &s->spec, &s->limits, s->skip));
     ps_tokens_release(&t);
     close_stage(s);
 }
@@ -210,6 +267,7 @@ int main(void)
     TCase *tcase = tcase_create("score");
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, scores_are_the_sums_of_log_probabilities);
+    tcase_add_test(tcase, skipped_predictions_are_neither_computed_nor_counted);
     tcase_add_test(tcase, a_single_token_has_nothing_to_score);
     tcase_add_test(tcase, an_error_of_a_callback_comes_out_of_the_step);
     tcase_add_test(tcase, what_cannot_be_scored_says_why);
