@@ -77,6 +77,29 @@ kill -KILL "$(<pid.3)" 2>/dev/null
 ends 3 'a rank that stands still'
 grep -q 'rank 3 (.*, layers .*) gave no sign of life for 1.0 s' err || complain "stopped: $(<err)"
 
+# ---- numbers that go wrong on another ring ----
+
+# Token 8 is damaged: in the first panel of the embedding, [K][16], its first value is NaN.
+"$tiny_model" --tokenizer --seed 2 hf
+ok pipestep convert hf -o good.h5 -q
+first=$(($(od -An -tu8 -N 8 hf/model.safetensors) + 8))
+lanes=$(for row in {0..15}; do od -An -tx1 -j $((first + row * 36 * 4)) -N 4 hf/model.safetensors; done | tr -d '\n')
+at=$(LC_ALL=C grep -obUaP "${lanes// /\\x}" good.h5 | cut -d : -f 1)
+cp good.h5 bad.h5
+printf '\000\000\300\177' | dd of=bad.h5 bs=1 seek=$((at + 32)) conv=notrunc status=none
+for first_token in 1 8 2; do
+    echo "{\"tokens\": [$first_token, 3], \"max_tokens\": 200, \"temperature\": 0, \"ignore_eos\": true}"
+done >in.jsonl
+ok pipestep batch good.h5 -q -t 1 --in in.jsonl --out wanted.jsonl
+rm -f out.jsonl*
+model=bad.h5
+start 2 "${options[@]}" --stages 1 --verify never
+ends 1 'NaN on a ring'
+same 'NaN on a ring' "pipestep: error: rank 1 ($(uname -n)): the logit of token 0 is NaN: the model's numbers overflow" \
+    "$(grep '^pipestep' err)"
+ok pipestep batch good.h5 -q -t 1 "${files[@]}"
+cmp out.jsonl wanted.jsonl || complain 'after NaN on a ring: another output'
+
 # ---- refused ----
 
 fails 2 '--stages 2: wants a multiple of so many ranks, there is 1' pipestep batch "$model" --in in.jsonl --out no.jsonl --stages 2
