@@ -7,6 +7,7 @@
 # sequences  weak: as many sequences for each rank
 # layers     weak: as many layers for each rank, as many sequences for each rank
 # prompt     one prompt in m chunks, through stages of equal layers
+# replicas   the same ranks as one ring and as several that have the whole model each, fed from one queue
 #
 # RANKS (as many as cores over THREADS), THREADS (1) of each, SYNTHETIC (llama-0.3b,type=f16; or any that pipestep bench
 # takes), SEQUENCES (4 for each rank), LAYERS (8 for each rank), TOKENS (32), CHUNK (32), CHUNKS (2 4 8 16), RUNS (3),
@@ -23,7 +24,7 @@ threads=${THREADS:-1}
 cores=$(launcher_cores)
 sequences=${SEQUENCES:-4} layers=${LAYERS:-8} tokens=${TOKENS:-32} chunk=${CHUNK:-32} runs=${RUNS:-3}
 synthetic=${SYNTHETIC:-llama-0.3b,type=f16}
-kinds=${KINDS:-strong sequences layers prompt}
+kinds=${KINDS:-strong sequences layers prompt replicas}
 read -ra ranks <<<"${RANKS:-$(seq -s ' ' 1 $((cores / threads > 0 ? cores / threads : 1)))}"
 read -ra chunks <<<"${CHUNKS:-2 4 8 16}"
 most=${ranks[-1]}
@@ -58,23 +59,23 @@ list() {
         awk '{printf "%s%.3f", (NR > 1 ? ";" : ""), ($2 > 0 ? $1 / $2 : 0)}'
 }
 
-# run KIND RANKS SEQUENCES CHUNKS KEY [OPTION ...]: a line of raw.csv, of $file and $work/requests.jsonl
+# run KIND RANKS STAGES SEQUENCES CHUNKS KEY [OPTION ...]: a line of raw.csv, of $file and $work/requests.jsonl
 run() {
-    local kind=$1 np=$2 n=$3 m=$4 key=$5 parcels
-    shift 5
+    local kind=$1 np=$2 stages=$3 n=$4 m=$5 key=$6 parcels
+    shift 6
     start "$np" "$program" batch "$file" -i "$work/requests.jsonl" -o "$work/out.jsonl" -q -t "$threads" --bind \
-        --report "$work/report.json" "$@"
+        --report "$work/report.json" --stages "$stages" "$@"
     parcels=$(fields "$work/report.json" parcels | head -n 1)
     [ "$parcels" -gt 0 ] || {
         echo "scaling.sh: nothing was computed: $(head -n 1 "$work/out.jsonl")" >&2
         exit 1
     }
-    printf '%s,%d,%d,%d,%d,%d,%s,%s,%s,%d,%s,%s,%s,%s\n' "$kind" "$np" "$threads" \
+    printf '%s,%d,%d,%d,%d,%d,%s,%s,%s,%d,%s,%s,%s,%s,%d\n' "$kind" "$np" "$threads" \
         "$(fields "$work/report.json" end_layer | sort -n | tail -n 1)" "$n" "$m" "$(field "$work/report.json" wall_s)" \
         "$(field "$work/report.json" "$key")" "$(field "$work/report.json" bubble)" "$parcels" \
-        "$(($(fields "$work/report.json" sent_bytes | tail -n 1) / parcels))" \
+        "$(($(fields "$work/report.json" sent_bytes | tail -n 1) / $(fields "$work/report.json" parcels | tail -n 1)))" \
         "$(sed -n 's/^ "plan": //p' "$work/report.json" | grep -o '"read_bytes_per_token": [0-9]*' |
-            awk '{s += $2; if ($2 > m) m = $2} END {print s / NR / m}')" "$(list busy_s)" "$(list wait_s)" >>"$work/raw.csv"
+            awk '{s += $2; if ($2 > m) m = $2} END {print s / NR / m}')" "$(list busy_s)" "$(list wait_s)" "$stages" >>"$work/raw.csv"
 }
 
 # even RANKS: a split of $file in as equal parts as can be
@@ -83,6 +84,9 @@ even() {
         awk -v p="$1" '{for (s = 0; s < p; s++) printf "%s%d", s ? "," : "", int($2 * (s + 1) / p) - int($2 * s / p)}'
 }
 
+# divisors N: of numbers over 1, the largest first
+divisors() { for ((d = $1; $1 > 1 && d > 0; d--)); do [ $(($1 % d)) -ne 0 ] || echo "$d"; done; }
+
 for _ in $(seq "$runs"); do
     for np in "${ranks[@]}"; do
         for kind in $kinds; do
@@ -90,23 +94,31 @@ for _ in $(seq "$runs"); do
             strong)
                 model 0
                 ask $((sequences * most)) 8 "$tokens"
-                run strong "$np" $((sequences * most)) 0 new_tokens_per_s --slots $((sequences * most))
+                run strong "$np" "$np" $((sequences * most)) 0 new_tokens_per_s --slots $((sequences * most))
                 ;;
             sequences)
                 model 0
                 ask $((sequences * np)) 8 "$tokens"
-                run sequences "$np" $((sequences * np)) 0 new_tokens_per_s --slots $((sequences * np))
+                run sequences "$np" "$np" $((sequences * np)) 0 new_tokens_per_s --slots $((sequences * np))
                 ;;
             layers)
                 model $((layers * np))
                 ask $((sequences * np)) 8 "$tokens"
-                run layers "$np" $((sequences * np)) 0 new_tokens_per_s --slots $((sequences * np))
+                run layers "$np" "$np" $((sequences * np)) 0 new_tokens_per_s --slots $((sequences * np))
                 ;;
             prompt)
                 model 0
                 for m in "${chunks[@]}"; do
                     ask 1 $((m * chunk)) 1
-                    run prompt "$np" 1 "$m" prompt_tokens_per_s --chunk "$chunk" --split "$(even "$np")"
+                    run prompt "$np" "$np" 1 "$m" prompt_tokens_per_s --chunk "$chunk" --split "$(even "$np")"
+                done
+                ;;
+            replicas)
+                model 0
+                for stages in $(divisors "$np"); do
+                    n=$((sequences * np))
+                    ask $((2 * n)) 8 "$tokens"
+                    run replicas "$np" "$stages" $((2 * n)) 0 new_tokens_per_s --slots $((n * stages / np))
                 done
                 ;;
             esac
@@ -114,23 +126,24 @@ for _ in $(seq "$runs"); do
     done
 done
 
-# The median run of each row; speed-ups over the row of the fewest ranks. A weak row's speed-up is in work: by layers,
+# The median run of each row; speed-ups over the row of the fewest ranks, those of replicas over one ring. A weak row's speed-up is in work: by layers,
 # a token is as much more of it as there are more layers.
 {
     bench_header scaling "synthetic=$synthetic" "runs=$runs" "tokens=$tokens" "chunk=$chunk" \
         "launch=${BENCH_LAUNCH:-local}" "cores_of_this_host=$cores"
-    echo "kind,ranks,threads,layers,sequences,chunks,seconds,tokens_s,speedup,efficiency,formula,balance,bubble,bubble_formula,parcels,hop_bytes,busy_least,busy_most,wait_most,busy_by_stage"
-    sort -t, -k1,1 -k6,6n -k2,2n -k8,8g "$work/raw.csv" | awk -F, '
-        function flush(  line, f, n, busy, wait, i, least, most, waited, m, p, speedup, bubble) {
+    echo "kind,ranks,threads,layers,sequences,chunks,seconds,tokens_s,speedup,efficiency,formula,balance,bubble,bubble_formula,parcels,hop_bytes,busy_least,busy_most,wait_most,busy_by_stage,stages"
+    sort -t, -k1,1 -k6,6n -k2,2n -k15,15nr -k8,8g "$work/raw.csv" | awk -F, '
+        function flush(  line, f, n, busy, wait, i, least, most, waited, m, p, s, group, speedup, bubble) {
             if (!count) return
             split(lines[int((count + 1) / 2)], f, ",")
-            p = f[2]
-            if (f[1] "," f[6] != base_key) {
-                base_key = f[1] "," f[6]; base_ranks = p; base_rate = f[8]; base_layers = f[4]
+            p = f[2]; s = f[15]
+            group = f[1] "," f[6] (f[1] == "replicas" ? "," p : "")
+            if (group != base_key) {
+                base_key = group; base_ranks = p; base_rate = f[8]; base_layers = f[4]
             }
             speedup = f[8] / base_rate * (f[1] == "layers" ? f[4] / base_layers : 1)
             m = f[6] > 0 ? f[6] : f[10]
-            bubble = (p - 1) / (m + p - 1)
+            bubble = (s - 1) / (m + s - 1)
             n = split(f[13], busy, ";"); split(f[14], wait, ";")
             least = 1e9; most = waited = 0
             for (i = 1; i <= n; i++) {
@@ -138,13 +151,13 @@ done
                 if (busy[i] > most) most = busy[i]
                 if (wait[i] > waited) waited = wait[i]
             }
-            printf "%s,%d,%d,%d,%d,%d,%.3f,%.2f,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%d,%d,%.3f,%.3f,%.3f,%s\n", f[1], p, f[3], f[4],
+            printf "%s,%d,%d,%d,%d,%d,%.3f,%.2f,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%d,%d,%.3f,%.3f,%.3f,%s,%d\n", f[1], p, f[3], f[4],
                 f[5], f[6], f[7], f[8], speedup, speedup * base_ranks / p, 1 - bubble, f[12], f[9], bubble, f[10], f[11],
-                least, most, waited, f[13]
+                least, most, waited, f[13], s
             count = 0
         }
         {
-            key = $1 "," $2 "," $6
+            key = $1 "," $2 "," $6 "," $15
             if (key != last) flush()
             last = key
             lines[++count] = $0

@@ -59,6 +59,15 @@ ps_err ps_comm_share_cores(ps_comm *comm, uint64_t cpuset_hash, int *n_sharing,
 /* Number of ranks on this rank's host. */
 int ps_comm_local_size(const ps_comm *comm);
 
+/* Ranks that name the same group (0 or more), in their order, become a comm of their own, with this
+ * one's deadline and idle function as they are now, and without notes. -1: *out is NULL. To be closed
+ * before this one. */
+ps_err ps_comm_split(ps_comm *comm, int group, ps_comm **out) PS_MUST_CHECK;
+void ps_comm_close_group(ps_comm *group);
+
+/* What a group's rank is in the comm that it was split from, by which it goes in messages. MPI: local. */
+int ps_comm_whole_rank(const ps_comm *comm, int rank);
+
 /* Runs while a collective call waits; an error ends the wait. NULL: none. */
 typedef ps_err ps_comm_idle(void *arg);
 void ps_comm_set_idle(ps_comm *comm, ps_comm_idle *idle, void *arg);

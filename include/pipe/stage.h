@@ -32,7 +32,8 @@ typedef void ps_stage_span_observer(void *arg, ps_stage_span span, uint64_t sequ
                                     int64_t begin_ns, int64_t end_ns);
 
 typedef struct ps_stage_params {
-    ps_comm *comm;
+    ps_comm *comm;     // of the ring
+    ps_comm *together; // of all rings that open at once: they agree on the outcome; NULL: comm
     ps_watch *watch;
     const ps_ckpt *ckpt;
     const ps_plan *plan;

@@ -8,7 +8,8 @@
  * itself is silent, every rank finds that out by itself. Deadlines watch missing progress, not
  * missing messages: a rank that computes for minutes gives signs of life at every work item, a rank
  * that waits does so while it waits. When all live but nothing has moved for the stall timeout
- * although parcels are under way, the job is lost too.
+ * although parcels are under way, the job is lost too; where there are several rings, when one of
+ * them stands still.
  *
  * ps_watch_poll must be called often by the thread that does MPI, wherever it waits or computes; it
  * looks at the clock and does its work at most every millisecond.
@@ -46,7 +47,10 @@ void ps_watch_set_layers(ps_watch *watch, int first_layer, int end_layer);
 /* This rank waits for `rank` from now on; -1: it does not wait. */
 void ps_watch_waits_for(ps_watch *watch, int rank);
 
-/* Rank 0: parcels are under way, so that standing still means that something was lost. */
+/* Every so many ranks are a ring; by default all are one. Before the work. */
+void ps_watch_set_ring_size(ps_watch *watch, int ring_size);
+
+/* The head of a ring: parcels are under way, so that standing still means that something was lost. */
 void ps_watch_expect_progress(ps_watch *watch, bool expect);
 
 /* This rank will be silent for a while for a good reason (it reads standard input, it converts a

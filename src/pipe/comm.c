@@ -5,6 +5,7 @@
  * watchdog thread ends the process when they do not return in time. */
 #include "pipe/comm.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@ struct ps_comm {
     bool blocks;
     double timeout_s;                  // of what does not block
     char (*hosts)[PS_COMM_HOST_BYTES]; // [size] owned
+    int *whole; // [size] ranks in the comm that it was split from; NULL: it was not; owned
     ps_comm_idle *idle;
     void *idle_arg;
     // notes: one send under way to each rank, one receive posted
@@ -224,6 +226,65 @@ ps_err ps_comm_open_blocking(ps_comm **out)
     return PS_OK;
 }
 
+/* Who is in it. */
+static ps_err find_group(ps_comm *c, int whole_rank)
+{
+    MPI_Comm_rank(c->world, &c->rank);
+    MPI_Comm_size(c->world, &c->size);
+    PS_TRY(find_hosts(c));
+    c->whole = ps_mem_new((size_t)c->size, sizeof *c->whole);
+    return ps_comm_gather_all(c, &whole_rank, sizeof whole_rank, c->whole);
+}
+
+ps_err ps_comm_split(ps_comm *comm, int group, ps_comm **out)
+{
+    *out = NULL;
+    // It cannot be posted: all are here before anybody begins.
+    PS_TRY(ps_comm_agree(comm, PS_OK));
+    watchdog dog;
+    MPI_Comm split;
+    const bool watched = !comm->blocks && watchdog_start(&dog, "MPI_Comm_split", comm->timeout_s);
+    const int color = group >= 0 ? group : MPI_UNDEFINED;
+    const int result = MPI_Comm_split(comm->world, color, comm->rank, &split);
+    if (watched) watchdog_stop(&dog);
+    PS_TRY(ps_comm_check(comm, result, "splitting the ranks"));
+    if (group < 0) return PS_OK;
+    ps_comm *c = ps_mem_new(1, sizeof *c);
+    *c = (ps_comm){.world = split,
+                   .notes = MPI_COMM_NULL,
+                   .blocks = comm->blocks,
+                   .timeout_s = comm->timeout_s,
+                   .idle = comm->idle,
+                   .idle_arg = comm->idle_arg,
+                   .note_receive = MPI_REQUEST_NULL};
+    *out = c;
+    return find_group(c, comm->rank);
+}
+
+static void free_comm(ps_comm *c)
+{
+    ps_mem_free(c->whole);
+    ps_mem_free(c->hosts);
+    ps_mem_free(c->note_out);
+    ps_mem_free(c->note_sends);
+    ps_mem_free(c);
+}
+
+void ps_comm_close_group(ps_comm *group)
+{
+    if (!group) return;
+    watchdog dog;
+    const bool watched = !group->blocks && watchdog_start(&dog, "MPI_Comm_free", group->timeout_s);
+    MPI_Comm_free(&group->world);
+    if (watched) watchdog_stop(&dog);
+    free_comm(group);
+}
+
+int ps_comm_whole_rank(const ps_comm *comm, int rank)
+{
+    return comm->whole ? comm->whole[rank] : rank;
+}
+
 bool ps_comm_blocks(const ps_comm *comm)
 {
     return comm->blocks;
@@ -244,10 +305,7 @@ void ps_comm_close(ps_comm *c)
     MPI_Comm_free(&c->world);
     MPI_Finalize();
     if (watched) watchdog_stop(&dog);
-    ps_mem_free(c->hosts);
-    ps_mem_free(c->note_out);
-    ps_mem_free(c->note_sends);
-    ps_mem_free(c);
+    free_comm(c);
 }
 
 _Noreturn void ps_comm_abort(ps_comm *comm, int status)
@@ -304,7 +362,7 @@ ps_err ps_comm_check(const ps_comm *comm, int result, const char *what)
     int length = 0;
     if (result == MPI_SUCCESS) return PS_OK;
     MPI_Error_string(result, text, &length);
-    return PS_FAIL(PS_ERR_LOST, "rank %d (%s): %s failed: %s", comm->rank,
+    return PS_FAIL(PS_ERR_LOST, "rank %d (%s): %s failed: %s", ps_comm_whole_rank(comm, comm->rank),
                    comm->hosts ? comm->hosts[comm->rank] : "?", what, text);
 }
 
@@ -324,7 +382,8 @@ static ps_err wait_for(ps_comm *c, MPI_Request *request, const char *what)
         const double waited_s = ps_clock_seconds_between(begin, ps_clock_now_ns());
         if (waited_s > c->timeout_s)
             return PS_FAIL(PS_ERR_LOST, "rank %d (%s) waited %.0f s for the other ranks (%s)",
-                           c->rank, c->hosts ? c->hosts[c->rank] : "?", waited_s, what);
+                           ps_comm_whole_rank(c, c->rank), c->hosts ? c->hosts[c->rank] : "?",
+                           waited_s, what);
         ps_clock_sleep_us(pause_us);
         pause_us = pause_us * 2 < PAUSE_MAX_US ? pause_us * 2 : PAUSE_MAX_US;
     }
@@ -453,7 +512,8 @@ ps_err ps_comm_agree(ps_comm *comm, ps_err mine)
     MPI_Ibcast(&v, (int)sizeof v, MPI_BYTE, first, comm->world, &request);
     PS_TRY(wait_for(comm, &request, "agreement"));
     if (first == 0) return PS_FAIL((ps_err)v.code, "%s", v.message);
-    return PS_FAIL((ps_err)v.code, "rank %d (%s): %s", first, comm->hosts[first], v.message);
+    return PS_FAIL((ps_err)v.code, "rank %d (%s): %s", ps_comm_whole_rank(comm, first),
+                   comm->hosts[first], v.message);
 }
 
 ps_err ps_comm_wait_agree(ps_comm *comm, ps_err mine)
@@ -523,6 +583,7 @@ ps_err ps_comm_share_cores(ps_comm *comm, uint64_t cpuset_hash, int *n_sharing, 
 bool ps_comm_note_send(ps_comm *comm, int to, const void *note, size_t n)
 {
     int done = 1;
+    assert(comm->note_sends && "a comm with notes");
     if (comm->note_sends[to] != MPI_REQUEST_NULL)
         MPI_Test(&comm->note_sends[to], &done, MPI_STATUS_IGNORE);
     if (!done) return false;

@@ -13,6 +13,6 @@ MPI_Comm ps_comm_world(const ps_comm *comm);
 ps_err ps_comm_check(const ps_comm *comm, int result, const char *what) PS_MUST_CHECK;
 
 /* What goes from one rank to another on it. */
-enum { PS_TAG_PARCEL = 2, PS_TAG_TEXT = 3 };
+enum { PS_TAG_PARCEL = 2, PS_TAG_TEXT = 3, PS_TAG_LETTER = 4 };
 
 #endif

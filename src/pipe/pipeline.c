@@ -25,7 +25,7 @@ ps_err ps_pipeline_open(const ps_stage_params *params, ps_pipeline **out)
     p->spec = &params->ckpt->spec;
     p->tokens = ps_mem_new((size_t)params->plan->limits.rows_max, sizeof *p->tokens);
     ps_err err = ps_stage_open(params, &p->stage);
-    err = ps_comm_agree(params->comm, err);
+    err = ps_comm_agree(params->together ? params->together : params->comm, err);
     if (err) {
         ps_pipeline_close(p);
         return err;

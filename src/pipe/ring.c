@@ -323,7 +323,8 @@ static ps_err wait_for_parcel(ps_ring *ring, bool or_buffer)
 {
     if (ring->poke_err) return PS_FAIL(ring->poke_err, "%s", ring->poke_message);
     const int64_t begin = ps_clock_now_ns();
-    ps_watch_waits_for(ring->watch, (ring->rank + ring->size - 1) % ring->size);
+    const int previous = (ring->rank + ring->size - 1) % ring->size;
+    ps_watch_waits_for(ring->watch, ps_comm_whole_rank(ring->owner, previous));
     ps_err err = PS_OK;
     for (int64_t turn = 0; !err; turn++) {
         finish_sends(ring);

@@ -66,7 +66,7 @@ ps_err ps_stage_open(const ps_stage_params *params, ps_stage *out)
                       .watch = params->watch,
                       .last = rank == params->plan->n_stages - 1,
                       .weight_bytes = weights_read(params->ckpt, part)};
-    out->report = (ps_stage_report){.rank = rank,
+    out->report = (ps_stage_report){.rank = ps_comm_whole_rank(params->comm, rank),
                                     .first_layer = part->first_layer,
                                     .end_layer = part->end_layer,
                                     .n_threads = ps_pool_threads(params->engine->pool),
@@ -194,7 +194,7 @@ void ps_stage_do_state(ps_stage *stage, ps_parcel_kind kind, ps_parcel_state *st
     if (rank == 0) {
         snprintf(state->message, sizeof state->message, "%s", ps_err_message());
     } else {
-        snprintf(state->message, sizeof state->message, "rank %d (%s): %s", rank,
+        snprintf(state->message, sizeof state->message, "rank %d (%s): %s", stage->report.rank,
                  stage->report.host, ps_err_message());
     }
 }

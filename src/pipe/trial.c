@@ -211,6 +211,12 @@ static void fill_times(const trial *t, const double *all, ps_plan_times *out)
     }
 }
 
+/* All rings of the job that try at once. */
+static ps_comm *everybody(const ps_stage_params *params)
+{
+    return params->together ? params->together : params->comm;
+}
+
 /* Everything but what must be closed in any case. */
 static ps_err measure(trial *t, ps_plan_times *out)
 {
@@ -222,7 +228,7 @@ static ps_err measure(trial *t, ps_plan_times *out)
     const ps_err err = leads ? lead(t) : ps_pipeline_serve(t->pipeline);
     // Others wait for a parcel that will not come: the caller's way out is that of any run.
     if (err == PS_ERR_LOST || err == PS_ERR_NUMERIC) return err;
-    PS_TRY(ps_comm_agree(params->comm, err));
+    PS_TRY(ps_comm_agree(everybody(params), err));
     const size_t n = (size_t)params->ckpt->spec.n_layers + TOLD;
     double *mine = ps_mem_new(n, sizeof *mine);
     double *all = ps_mem_new(n * (size_t)params->plan->n_stages, sizeof *all);
@@ -254,7 +260,7 @@ ps_err ps_trial_run(const ps_stage_params *params, int rows, ps_plan_times *out)
     ps_mem_free(t.layers);
     if (err) return err;
     // All have closed this ring before any opens the next.
-    return ps_comm_agree(params->comm, PS_OK);
+    return ps_comm_agree(everybody(params), PS_OK);
 }
 
 void ps_trial_spread(ps_plan_times *times, int n_stages)

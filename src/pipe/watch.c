@@ -28,8 +28,8 @@ typedef struct note {
     uint64_t progress;
     int64_t waiting_ns;
     int32_t waits_for, first_layer, end_layer;
-    uint32_t suspended;
-    uint32_t stop, tells; // ps_asked; how often SIGUSR2 came
+    uint16_t suspended, expects_progress; // the latter of a ring's head
+    uint32_t stop, tells;                 // ps_asked; how often SIGUSR2 came
     uint64_t steps;
     char text[TEXT_BYTES]; // of a LEAVE
 } note;
@@ -44,6 +44,12 @@ typedef struct peer {
     bool missed; // a warning was given
 } peer;
 
+/* What rank 0 knows of a ring. */
+typedef struct ring_progress {
+    uint64_t sum;
+    int64_t moved_ns; // when it changed, or nothing had to move
+} ring_progress;
+
 struct ps_watch {
     ps_comm *comm;
     double timeout_s;
@@ -51,9 +57,9 @@ struct ps_watch {
     note own;
     int64_t waits_since_ns;
     peer *peers; // [size]; other ranks fill only entry 0
-    bool expects_progress, told;
-    uint64_t progress_sum;
-    int64_t moved_ns;
+    bool told;
+    int ring_size;
+    ring_progress *rings; // [size / ring_size]
     bool tell, has_told;
     int64_t table_ns; // when the next table is to be printed; 0: none is
 };
@@ -72,10 +78,11 @@ ps_watch *ps_watch_open(ps_comm *comm, double timeout_s)
     w->beat_ns = (int64_t)((beat_s < BEAT_MAX_S ? beat_s : BEAT_MAX_S) * 1e9);
     w->own = (note){.kind = NOTE_BEAT, .waits_for = -1, .first_layer = LAYERS_UNKNOWN};
     w->peers = ps_mem_new((size_t)ps_comm_size(comm), sizeof *w->peers);
-    w->moved_ns = ps_clock_now_ns();
+    const int64_t now = ps_clock_now_ns();
     for (int r = 0; r < ps_comm_size(comm); r++) {
-        w->peers[r] = (peer){.seen_ns = w->moved_ns, .last = w->own};
+        w->peers[r] = (peer){.seen_ns = now, .last = w->own};
     }
+    ps_watch_set_ring_size(w, ps_comm_size(comm));
     ps_comm_set_idle(comm, idle, w);
     return w;
 }
@@ -84,8 +91,29 @@ void ps_watch_close(ps_watch *watch)
 {
     if (!watch) return;
     ps_comm_set_idle(watch->comm, NULL, NULL);
+    ps_mem_free(watch->rings);
     ps_mem_free(watch->peers);
     ps_mem_free(watch);
+}
+
+static int count_rings(const ps_watch *w)
+{
+    return ps_comm_size(w->comm) / w->ring_size;
+}
+
+static void all_moved(ps_watch *w, int64_t now)
+{
+    for (int i = 0; i < count_rings(w); i++) {
+        w->rings[i].moved_ns = now;
+    }
+}
+
+void ps_watch_set_ring_size(ps_watch *watch, int ring_size)
+{
+    watch->ring_size = ring_size;
+    ps_mem_free(watch->rings);
+    watch->rings = ps_mem_new((size_t)count_rings(watch), sizeof *watch->rings);
+    all_moved(watch, ps_clock_now_ns());
 }
 
 void ps_watch_progress(ps_watch *watch)
@@ -107,8 +135,9 @@ void ps_watch_waits_for(ps_watch *watch, int rank)
 
 void ps_watch_expect_progress(ps_watch *watch, bool expect)
 {
-    if (expect && !watch->expects_progress) watch->moved_ns = ps_clock_now_ns();
-    watch->expects_progress = expect;
+    // Rank 0's own ring; it sees the other heads' next sign of life.
+    if (expect && !watch->own.expects_progress) watch->rings[0].moved_ns = ps_clock_now_ns();
+    watch->own.expects_progress = expect;
 }
 
 bool ps_watch_is_told(const ps_watch *watch)
@@ -270,36 +299,60 @@ static ps_err check_silence(ps_watch *w, int64_t now)
     return PS_OK;
 }
 
-/* Rank 0: does anything move while parcels are under way? */
-static ps_err check_progress(ps_watch *w, int64_t now)
+static const note *note_of(const ps_watch *w, int rank)
 {
-    if (ps_comm_rank(w->comm) != 0) return PS_OK;
-    uint64_t sum = w->own.progress;
-    for (int r = 1; r < ps_comm_size(w->comm); r++) {
-        sum += w->peers[r].last.progress;
-    }
-    if (sum != w->progress_sum || !w->expects_progress) {
-        w->progress_sum = sum;
-        w->moved_ns = now;
-    }
-    const double still_s = ps_clock_seconds_between(w->moved_ns, now);
-    if (still_s <= w->timeout_s) return PS_OK;
+    return rank == ps_comm_rank(w->comm) ? &w->own : &w->peers[rank].last;
+}
+
+/* The rank of ranks first .. end-1 that waits for longest, rank 0 aside; -1: none does. */
+static int find_longest_waiter(const ps_watch *w, int first, int end)
+{
     int longest = -1;
     int64_t longest_ns = -1;
-    for (int r = 1; r < ps_comm_size(w->comm); r++) {
-        if (w->peers[r].last.waits_for < 0 || w->peers[r].last.waiting_ns <= longest_ns) continue;
+    for (int r = first > 0 ? first : 1; r < end; r++) {
+        const note *n = note_of(w, r);
+        if (n->waits_for < 0 || n->waiting_ns <= longest_ns) continue;
         longest = r;
-        longest_ns = w->peers[r].last.waiting_ns;
+        longest_ns = n->waiting_ns;
     }
+    return longest;
+}
+
+static ps_err check_ring(ps_watch *w, int ring, int64_t now)
+{
+    ring_progress *p = &w->rings[ring];
+    const int first = ring * w->ring_size, end = first + w->ring_size;
+    uint64_t sum = 0;
+    for (int r = first; r < end; r++) {
+        sum += note_of(w, r)->progress;
+    }
+    if (sum != p->sum || !note_of(w, first)->expects_progress) {
+        p->sum = sum;
+        p->moved_ns = now;
+    }
+    const double still_s = ps_clock_seconds_between(p->moved_ns, now);
+    if (still_s <= w->timeout_s) return PS_OK;
+    char what[RANK_BYTES] = "nothing", waiter[RANK_BYTES], who[RANK_BYTES];
+    if (count_rings(w) > 1)
+        snprintf(what, sizeof what, "nothing in the ring of ranks %d..%d", first, end - 1);
+    const int longest = find_longest_waiter(w, first, end);
     if (longest < 0)
-        return PS_FAIL(PS_ERR_LOST, "nothing has moved for %.1f s although work is under way",
+        return PS_FAIL(PS_ERR_LOST, "%s has moved for %.1f s although work is under way", what,
                        still_s);
-    char waiter[RANK_BYTES], who[RANK_BYTES];
     describe_rank(w, longest, waiter);
     describe_rank(w, w->peers[longest].last.waits_for, who);
     return PS_FAIL(PS_ERR_LOST,
-                   "nothing has moved for %.1f s although work is under way; %s waits for %s",
+                   "%s has moved for %.1f s although work is under way; %s waits for %s", what,
                    still_s, waiter, who);
+}
+
+/* Rank 0: does anything move in each ring while parcels are under way there? */
+static ps_err check_progress(ps_watch *w, int64_t now)
+{
+    for (int i = 0; ps_comm_rank(w->comm) == 0 && i < count_rings(w); i++) {
+        PS_TRY(check_ring(w, i, now));
+    }
+    return PS_OK;
 }
 
 /* ---- signals ---- */
@@ -371,7 +424,7 @@ ps_err ps_watch_poll(ps_watch *w)
     for (int r = 0; was_away && r < ps_comm_size(w->comm); r++) {
         w->peers[r].seen_ns = now;
     }
-    if (was_away) w->moved_ns = now;
+    if (was_away) all_moved(w, now);
     if (now - w->beaten_ns >= w->beat_ns) beat(w, now);
     PS_TRY(take_notes(w, now));
     heed_signals(w, now);

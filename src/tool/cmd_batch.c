@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/progress.h"
 #include "tool/batch_request.h"
+#include "tool/batch_rings.h"
 #include "tool/commands.h"
 #include "tool/input.h"
 #include "tool/job.h"
@@ -21,6 +22,7 @@ typedef struct options {
     uint64_t seed;
     int note_every; // tokens
     bool acestep;
+    int stages; // of a ring; 0: all ranks
 } options;
 
 typedef struct state {
@@ -34,6 +36,7 @@ typedef struct state {
     ps_ledger *ledger;
     ps_stopping stopping;
     ps_generate *generate;
+    ps_batch_rings *rings; // NULL: there is one
     ps_progress progress;
 } state;
 
@@ -52,6 +55,9 @@ static const ps_opt option_rows[] = {
      "text that every prompt goes on from; it is computed once, in a slot of its own"},
     {"prefix-file", 0, PS_OPT_TEXT, AT(prefix_file), 0, 0, NULL, NULL, "FILE",
      "file with that text"},
+    {"stages", 0, PS_OPT_INT, AT(stages), 0, INT32_MAX, "0", NULL, "S",
+     "every S ranks are a ring with the whole model, and the rings take their requests from one "
+     "queue; 0: all ranks are one ring"},
     {"seed", 0, PS_OPT_U64, AT(seed), 0, 0, "0", NULL, "S",
      "seed of the run: a request without a seed gets one from it and its line"},
     {"acestep", 0, PS_OPT_FLAG, AT(acestep), 0, 0, NULL, NULL, NULL,
@@ -101,6 +107,7 @@ static ps_err check(void *arg, ps_job *job)
     const options *o = &((const state *)arg)->options;
     if (o->acestep)
         return PS_FAIL(PS_ERR_USAGE, "acestep: is for the command line: --acestep, written out");
+    job->stages = o->stages;
     if (!o->in) return PS_FAIL(PS_ERR_USAGE, "--in FILE is missing");
     if (!o->out) return PS_FAIL(PS_ERR_USAGE, "--out FILE is missing");
     if (ps_file_is_same(o->in, o->out))
@@ -195,6 +202,19 @@ static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
     return open_ledger(s);
 }
 
+/* Every rank: what heads of other rings have to know. */
+static ps_err begin(void *arg, ps_job *job)
+{
+    state *s = arg;
+    if (!job->heads) return PS_OK;
+    if (job->rank == 0 && !ps_ledger_journal(s->ledger)) s->options.note_every = 0;
+    PS_TRY(ps_batch_rings_share(job, &s->prefix, &s->options.note_every));
+    if (job->rank == 0) return PS_OK;
+    s->batch = (ps_batch_context){.job = job, .chat_template = s->options.chat_template};
+    if (s->prefix.n > 0) s->batch.prefix = &s->prefix;
+    return PS_OK;
+}
+
 static ps_err finish_line(state *s, size_t number, ps_text *result)
 {
     ps_request_lines_end(&s->lines, number);
@@ -208,8 +228,14 @@ static ps_err on_done(void *arg, uint64_t number, const ps_request *request,
 {
     state *s = arg;
     ps_text result = {0};
+    if (s->rings) ps_batch_rings_end_request(s->rings, number);
     ps_result_to_json(s->lines.lines[number].id, s->job, request, completions, n, &result);
     return finish_line(s, number, &result);
+}
+
+static ps_err on_result(void *arg, size_t number, ps_text *result)
+{
+    return finish_line(arg, number, result);
 }
 
 static ps_err fail_line(state *s, size_t number, ps_err err)
@@ -220,16 +246,27 @@ static ps_err fail_line(state *s, size_t number, ps_err err)
     return finish_line(s, number, &result);
 }
 
-/* With what an earlier run had of it. */
+/* Here or on another ring, with what an earlier run had of it. */
 static ps_err add_request(state *s, size_t number, ps_request *request)
 {
     const int n = request->n_samples;
-    ps_completion *begun = ps_mem_new((size_t)n, sizeof *begun);
-    const bool has_begun = ps_ledger_begun(s->ledger, number, n, request->n_logprobs,
-                                           s->job->ckpt.spec.vocab_size, begun);
-    const ps_err err =
-        ps_generate_add_begun(s->generate, number, request, has_begun ? begun : NULL);
-    ps_mem_free(begun);
+    const ps_request_line *line = &s->lines.lines[number];
+    const int ring = s->rings ? ps_batch_rings_choose(s->rings, number, request) : 0;
+    ps_completion *all = ps_mem_new((size_t)n, sizeof *all), *begun = NULL;
+    if (ps_ledger_begun(s->ledger, number, n, request->n_logprobs, s->job->ckpt.spec.vocab_size,
+                        all))
+        begun = all;
+    ps_err err = PS_OK;
+    if (ring == 0) {
+        err = ps_generate_add_begun(s->generate, number, request, begun);
+    } else {
+        ps_batch_rings_give(s->rings, ring, number, line->text, line->n, begun, n);
+        ps_request_release(request);
+    }
+    for (int i = 0; i < n; i++) {
+        ps_completion_release(&all[i]);
+    }
+    ps_mem_free(all);
     return err;
 }
 
@@ -249,11 +286,16 @@ static ps_err add_next(state *s)
     return written;
 }
 
+static bool has_room(const state *s)
+{
+    return s->rings ? ps_batch_rings_have_room(s->rings)
+                    : ps_generate_waiting(s->generate) < s->job->limits.n_slots;
+}
+
 static bool wants_more(const state *s)
 {
     return s->n_added < s->lines.n &&
-           s->n_added < ps_ledger_written(s->ledger) + RESULTS_AHEAD_MAX &&
-           ps_generate_waiting(s->generate) < s->job->limits.n_slots;
+           s->n_added < ps_ledger_written(s->ledger) + RESULTS_AHEAD_MAX && has_room(s);
 }
 
 static ps_err note_tokens(void *arg, uint64_t number, int sample, size_t first,
@@ -268,32 +310,71 @@ static ps_err step(state *s)
     while (wants_more(s)) {
         PS_TRY(add_next(s));
     }
+    if (s->rings) PS_TRY(ps_batch_rings_poll(s->rings));
+    if (s->rings && !ps_generate_busy(s->generate)) return ps_batch_rings_rest(s->rings);
     PS_TRY(ps_generate_step(s->generate));
+    if (s->options.note_every == 0) return PS_OK;
     return ps_generate_note(s->generate, (size_t)s->options.note_every, note_tokens, s);
 }
 
-/* The tokens of all samples under way. */
+static bool has_more(const state *s)
+{
+    return s->n_added < s->lines.n || ps_generate_busy(s->generate) ||
+           (s->rings && ps_batch_rings_busy(s->rings));
+}
+
+/* The tokens of all samples under way, on all rings, which stop with that. */
 static ps_err note_all(void *arg)
+{
+    state *s = arg;
+    const ps_err others = s->rings ? ps_batch_rings_stop(s->rings, true) : PS_OK;
+    const ps_err own = ps_generate_note(s->generate, 1, note_tokens, s);
+    return own ? own : others;
+}
+
+/* Who has lost a rank asks no other for anything. */
+static ps_err note_own(void *arg)
 {
     return ps_generate_note(((state *)arg)->generate, 1, note_tokens, arg);
 }
 
+static ps_err end(state *s, ps_err err)
+{
+    if (err) return ps_resuming_save(s->ledger, err == PS_ERR_LOST ? note_own : note_all, s, err);
+    if (s->rings) PS_TRY(ps_batch_rings_stop(s->rings, false));
+    return ps_ledger_finish(s->ledger);
+}
+
 static ps_err run(state *s)
 {
-    ps_err err = PS_OK;
-    while (!err && (s->n_added < s->lines.n || ps_generate_busy(s->generate))) {
+    ps_job *job = s->job;
+    ps_err err =
+        ps_ledger_begin(s->ledger, job->size, ps_pool_threads(job->engine.pool), &job->output);
+    while (!err && has_more(s)) {
         err = step(s);
         if (ps_watch_take_tell(s->job->watch))
             ps_log(PS_LOG_STATUS, "%zu of %zu requests are finished, %zu begun",
                    ps_ledger_finished(s->ledger), s->lines.n, s->n_added);
     }
-    return err ? ps_resuming_save(s->ledger, note_all, s, err) : ps_ledger_finish(s->ledger);
+    return end(s, err);
 }
 
-static ps_err work(void *arg, ps_job *job)
+static ps_batch_rings *open_rings(state *s)
 {
-    state *s = arg;
-    PS_TRY(ps_ledger_begin(s->ledger, job->size, ps_pool_threads(job->engine.pool), &job->output));
+    const ps_job *job = s->job;
+    const ps_batch_rings_params params = {.job = job,
+                                          .ledger = s->ledger,
+                                          .n = s->lines.n,
+                                          .n_slots =
+                                              job->limits.n_slots - (s->batch.prefix ? 1 : 0),
+                                          .on_result = on_result,
+                                          .arg = s};
+    return job->n_rings > 1 ? ps_batch_rings_new(&params) : NULL;
+}
+
+static ps_err work_here(state *s)
+{
+    ps_job *job = s->job;
     const ps_generate_params params = {.pipeline = job->pipeline,
                                        .spec = &job->ckpt.spec,
                                        .tokenizer = job->tokenizer,
@@ -302,17 +383,29 @@ static ps_err work(void *arg, ps_job *job)
                                        .prefix = s->batch.prefix,
                                        .callbacks = {NULL, on_done, s}};
     s->generate = ps_generate_new(&params);
+    s->rings = open_rings(s);
     ps_stopping_begin(&s->stopping, job->watch, s->options.out, ps_ledger_journal(s->ledger),
                       s->resuming.stop_after_s);
     ps_progress_begin(&s->progress, "batch", s->lines.n, "requests", !job->run.progress);
     const ps_err err = run(s);
     ps_progress_end(&s->progress);
     ps_generate_count(s->generate, &job->counts);
+    ps_batch_rings_free(s->rings);
     ps_generate_free(s->generate);
     if (!err && s->n_failed > 0)
         ps_log(PS_LOG_WARNING, "%zu of %zu requests could not run: their results say why",
                s->n_failed, s->lines.n);
     return err;
+}
+
+static ps_err work(void *arg, ps_job *job)
+{
+    state *s = arg;
+    const ps_batch_head_params head = {.job = job,
+                                       .batch = &s->batch,
+                                       .seed = s->options.seed,
+                                       .note_every = s->options.note_every};
+    return job->rank == 0 ? work_here(s) : ps_batch_head_run(&head);
 }
 
 /* Songs go through more than one phase, which is the other command's work: its name for --in is
@@ -363,6 +456,7 @@ int ps_cmd_batch(int argc, char **argv)
                                     .positionals = {names, 0, 1},
                                     .check = check,
                                     .prepare = prepare,
+                                    .begin = begin,
                                     .work = work,
                                     .saves = true,
                                     .state = &s};

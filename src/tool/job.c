@@ -15,6 +15,7 @@
 #include "tool/import/cached.h"
 #include "tool/placing.h"
 #include "tool/report.h"
+#include "tool/rings.h"
 #include "tool/version.h"
 #include "tool/windows.h"
 
@@ -294,7 +295,7 @@ static ps_err check_memory(const ps_job *job)
 {
     const char *source;
     const size_t left = ps_job_memory_left(job, &source);
-    return ps_plan_check_memory(&job->plan, job->rank, job->rank + 1, left, source);
+    return ps_plan_check_memory(&job->plan, job->stage, job->stage + 1, left, source);
 }
 
 static bool splits_by_measure(const ps_run_options *run)
@@ -319,7 +320,7 @@ ps_err ps_job_make_plan(const ps_job *job, int n_stages, const ps_plan_times *ti
 /* Collective. */
 static ps_err make_plan(ps_job *job, const ps_plan_times *times)
 {
-    PS_TRY(ps_comm_agree(job->comm, ps_job_make_plan(job, job->size, times, &job->plan)));
+    PS_TRY(ps_comm_agree(job->comm, ps_job_make_plan(job, job->n_stages, times, &job->plan)));
     PS_TRY(ps_placing_apply(job, &job->plan));
     if (job->rank == 0 && ps_log_shows(PS_LOG_DEBUG)) {
         ps_text text = {0};
@@ -351,7 +352,8 @@ static ps_err share_limits(const ps_job_command *c, ps_job *job)
         if (job->run.report) err = check_report(job->run.report);
         if (!err && job->run.trace) err = check_report(job->run.trace);
         if (!err) err = c->prepare(c->state, job, &needs);
-        if (!err) err = ps_job_limits(&job->run, &job->ckpt.spec, &needs, job->size, &job->limits);
+        if (!err)
+            err = ps_job_limits(&job->run, &job->ckpt.spec, &needs, job->n_stages, &job->limits);
         ps_watch_suspend(job->watch, false);
     }
     PS_TRY(ps_comm_agree(job->comm, err));
@@ -363,8 +365,34 @@ static ps_err share_limits(const ps_job_command *c, ps_job *job)
     return err;
 }
 
+/* Every so many ranks are a ring; ranks that are left over are refused, not idle in silence. */
+static ps_err make_rings(ps_job *job)
+{
+    job->n_stages = job->stages > 0 ? job->stages : job->size;
+    if (job->size % job->n_stages != 0)
+        return PS_FAIL(PS_ERR_USAGE, "--stages %d: wants a multiple of so many ranks, there %s %d",
+                       job->stages, job->size == 1 ? "is" : "are", job->size);
+    job->n_rings = job->size / job->n_stages;
+    job->ring = job->rank / job->n_stages;
+    job->stage = job->rank % job->n_stages;
+    job->ring_comm = job->comm;
+    if (job->n_rings == 1) return PS_OK;
+    ps_watch_set_ring_size(job->watch, job->n_stages);
+    PS_TRY(ps_comm_split(job->comm, job->ring, &job->ring_comm));
+    PS_TRY(ps_comm_split(job->comm, job->stage == 0 ? 0 : -1, &job->heads));
+    return job->heads ? ps_letters_open(job->heads, &job->letters) : PS_OK;
+}
+
+static void close_rings(ps_job *job)
+{
+    ps_letters_close(job->letters);
+    ps_comm_close_group(job->heads);
+    if (job->ring_comm != job->comm) ps_comm_close_group(job->ring_comm);
+}
+
 static ps_err start(const ps_job_command *c, ps_job *job)
 {
+    PS_TRY(make_rings(job));
     job->start.joined_ns = ps_clock_now_ns();
     PS_TRY(ps_job_load_index(job, c->models));
     job->start.indexed_ns = ps_clock_now_ns();
@@ -374,7 +402,8 @@ static ps_err start(const ps_job_command *c, ps_job *job)
     PS_TRY(ps_comm_agree(job->comm, ps_job_engine_params(job, true, &engine)));
     PS_TRY(ps_comm_agree(job->comm, ps_engine_open(&engine, &job->engine)));
     PS_TRY(make_plan(job, NULL));
-    const ps_stage_params stage = {.comm = job->comm,
+    const ps_stage_params stage = {.comm = job->ring_comm,
+                                   .together = job->comm,
                                    .watch = job->watch,
                                    .ckpt = &job->ckpt,
                                    .plan = &job->plan,
@@ -416,17 +445,21 @@ static ps_err drain(ps_job *job)
     return PS_OK;
 }
 
-/* Rank 0's part. An error of its own (a full disk, a closed output, NaN) still ends the job in
+/* A head's part. An error of its own (a full disk, a closed output, NaN) still ends the job in
  * order. */
 static ps_err work(const ps_job_command *c, ps_job *job)
 {
-    if (job->rank != 0) return ps_pipeline_serve(job->pipeline);
+    if (job->stage != 0) return ps_pipeline_serve(job->pipeline);
     job->output = (ps_output){.wait = poll_pipeline, .arg = job};
     const ps_err err = c->work(c->state, job);
     if (err == PS_ERR_LOST) return err;
     char message[PS_ERR_MESSAGE_BYTES];
     snprintf(message, sizeof message, "%s", ps_err_message());
     job->reports = ps_mem_new((size_t)job->size, sizeof *job->reports);
+    job->planned_bytes = ps_mem_new((size_t)job->size, sizeof *job->planned_bytes);
+    for (int s = 0; s < job->n_stages; s++) {
+        job->planned_bytes[s] = ps_plan_all_bytes(&job->plan.stages[s]);
+    }
     PS_TRY(drain(job));
     PS_TRY(ps_pipeline_stop(job->pipeline, job->reports));
     return err ? PS_FAIL(err, "%s", message) : PS_OK;
@@ -460,12 +493,15 @@ static ps_err write_report(const ps_job *job)
 static void release(ps_job *job)
 {
     ps_pipeline_close(job->pipeline);
+    close_rings(job);
     ps_trace_free(job->trace);
     ps_engine_close(&job->engine);
     ps_plan_release(&job->plan);
     ps_tokenizer_free(job->tokenizer);
     ps_ckpt_close(&job->ckpt);
     ps_watch_close(job->watch);
+    ps_mem_free(job->ring_counts);
+    ps_mem_free(job->planned_bytes);
     ps_mem_free(job->reports);
     ps_generate_counts_release(&job->counts);
     ps_opt_release(&job->parsed);
@@ -554,9 +590,10 @@ int ps_job_main(const ps_job_command *c, ps_job *job, int argc, char **argv)
     if (!err) {
         err = work(c, job);
         // A stage whose numbers went wrong does not pass its parcel on: the others would wait.
-        if (err == PS_ERR_LOST || (err == PS_ERR_NUMERIC && job->rank != 0)) leave(job, err);
+        if (err == PS_ERR_LOST || (err == PS_ERR_NUMERIC && job->stage != 0)) leave(job, err);
         err = ps_comm_agree(job->comm, err);
     }
+    if (!err && job->n_rings > 1) err = ps_rings_gather(job);
     if (!err && job->trace)
         err = ps_trace_write(job->trace, job->comm, job->reports, job->run.trace);
     if (!err && c->end) err = c->end(c->state, job);

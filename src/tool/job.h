@@ -1,8 +1,11 @@
 /* A job: what every command that runs a model does before and after its own work.
  *
  *   parse -> MPI -> agree on options -> model on rank 0, index to all -> the command's needs
- *     -> limits and plan -> engine, weights, caches -> rank 0 works, the others serve
+ *     -> rings, limits and plan -> engine, weights, caches -> rank 0 works, the others serve
  *     -> stop -> report -> leave together
+ *
+ * Where the command wants stages, R = ranks / stages rings of so many ranks do the work, each with a
+ * head of its own; rank 0 is the head of the first, and has what the others have to say afterwards.
  *
  * A command gives two functions that run on rank 0: prepare (reads its input, says what it needs)
  * and work (drives the pipeline). Errors on one rank end all of them, with one message and one exit
@@ -12,6 +15,7 @@
 #define PS_TOOL_JOB_H
 
 #include "base/cores.h"
+#include "pipe/letters.h"
 #include "pipe/trial.h"
 #include "serve/generate.h"
 #include "serve/tokenizer.h"
@@ -36,7 +40,13 @@ typedef struct ps_job {
     ps_opt_parsed parsed;
     const struct ps_job_command *command; // borrowed while the job runs
     int rank, size;
+    int stages;        // of a ring, as the command wants them; 0: all ranks are one ring
+    int n_rings, ring; // how many there are, and this rank's
+    int n_stages, stage;
     ps_comm *comm;
+    ps_comm *ring_comm;  // the ranks of the ring; `comm` where it is one
+    ps_comm *heads;      // stages 0 of the rings, on these; NULL where it is one ring
+    ps_letters *letters; // between the heads, on these
     ps_watch *watch;
     ps_cores cores;
     ps_engine engine;
@@ -46,12 +56,14 @@ typedef struct ps_job {
     ps_job_start start;
     ps_plan plan;
     ps_pipeline *pipeline;
-    ps_trace *trace;            // NULL: not asked for
-    ps_output output;           // standard output, rank 0
-    ps_generate_counts counts;  // filled by work, for the report
-    ps_stage_report *reports;   // [size], rank 0, after the work
-    const char *needs_one_rank; // what refuses more; NULL: nothing
-    bool works_together;        // without a pipeline: all ranks run `work`, which is collective
+    ps_trace *trace;                 // NULL: not asked for
+    ps_output output;                // standard output, rank 0
+    ps_generate_counts counts;       // filled by work, for the report
+    ps_stage_report *reports;        // [size], rank 0, after the work; on other heads [n_stages]
+    uint64_t *planned_bytes;         // [size] what the plan gives each rank; as reports
+    ps_generate_counts *ring_counts; // [n_rings] without times; where there are several, rank 0
+    const char *needs_one_rank;      // what refuses more; NULL: nothing
+    bool works_together; // without a pipeline: all ranks run `work`, which is collective
 } ps_job;
 
 /* Models that a command is for. */
@@ -67,7 +79,7 @@ typedef struct ps_job_command {
     ps_err (*check)(void *state, ps_job *job); // options, on every rank; may be NULL
     ps_err (*prepare)(void *state, ps_job *job, ps_needs *needs); // rank 0
     ps_err (*begin)(void *state, ps_job *job); // every rank, before the work; may be NULL
-    ps_err (*work)(void *state, ps_job *job);  // rank 0
+    ps_err (*work)(void *state, ps_job *job);  // rank 0; every head where `stages` may be set
     ps_err (*end)(void *state, ps_job *job);   // collective, after the work; may be NULL
     bool saves; // signals stop it in order, with what it has (base/signals.h)
     void *state;

@@ -375,6 +375,11 @@ ps_err ps_ledger_note(ps_ledger *l, size_t number, int sample, size_t first,
     return ps_journal_append(l->journal, l->line.data, l->line.len, NULL);
 }
 
+ps_err ps_ledger_note_line(ps_ledger *l, const ps_text *line)
+{
+    return l->journal ? ps_journal_append(l->journal, line->data, line->len, NULL) : PS_OK;
+}
+
 ps_err ps_ledger_put(ps_ledger *l, size_t number, ps_text *result)
 {
     entry *e = &l->entries[number];

@@ -72,6 +72,9 @@ bool ps_ledger_begun(const ps_ledger *l, size_t number, int n_samples, int n_log
 ps_err ps_ledger_note(ps_ledger *l, size_t number, int sample, size_t first,
                       const ps_completion *so_far) PS_MUST_CHECK;
 
+/* The same, written by ps_ledger_write_note somewhere else (tool/ledger_lines.h). */
+ps_err ps_ledger_note_line(ps_ledger *l, const ps_text *line) PS_MUST_CHECK;
+
 /* A request is done; takes the text, a line with its end. */
 ps_err ps_ledger_put(ps_ledger *l, size_t number, ps_text *result) PS_MUST_CHECK;
 

@@ -47,9 +47,9 @@ static void set(const ps_job *job, ps_plan *plan, int stage, const ps_placing *c
 
 ps_err ps_placing_apply(const ps_job *job, ps_plan *plan)
 {
-    const ps_placing mine = choose(job, plan, job->rank);
-    ps_placing *all = ps_mem_new((size_t)job->size, sizeof *all);
-    const ps_err err = ps_comm_gather_all(job->comm, &mine, sizeof mine, all);
+    const ps_placing mine = choose(job, plan, job->stage);
+    ps_placing *all = ps_mem_new((size_t)job->n_stages, sizeof *all);
+    const ps_err err = ps_comm_gather_all(job->ring_comm, &mine, sizeof mine, all);
     for (int s = 0; s < plan->n_stages && !err; s++) {
         set(job, plan, s, &all[s]);
     }

@@ -28,7 +28,7 @@ typedef struct ps_placing {
 
 void ps_placing_choose(const ps_placing_facts *facts, ps_placing *out);
 
-/* Chooses for every stage of the plan of job->size ranks.   MPI: collective. */
+/* Chooses for every stage of the plan, a rank of this ring each.   MPI: collective. */
 ps_err ps_placing_apply(const ps_job *job, ps_plan *plan) PS_MUST_CHECK;
 
 /* The same as if every stage were on this process. */

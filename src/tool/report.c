@@ -92,8 +92,10 @@ static void describe_positions(const ps_job *job, ps_text *out)
     int64_t layers;
     find_evicted(job, &evicted, &layers);
     if (c->prefix_tokens > 0)
-        ps_text_appendf(out, "prefix: %llu tokens computed once, %llu prompt tokens saved\n",
-                        (unsigned long long)c->prefix_tokens, (unsigned long long)c->shared_tokens);
+        ps_text_appendf(out, "prefix: %llu tokens computed%s, %llu prompt tokens saved\n",
+                        (unsigned long long)c->prefix_tokens,
+                        job->n_rings > 1 ? " by all rings, once in each" : " once",
+                        (unsigned long long)c->shared_tokens);
     if (c->begun_tokens > 0)
         ps_text_appendf(out, "begun: %llu tokens of an earlier run were fed again\n",
                         (unsigned long long)c->begun_tokens);
@@ -205,6 +207,41 @@ static void describe_start(const ps_job *job, ps_text *out)
                     copies(&job->plan) ? "read" : "mapped", s.map, s.verify, s.first, s.second);
 }
 
+/* What one of several rings did; its ranks' times are those of the whole work. */
+typedef struct ring_share {
+    int first_rank, end_rank;
+    double rate, busy; // new tokens/s; share of its ranks' time
+} ring_share;
+
+static ring_share share_of_ring(const ps_job *job, int ring)
+{
+    const ps_generate_counts *c = &job->ring_counts[ring];
+    ring_share s = {.first_rank = ring * job->n_stages, .end_rank = (ring + 1) * job->n_stages};
+    double busy = 0.0, wall = 0.0;
+    for (int r = s.first_rank; r < s.end_rank; r++) {
+        busy += seconds(job->reports[r].busy_ns);
+        wall += seconds(job->reports[r].wall_ns);
+    }
+    s.busy = ratio(busy, wall);
+    if (c->new_tokens > 1)
+        s.rate = ratio((double)(c->new_tokens - 1), seconds(c->last_token_ns - c->first_token_ns));
+    return s;
+}
+
+static void describe_rings(const ps_job *job, ps_text *out)
+{
+    for (int i = 0; job->n_rings > 1 && i < job->n_rings; i++) {
+        const ps_generate_counts *c = &job->ring_counts[i];
+        const ring_share s = share_of_ring(job, i);
+        ps_text_appendf(
+            out,
+            "ring %d, ranks %d..%d: %llu requests, %llu new tokens, %.1f tokens/s, busy "
+            "%.0f %%\n",
+            i, s.first_rank, s.end_rank - 1, (unsigned long long)c->requests,
+            (unsigned long long)c->new_tokens, s.rate, 100.0 * s.busy);
+    }
+}
+
 void ps_report_describe(const ps_job *job, ps_text *out)
 {
     const ps_generate_counts *c = &job->counts;
@@ -230,6 +267,7 @@ void ps_report_describe(const ps_job *job, ps_text *out)
     if (ropes.len > 0) ps_text_appendf(out, "rope: %s\n", ropes.data);
     ps_text_release(&ropes);
     describe_positions(job, out);
+    describe_rings(job, out);
     ps_text_append_str(
         out, "rank host             layers threads  busy   wait   send   GB/s  sent/parcel"
              "  peak MiB  base MiB  plan MiB\n");
@@ -246,8 +284,7 @@ void ps_report_describe(const ps_job *job, ps_text *out)
             100.0 * ratio(seconds(r->wait_ns), wall), 100.0 * ratio(seconds(r->send_ns), wall),
             ratio((double)(r->weight_bytes + r->cache_bytes) * 1e-9, seconds(r->busy_ns)),
             (unsigned long long)(r->parcels ? r->sent_bytes / r->parcels : 0),
-            mib(r->peak_resident_bytes), mib(r->base_resident_bytes),
-            mib(ps_plan_all_bytes(&job->plan.stages[i])));
+            mib(r->peak_resident_bytes), mib(r->base_resident_bytes), mib(job->planned_bytes[i]));
     }
 }
 
@@ -298,6 +335,25 @@ static void append_stage(const ps_stage_report *r, ps_text *out)
     ps_text_append_str(out, "}");
 }
 
+static void append_rings(const ps_job *job, ps_text *out)
+{
+    if (job->n_rings == 1) return;
+    ps_text_append_str(out, "\n \"rings\": [\n");
+    for (int i = 0; i < job->n_rings; i++) {
+        const ps_generate_counts *c = &job->ring_counts[i];
+        const ring_share s = share_of_ring(job, i);
+        ps_text_appendf(out,
+                        "  {\"first_rank\": %d, \"end_rank\": %d, \"requests\": %llu, "
+                        "\"prompt_tokens\": %llu, \"new_tokens\": %llu, ",
+                        s.first_rank, s.end_rank, (unsigned long long)c->requests,
+                        (unsigned long long)c->prompt_tokens, (unsigned long long)c->new_tokens);
+        append_number(out, "new_tokens_per_s", s.rate);
+        ps_text_append_str(out, "\"busy\": ");
+        ps_json_append_real(out, s.busy);
+        ps_text_append_str(out, i + 1 < job->n_rings ? "},\n" : "}\n ],");
+    }
+}
+
 void ps_report_to_json(const ps_job *job, ps_text *out)
 {
     const ps_generate_counts *c = &job->counts;
@@ -346,6 +402,7 @@ void ps_report_to_json(const ps_job *job, ps_text *out)
     append_number(out, "token_p99_ms", s.token_p99_ms);
     append_number(out, "bubble", s.bubble);
     append_number(out, "read_gb_per_s", s.read_gb_s);
+    append_rings(job, out);
     ps_text_append_str(out, "\n \"stages\": [\n");
     for (int i = 0; i < job->size; i++) {
         append_stage(&job->reports[i], out);

@@ -13,15 +13,16 @@ column() {
 }
 
 RANKS='1 2 3' CHUNKS='2 4' timeout 300 "$TOP/bench/scaling.sh" >out.csv 2>log || complain "scaling.sh: $(<log)"
-same 'layers' 'layers/1/0:3 layers/2/0:6 layers/3/0:9 prompt/1/2:4 prompt/2/2:4 prompt/3/2:4 prompt/1/4:4 prompt/2/4:4 prompt/3/4:4 sequences/1/0:4 sequences/2/0:4 sequences/3/0:4 strong/1/0:4 strong/2/0:4 strong/3/0:4' \
+same 'layers' 'layers/1/0:3 layers/2/0:6 layers/3/0:9 prompt/1/2:4 prompt/2/2:4 prompt/3/2:4 prompt/1/4:4 prompt/2/4:4 prompt/3/4:4 replicas/2/0:4 replicas/2/0:4 replicas/3/0:4 replicas/3/0:4 sequences/1/0:4 sequences/2/0:4 sequences/3/0:4 strong/1/0:4 strong/2/0:4 strong/3/0:4' \
     "$(column layers)"
-same 'sequences' 'layers/1/0:2 layers/2/0:4 layers/3/0:6 prompt/1/2:1 prompt/2/2:1 prompt/3/2:1 prompt/1/4:1 prompt/2/4:1 prompt/3/4:1 sequences/1/0:2 sequences/2/0:4 sequences/3/0:6 strong/1/0:6 strong/2/0:6 strong/3/0:6' \
+same 'sequences' 'layers/1/0:2 layers/2/0:4 layers/3/0:6 prompt/1/2:1 prompt/2/2:1 prompt/3/2:1 prompt/1/4:1 prompt/2/4:1 prompt/3/4:1 replicas/2/0:8 replicas/2/0:8 replicas/3/0:12 replicas/3/0:12 sequences/1/0:2 sequences/2/0:4 sequences/3/0:6 strong/1/0:6 strong/2/0:6 strong/3/0:6' \
     "$(column sequences)"
 # m / (m + p - 1)
 same 'the formula of prompts' '1.000 0.667 0.500 1.000 0.800 0.667' \
     "$(column formula | tr ' ' '\n' | sed -n 's/^prompt.*://p' | paste -sd' ')"
 same 'parcels of prompts' '2 2 2 4 4 4' "$(column parcels | tr ' ' '\n' | sed -n 's/^prompt.*://p' | paste -sd' ')"
 same 'busy shares' '1 2 3' "$(column busy_by_stage | tr ' ' '\n' | sed -n 's/^strong.*://p' | awk -F';' '{print NF}' | paste -sd' ')"
+same 'stages of replicas' '2 1 3 1' "$(column stages | tr ' ' '\n' | sed -n 's/^replicas.*://p' | paste -sd' ')"
 grep -q '^# version=' out.csv || complain "no header: $(head -n 3 out.csv)"
 
 # As a Slurm job, with stand-ins.

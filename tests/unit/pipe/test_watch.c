@@ -357,6 +357,38 @@ START_TEST(nobody_waits_but_nothing_moves)
 }
 END_TEST
 
+/* Two rings of two: each has to move by itself while its head has parcels under way. */
+START_TEST(a_ring_that_stands_still_is_a_loss_although_another_moves)
+{
+    begin();
+    for (int r = 0; r < RANKS; r++) {
+        ps_watch_set_ring_size(world.watches[r], 2);
+    }
+    ps_watch_expect_progress(world.watches[0], true);
+    ps_watch_waits_for(world.watches[3], 2);
+    for (int i = 0; i < 50; i++) {
+        ps_watch_progress(world.watches[i % 2]);
+        run(1.0);
+    }
+    assert_nobody_ended();
+    ps_watch_expect_progress(world.watches[2], true);
+    for (int i = 0; i < 50; i++) {
+        ps_watch_progress(world.watches[i % RANKS]);
+        run(1.0);
+    }
+    assert_nobody_ended();
+    for (int i = 0; i < 14; i++) {
+        ps_watch_progress(world.watches[i % 2]);
+        run(1.0);
+    }
+    assert_ended(0,
+                 "nothing in the ring of ranks 2..3 has moved for 10.0 s although work is under "
+                 "way; rank 3 (n3, layers 4..5) waits for rank 2 (n2, layers 2..3)",
+                 true);
+    end();
+}
+END_TEST
+
 START_TEST(without_work_nothing_needs_to_move)
 {
     begin();
@@ -528,6 +560,7 @@ int main(void)
     tcase_add_test(tcase, ranks_that_were_all_stopped_go_on);
     tcase_add_test(tcase, standing_still_with_work_under_way_is_a_loss);
     tcase_add_test(tcase, nobody_waits_but_nothing_moves);
+    tcase_add_test(tcase, a_ring_that_stands_still_is_a_loss_although_another_moves);
     tcase_add_test(tcase, without_work_nothing_needs_to_move);
     tcase_add_test(tcase, new_work_after_a_long_rest_has_the_whole_deadline);
     tcase_add_test(tcase, telling_all_waits_for_those_whose_post_is_clogged);
