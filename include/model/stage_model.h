@@ -30,6 +30,7 @@ typedef struct ps_limits {
     int64_t context;   // positions of a sequence; caches and tables are made for no more
     ps_kv_types cache; // how keys and values are stored
     int head_ids;      // ids whose logits most tokens need, for the plan; 0: all
+    int64_t steps;     // of decoding that the work takes, about; 0: few
 } ps_limits;
 
 /* The context of a sequence without an end. */

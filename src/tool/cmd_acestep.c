@@ -126,6 +126,8 @@ static ps_err add_needs(state *s, size_t i, ps_needs *needs)
         const int64_t longest = ps_song_longest(&song.request, &first);
         if (longest > needs->longest) needs->longest = longest;
         needs->n_sequences += ps_song_sequences(&song.request);
+        ps_needs_add_tokens(needs, longest - (int64_t)first.prompt.n,
+                            ps_song_sequences(&song.request));
         if (song.request.mode != PS_ACESTEP_MODE_GENERATE || !song.request.wants_codes)
             s->writes_texts = true;
         ps_request_release(&first);

@@ -161,6 +161,7 @@ static ps_err find_needs(state *s, ps_needs *needs)
         const int64_t length = ps_request_longest_prompt(&request) + request.max_tokens;
         if (length > needs->longest) needs->longest = length;
         needs->n_sequences += ps_request_sequences(&request);
+        ps_needs_add_tokens(needs, request.max_tokens, ps_request_sequences(&request));
         ps_request_release(&request);
     }
     return PS_OK;

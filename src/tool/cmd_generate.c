@@ -189,6 +189,7 @@ static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
     state *s = arg;
     s->job = job;
     needs->n_sequences = ps_request_sequences(&s->request);
+    ps_needs_add_tokens(needs, s->options.n, (int)needs->n_sequences);
     PS_TRY(ps_saved_state_prepare(&s->saved, job));
     if (s->saved.load) {
         const ps_state *from = &s->saved.state;

@@ -88,6 +88,10 @@ static ps_err begin(const ps_job_command *c, ps_job *job, ps_err parsed)
     PS_TRY(ps_comm_open(timeout_s, &job->comm));
     job->rank = ps_comm_rank(job->comm);
     job->size = ps_comm_size(job->comm);
+    job->ring_comm = job->comm; // one ring, until make_rings
+    job->n_rings = 1;
+    job->n_stages = job->size;
+    job->stage = job->rank;
     set_log(job, job->rank);
     if (parsed) parsed = PS_FAIL(parsed, "%s", message);
     PS_TRY(ps_comm_agree(job->comm, parsed));
@@ -214,6 +218,13 @@ ps_err ps_job_load_index(ps_job *job, ps_job_models models)
 
 /* ---- limits, threads, plan ---- */
 
+void ps_needs_add_tokens(ps_needs *needs, int64_t tokens, int n_sequences)
+{
+    const int64_t left = INT64_MAX - needs->new_tokens;
+    const bool too_many = tokens < 0 || (n_sequences > 0 && tokens > left / n_sequences);
+    needs->new_tokens = too_many ? INT64_MAX : needs->new_tokens + tokens * n_sequences;
+}
+
 ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_needs *needs,
                      int n_ranks, ps_limits *out)
 {
@@ -244,7 +255,8 @@ ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_ne
                        .n_slots = (int)slots,
                        .context = context,
                        .cache = {(ps_dtype)run->cache_k, (ps_dtype)run->cache_v},
-                       .head_ids = needs->head_ids};
+                       .head_ids = needs->head_ids,
+                       .steps = needs->new_tokens / slots};
     return PS_OK;
 }
 
@@ -368,14 +380,13 @@ static ps_err share_limits(const ps_job_command *c, ps_job *job)
 /* Every so many ranks are a ring; ranks that are left over are refused, not idle in silence. */
 static ps_err make_rings(ps_job *job)
 {
-    job->n_stages = job->stages > 0 ? job->stages : job->size;
+    if (job->stages > 0) job->n_stages = job->stages;
     if (job->size % job->n_stages != 0)
         return PS_FAIL(PS_ERR_USAGE, "--stages %d: wants a multiple of so many ranks, there %s %d",
                        job->stages, job->size == 1 ? "is" : "are", job->size);
     job->n_rings = job->size / job->n_stages;
     job->ring = job->rank / job->n_stages;
     job->stage = job->rank % job->n_stages;
-    job->ring_comm = job->comm;
     if (job->n_rings == 1) return PS_OK;
     ps_watch_set_ring_size(job->watch, job->n_stages);
     PS_TRY(ps_comm_split(job->comm, job->ring, &job->ring_comm));

@@ -28,7 +28,11 @@ typedef struct ps_needs {
     int64_t n_sequences; // that can run side by side
     int64_t longest;     // positions of the longest; INT64_MAX: no end
     int head_ids;        // ids whose logits most tokens need; 0: all
+    int64_t new_tokens;  // of all sequences together, at most; INT64_MAX: no end; 0: few
 } ps_needs;
+
+/* Adds the new tokens of so many sequences; under 0: no end. */
+void ps_needs_add_tokens(ps_needs *needs, int64_t tokens, int n_sequences);
 
 /* When each part of the start was done; the first is the beginning. */
 typedef struct ps_job_start {

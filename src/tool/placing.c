@@ -4,6 +4,9 @@
 
 #include "base/mem.h"
 
+/* A copy of 1.1 GB takes 0.25 s more than mapping it, with two threads, and saves 2 to 12 ms of a step of 40 to 60. */
+enum { STEPS_MIN = 256 };
+
 void ps_placing_choose(const ps_placing_facts *f, ps_placing *out)
 {
     *out = (ps_placing){.access = f->asked};
@@ -15,7 +18,10 @@ void ps_placing_choose(const ps_placing_facts *f, ps_placing *out)
     const bool many = f->n_numa_nodes > 1;
     if (many) snprintf(cause, sizeof cause, "%d NUMA nodes", f->n_numa_nodes);
     if (!many && f->network) snprintf(cause, sizeof cause, "the file is on %s", f->network);
-    const bool wants = many || f->network, fits = f->wanted_bytes <= f->free_bytes;
+    const bool must = many || f->network, pays = !must && f->steps >= STEPS_MIN;
+    if (pays) snprintf(cause, sizeof cause, "%d steps or more", STEPS_MIN);
+    const bool wants = must || pays;
+    const bool fits = f->wanted_bytes <= (pays ? f->free_bytes / 2 : f->free_bytes);
     out->access = wants && fits ? PS_WEIGHTS_COPY : PS_WEIGHTS_MAP;
     snprintf(out->why, sizeof out->why, "auto: %s%s", cause,
              wants && !fits ? ", but no memory" : "");
@@ -33,6 +39,7 @@ static ps_placing choose(const ps_job *job, const ps_plan *plan, int stage)
     const ps_placing_facts facts = {.asked = job->run.weights,
                                     .n_numa_nodes = job->cores.n_numa_nodes,
                                     .network = ps_file_network_system(job->ckpt.path),
+                                    .steps = plan->limits.steps,
                                     .wanted_bytes = ps_plan_taken_bytes(&copying),
                                     .free_bytes = left < available ? left : available};
     ps_placing chosen;
