@@ -51,6 +51,7 @@ static ps_err prepare(const state *s, ps_job *job, ps_engine_params *engine)
                             .longest = spec->context > 0 ? spec->context : INT64_MAX,
                             .head_ids = s->head_ids};
     PS_TRY(ps_job_limits(&job->run, spec, &needs, n_ranks, &job->limits));
+    job->positions = ps_placing_positions(&needs, &job->limits);
     const bool measures_together = s->measures && job->size > 1;
     PS_TRY(ps_job_engine_params(job, measures_together, engine));
     const int share = job->cores.count / n_ranks > 1 ? job->cores.count / n_ranks : 1;

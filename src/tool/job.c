@@ -352,14 +352,21 @@ static ps_err share_limits(const ps_job_command *c, ps_job *job)
         if (!err && job->run.trace) err = check_report(job->run.trace);
         if (!err) err = c->prepare(c->state, job, &needs);
         if (!err) err = ps_job_limits(&job->run, &job->ckpt.spec, &needs, job->size, &job->limits);
+        if (!err) job->positions = ps_placing_positions(&needs, &job->limits);
         ps_watch_suspend(job->watch, false);
     }
     PS_TRY(ps_comm_agree(job->comm, err));
-    ps_text limits = {0};
-    ps_text_append(&limits, &job->limits, sizeof job->limits);
-    err = ps_comm_broadcast(job->comm, &limits);
-    if (!err) memcpy(&job->limits, limits.data, sizeof job->limits);
-    ps_text_release(&limits);
+    struct {
+        ps_limits limits;
+        int64_t positions;
+    } found = {job->limits, job->positions};
+    ps_text bytes = {0};
+    ps_text_append(&bytes, &found, sizeof found);
+    err = ps_comm_broadcast(job->comm, &bytes);
+    if (!err) memcpy(&found, bytes.data, sizeof found);
+    job->limits = found.limits;
+    job->positions = found.positions;
+    ps_text_release(&bytes);
     return err;
 }
 

@@ -43,6 +43,7 @@ typedef struct ps_job {
     ps_ckpt ckpt;
     ps_tokenizer *tokenizer; // rank 0; NULL when the model has none
     ps_limits limits;
+    int64_t positions; // that the work goes through one after the other
     ps_job_start start;
     ps_plan plan;
     ps_pipeline *pipeline;

@@ -95,7 +95,7 @@ static const ps_opt run_rows[] = {
      "checks the contents of the weights: always, once for each state of the file, or never"},
     {"weights", 0, PS_OPT_CHOICE, RUN(weights), 0, 0, "auto", weights_choices, NULL,
      "used in the mapped file, or copied into memory of each rank; auto copies on several NUMA "
-     "nodes and from a network file system, where there is memory for it"},
+     "nodes, from a network file system, and for long work, where there is memory for it"},
     {"wait", 0, PS_OPT_CHOICE, RUN(wait), 0, 0, "auto", wait_choices, NULL,
      "waiting threads spin (latency) or give way soon (shared)"},
     {"bind", 0, PS_OPT_FLAG, RUN(bind), 0, 0, NULL, NULL, NULL,

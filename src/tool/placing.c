@@ -4,6 +4,13 @@
 
 #include "base/mem.h"
 
+int64_t ps_placing_positions(const ps_needs *needs, const ps_limits *limits)
+{
+    const int64_t each = needs->longest < limits->context ? needs->longest : limits->context;
+    const int64_t turns = (needs->n_sequences + limits->n_slots - 1) / limits->n_slots;
+    return turns > 0 && each > INT64_MAX / turns ? INT64_MAX : each * turns;
+}
+
 void ps_placing_choose(const ps_placing_facts *f, ps_placing *out)
 {
     *out = (ps_placing){.access = f->asked};
@@ -11,13 +18,20 @@ void ps_placing_choose(const ps_placing_facts *f, ps_placing *out)
         snprintf(out->why, sizeof out->why, "--weights");
         return;
     }
-    char cause[40] = "one NUMA node, no network file system";
-    const bool many = f->n_numa_nodes > 1;
-    if (many) snprintf(cause, sizeof cause, "%d NUMA nodes", f->n_numa_nodes);
-    if (!many && f->network) snprintf(cause, sizeof cause, "the file is on %s", f->network);
-    const bool wants = many || f->network, fits = f->wanted_bytes <= f->free_bytes;
+    size_t enough = f->free_bytes;
+    char cause[40] = "";
+    if (f->n_numa_nodes > 1) {
+        snprintf(cause, sizeof cause, "%d NUMA nodes", f->n_numa_nodes);
+    } else if (f->network) {
+        snprintf(cause, sizeof cause, "the file is on %s", f->network);
+    } else if (f->positions >= PS_PLACING_LONG) {
+        snprintf(cause, sizeof cause, "long work");
+        enough /= 2;
+    }
+    const bool wants = cause[0] != '\0', fits = f->wanted_bytes <= enough;
     out->access = wants && fits ? PS_WEIGHTS_COPY : PS_WEIGHTS_MAP;
-    snprintf(out->why, sizeof out->why, "auto: %s%s", cause,
+    snprintf(out->why, sizeof out->why, "auto: %s%s",
+             wants ? cause : "short work, a local file, one NUMA node",
              wants && !fits ? ", but no memory" : "");
 }
 
@@ -33,6 +47,7 @@ static ps_placing choose(const ps_job *job, const ps_plan *plan, int stage)
     const ps_placing_facts facts = {.asked = job->run.weights,
                                     .n_numa_nodes = job->cores.n_numa_nodes,
                                     .network = ps_file_network_system(job->ckpt.path),
+                                    .positions = job->positions,
                                     .wanted_bytes = ps_plan_taken_bytes(&copying),
                                     .free_bytes = left < available ? left : available};
     ps_placing chosen;

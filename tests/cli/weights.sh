@@ -42,6 +42,14 @@ ok pipestep plan -np 3
 grep -q '^weights: \(mapped\|copied into memory\) (auto: .*)$' <<<"$out" || complain "plan: $out"
 fails 2 'option --weights wants one of auto|map|copy' pipestep plan --weights paged
 
+# Long work is copied, short work is not, on one NUMA node.
+one() { HWLOC_SYNTHETIC='numa:1 core:2 pu:1' HWLOC_THISSYSTEM=1 pipestep "$@"; }
+one generate tunes.h5 --prompt X -n 4 --ids >/dev/null 2>log
+grep -q 'weights: mapped (auto: short work, a local file, one NUMA node)' log || complain "short work: $(<log)"
+for i in $(seq 6); do ids "$i" 180; done >many
+one score tunes.h5 --tokens many --slots 1 >/dev/null 2>log
+grep -q 'weights: copied into memory (auto: long work)' log || complain "long work: $(<log)"
+
 # On two NUMA nodes auto copies; hwloc can be told that there are two.
 out=$(HWLOC_SYNTHETIC='numa:2 core:1 pu:1' HWLOC_THISSYSTEM=1 pipestep plan 2>log)
 grep -q '^weights: copied into memory (auto: 2 NUMA nodes)$' <<<"$out" || complain "plan on two nodes: $out $(<log)"
