@@ -335,6 +335,11 @@ asan:
 	@$(MAKE) --no-print-directory -j$(JOBS) MODE=asan test-programs
 	@tests/checks/asan.sh
 
+.PHONY: deadlock
+## deadlock: scheduler and ring on 2 to 16 ranks in SimGrid, where every send waits for its receive
+deadlock: build/smpi/simulate
+	@tests/checks/deadlock.sh
+
 .PHONY: clean
 ## clean: removes build/
 clean:
