@@ -1,7 +1,7 @@
 # pipestep. `make help` lists what there is to make.
 #
 # Site settings go into config.mk, or on the command line: CC, MPICC, CFLAGS, PREFIX, DESTDIR, NP.
-# MODE=release|debug|asan|fuzz picks flags and build folder; V=1 shows the commands.
+# MODE=release|debug|asan|tsan|fuzz picks flags and build folder; V=1 shows the commands.
 
 -include config.mk
 
@@ -31,6 +31,7 @@ WARN := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wvla -Wundef -Wstrict-pr
 OPT_release := -O3 -g
 OPT_debug := -O0 -g
 OPT_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+OPT_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 OPT_fuzz := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 REVISION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
@@ -334,6 +335,29 @@ lint:
 asan:
 	@$(MAKE) --no-print-directory -j$(JOBS) MODE=asan test-programs
 	@tests/checks/asan.sh
+
+.PHONY: tsan
+## tsan: what threads share, under the thread sanitizer (gcc's)
+TSAN_TESTS := $(addprefix $(B)/tests/,unit/base/test_pool unit/base/test_pool_threads unit/base/test_journal \
+              unit/math/test_linear unit/math/test_attention_bits unit/model/test_stage_model unit/serve/test_generate \
+              unit/tool/test_ledger mpi/test_pipeline)
+tsan:
+	@$(MAKE) --no-print-directory -j$(JOBS) MODE=tsan tsan-programs
+	@tests/checks/tsan.sh
+
+.PHONY: tsan-programs
+tsan-programs: all $(TSAN_TESTS)
+
+.PHONY: valgrind
+VALGRIND_TESTS := $(addprefix $(B)/tests/unit/,base/test_mem base/test_json base/test_journal serve/test_stop model/test_ckpt)
+## valgrind: some unit tests, and a model of a few kilobytes on one rank and on two, under valgrind's memcheck
+valgrind: all $(VALGRIND_TESTS) $(B)/tests/tools/tiny_model
+	@tests/checks/valgrind.sh $(B) $(VALGRIND_TESTS)
+
+.PHONY: deadlock
+## deadlock: scheduler and ring on 2 to 16 ranks in SimGrid, where every send waits for its receive
+deadlock: build/smpi/simulate
+	@tests/checks/deadlock.sh
 
 .PHONY: clean
 ## clean: removes build/

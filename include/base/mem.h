@@ -3,7 +3,8 @@
  * Three kinds, told apart by who can live without the memory:
  *   ps_mem_new/grow    small things of the serve and tool floors. When the system has no memory
  *                      left for them there is nothing sensible to continue with: one line, exit
- *                      status 1.
+ *                      status 1. The launcher ends the other ranks when one leaves; where it lets
+ *                      them live, they miss its signs of life. Journals are valid at any instant.
  *   ps_region          the big blocks (caches, buffers, weights): failing is an error with a
  *                      message
  *   ps_arena           sub-allocation from a region, 64-byte aligned, no free: a stage takes all it
@@ -44,9 +45,6 @@ void *ps_mem_grow(void *array, size_t *capacity, size_t need, size_t size);
 /* Copy of a string / of n bytes plus a terminating NUL, owned by the caller. */
 char *ps_mem_copy_text(const char *text);
 char *ps_mem_copy_bytes(const void *bytes, size_t n);
-
-/* Called before the process ends for want of memory, so that the other ranks can be told. */
-void ps_mem_on_exhausted(void (*callback)(void));
 
 void ps_mem_free(void *p);
 

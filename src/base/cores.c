@@ -27,6 +27,8 @@ static uint64_t hash_cpuset(hwloc_const_cpuset_t set)
     return hash;
 }
 
+/* This thread's processors are those of all that it will start. Those of the process would be looked
+ * up in /proc, which in some process namespaces is not its own. */
 ps_err ps_cores_find(ps_cores *out)
 {
     *out = (ps_cores){0};
@@ -36,7 +38,7 @@ ps_err ps_cores_find(ps_cores *out)
     hwloc_cpuset_t allowed = hwloc_bitmap_alloc();
     ps_err err = PS_OK;
     if (!allowed || hwloc_topology_load(topology) != 0 ||
-        hwloc_get_cpubind(topology, allowed, HWLOC_CPUBIND_PROCESS) != 0) {
+        hwloc_get_cpubind(topology, allowed, HWLOC_CPUBIND_THREAD) != 0) {
         err = PS_FAIL(PS_ERR_IO, "the processors this process may use cannot be found out");
     } else {
         count_cores(topology, allowed, out);

@@ -14,8 +14,6 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-static void (*exhausted_callback)(void);
-
 bool ps_mem_mul(size_t a, size_t b, size_t *out)
 {
     size_t product;
@@ -35,13 +33,7 @@ bool ps_mem_add(size_t a, size_t b, size_t *out)
 static _Noreturn void exhausted(size_t count, size_t size)
 {
     fprintf(stderr, "pipestep: out of memory: wanted %zu x %zu bytes\n", count, size);
-    if (exhausted_callback) exhausted_callback();
     _exit(1);
-}
-
-void ps_mem_on_exhausted(void (*callback)(void))
-{
-    exhausted_callback = callback;
 }
 
 void *ps_mem_new(size_t count, size_t size)

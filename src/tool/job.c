@@ -264,8 +264,10 @@ ps_err ps_job_engine_params(ps_job *job, bool shared, ps_engine_params *out)
 {
     const ps_cores *cores = &job->cores;
     int n_sharing = 1, index = 0;
-    PS_TRY(ps_cores_find(&job->cores));
+    // Whoever finds none takes part all the same: the others wait for its answer.
+    const ps_err found = ps_cores_find(&job->cores);
     if (shared) PS_TRY(ps_comm_share_cores(job->comm, cores->cpuset_hash, &n_sharing, &index));
+    PS_TRY(found);
     const int share = cores->count / n_sharing > 1 ? cores->count / n_sharing : 1;
     const int threads = job->run.threads > 0 ? job->run.threads : share;
     const bool own_cores = threads * n_sharing <= cores->count;

@@ -140,7 +140,29 @@ fails 2 '3 threads a rank do not divide the 16 cores on node1' env PATH="$stubs:
 edit lsf.bsub -e 's/^threads=8/threads=x/'
 fails 2 "threads is a number from 1 on, not 'x'" env PATH="$stubs:$PATH" bash -c "$submit"
 
-for script in local.sh slurm.sbatch pbs.sh lsf.bsub; do
+few=(-e 's/--seed 7)/--seed 7 --ids)/' -e 's/^threads=8/threads=2/' -e 's/cores-per-slot=8/cores-per-slot=2/')
+export STUB_SECONDS=4294967295
+flux="flux run --nodes=2 --ntasks=4 --cores-per-task=2 -o cpu-affinity=per-task -o exit-timeout=30s"
+edit flux.sh "${few[@]}"
+runs 'flux.sh' pipestep-flux.txt "$flux $command " flux batch mine-flux.sh
+fails 2 'not in a Flux job' bash mine-flux.sh
+fails 2 'not in a Flux job' env PATH="$stubs:$PATH" STUB_SECONDS='' flux batch mine-flux.sh
+edit flux.sh "${few[@]}" -e 's/^threads=.*/threads=3/'
+fails 2 'ranks of 3 threads do not divide the 8 cores of 2 nodes' env PATH="$stubs:$PATH" flux batch mine-flux.sh
+edit flux.sh -e 's/^margin=120/margin=x/'
+fails 2 "margin is a number of seconds, not 'x'" env PATH="$stubs:$PATH" flux batch mine-flux.sh
+# A batch is told to stop before the job's end; when it did, the same script is submitted again.
+edit flux.sh "${few[@]}" -e "s|^command=.*|command=(batch $model --in in.jsonl --out out.jsonl)|"
+for seconds in 1000 100; do
+    rm -f again
+    env PATH="$stubs:$PATH" STUB_SECONDS=$seconds STUB_STATUS=75 flux batch mine-flux.sh 2>log
+    same 'flux.sh: saved: status' 75 $?
+    cmp -s mine-flux.sh again || complain "flux.sh: not submitted again: $(cat log)"
+    tail -n 4 line | paste -sd' '
+done >stops
+same 'flux.sh: when a batch stops' $'--stop-after 880s --threads 2\n--stop-after 50s --threads 2' "$(cat stops)"
+
+for script in local.sh slurm.sbatch pbs.sh lsf.bsub flux.sh; do
     help=$(bash "$TOP/launch/$script" --help) || complain "$script --help: exit status $?"
     grep -q '^Runs pipestep on' <<<"$help" || complain "$script --help: $help"
     grep -q '^#' <<<"$help" && complain "$script --help shows comments as such: $help"

@@ -119,23 +119,60 @@ row_44() {
     says 'error: '
 }
 
-# Of the program's own allocations the n-th fails: one line and status 1, whatever n. The libraries' are theirs.
-row_45() {
-    local calls at status step
-    cp "$model" model.h5
-    alloc() { LD_PRELOAD=$shim FAULT_PATH=alloc FAULT_CALLS=alloc "$@"; }
-    printf '{"prompt": "X", "max_tokens": 3}\n' >in.jsonl
-    FAULT_LOG=calls alloc "$PIPESTEP" batch model.h5 -q --in in.jsonl --out out.jsonl || complain failed
-    calls=$(wc -l <calls)
-    [ "$calls" -gt 100 ] || complain "only $calls allocations were seen"
-    step=$((calls / 80 + 1))
-    for ((at = 1; at <= calls; at += at < 40 ? 1 : step)); do
-        rm -f out.jsonl*
-        FAULT_AT=$at FAULT_ACTION=12 alloc timeout 30 "$PIPESTEP" batch model.h5 -q --in in.jsonl --out out.jsonl >out 2>err
+# Of the program's own allocations (alloc) or of the blocks it maps (region) the n-th fails in one rank: one line and status
+# 1, whatever n, and nobody is left. A batch goes on from what the one before left; what comes to its end is right.
+# fail_each KIND POINTS RANKS RANK COMMAND ...
+fail_each() {
+    local kind=$1 points=$2 ranks=$3 rank=$4 name="$1 in rank $4 of $3, $6" calls at step status
+    shift 4
+    one_run() {
+        rm -f pid.*
+        PRELOAD=$shim FAULT_PATH=$kind FAULT_CALLS=$kind FAULT_RANK=$rank FAULT_ACTION=12 FAULT_AT=$at \
+            launch "$ranks" 30 ./rank.sh "$@" >out 2>err </dev/null
         status=$?
-        [ $status -eq 1 ] && [ "$(grep -c '^pipestep: out of memory' err)" -eq 1 ] && continue
-        [ $status -eq 0 ] || complain "allocation $at of $calls: exit status $status: $(<err)"
+        if [ "$status" -eq 0 ] && [ -e out.jsonl ]; then mv out.jsonl out; fi
+    }
+    rm -f calls out.jsonl*
+    at=0
+    FAULT_LOG=calls one_run "$@"
+    [ "$status" -eq 0 ] || complain "$name: $(<err)"
+    mv out wanted
+    calls=$(wc -l <calls)
+    [ "$calls" -ge "$([ "$kind" = alloc ] && echo 100 || echo 3)" ] || complain "$name: only $calls were seen"
+    step=$((calls / points + 1))
+    for ((at = 1; at <= calls; at += at < points / 4 ? 1 : step)); do
+        one_run "$@"
+        until_true 5 all_gone || complain "$name: a rank is left after $at"
+        grep -aqE 'Process received signal|Segmentation|assert' err && complain "$name, $at of $calls: $(<err)"
+        if [ "$status" -eq 0 ]; then
+            # A failure that costs nothing but speed, or a batch that had less left to do.
+            cmp -s out wanted || complain "$name, $at of $calls: another output"
+        elif [ "$status" -ne 1 ] || [ "$(grep -acE '^pipestep: (\[rank [0-9]\] )?(out of memory|error: .*memory)' err)" -ne 1 ]; then
+            complain "$name, $at of $calls: exit status $status: $(<err)"
+        fi
     done
+    at=0
+    one_run "$@"
+    [ "$status" -eq 0 ] || complain "$name: does not go on: $(<err)"
+    cmp -s out wanted || complain "$name: goes on to another output"
+}
+row_45() {
+    local generate batch
+    cp "$model" model.h5
+    cp ../rank.sh .
+    cat >in.jsonl <<'END'
+{"prompt": "X", "max_tokens": 5, "n": 2, "logprobs": 2}
+{"prompt": "X:1", "max_tokens": 4, "stop": "zz", "repetition_penalty": 1.1}
+{"prompt": "X:2", "max_tokens": 4, "guidance_scale": 1.5, "negative_prompt": "X"}
+END
+    generate=("$PIPESTEP" generate model.h5 -q --prompt X -n 4 --ids -t 1 --wait shared)
+    batch=("$PIPESTEP" batch model.h5 -q --in in.jsonl --out out.jsonl --journal-every 1 -t 1 --wait shared)
+    fail_each alloc 20 1 0 "${generate[@]}"
+    fail_each alloc 24 1 0 "${batch[@]}"
+    fail_each alloc 6 2 0 "${batch[@]}"
+    fail_each alloc 6 2 1 "${batch[@]}"
+    fail_each region 8 1 0 "${generate[@]}"
+    fail_each region 5 2 1 "${batch[@]}"
 }
 row_46() {
     LD_PRELOAD=$shim FAULT_PATH=thread FAULT_CALLS=thread FAULT_AT=1 FAULT_TIMES=-1 FAULT_ACTION=11 \

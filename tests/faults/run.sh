@@ -84,6 +84,10 @@ if [ $# -gt 0 ]; then numbers=("$@"); else mapfile -t numbers < <(compgen -A fun
 hold=0 fail=0 out_of=0
 for number in "${numbers[@]}"; do
     begin=$SECONDS
+    if ! declare -F "row_$number" >/dev/null; then
+        echo "run.sh: there is no row $number" >&2
+        exit 2
+    fi
     mkdir "row_$number"
     # A row sets bad by complaining, in a shell of its own.
     if (cd "row_$number" && { "row_$number"; exit "$bad"; }) >"$directory/$number.log" 2>&1; then

@@ -5,7 +5,9 @@
  *   FAULT_CALLS    which calls count, names with commas between: open read pread write fsync
  *                  ftruncate rename link unlink close mmap; default all but open, read, close.
  *                  alloc and thread are the program's own allocations, with the path "alloc", and
- *                  threads, with the path "thread"
+ *                  threads, with the path "thread"; cores is its question which processors it may
+ *                  use, with the path "cores"; region is a block of memory that it maps, with the path
+ *                  "region"
  *   FAULT_AT       the number of the call that the action is for; 0: none
  *   FAULT_TIMES    for so many calls from it on (1); -1: all that follow
  *   FAULT_ACTION   kill    SIGKILL before the call
@@ -267,6 +269,15 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
     return NEXT(create_thread *, "pthread_create")(thread, attributes, start, arg);
 }
 
+typedef int get_binding(void *, void *, int);
+
+/* Of libhwloc, which the program links. */
+int hwloc_get_cpubind(void *topology, void *set, int flags)
+{
+    if (is_program(__builtin_return_address(0)) && fails(action_for("cores", "cores"))) return -1;
+    return NEXT(get_binding *, "hwloc_get_cpubind")(topology, set, flags);
+}
+
 /* With FAULT_CLOCK the time of day jumps by a day and back at each look. */
 int clock_gettime(clockid_t clock, struct timespec *out)
 {
@@ -279,6 +290,8 @@ int clock_gettime(clockid_t clock, struct timespec *out)
 
 void *mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset)
 {
+    const void *caller = __builtin_return_address(0);
     if (fd >= 0 && fails(action_for_fd("mmap", fd))) return MAP_FAILED;
+    if (fd < 0 && is_program(caller) && fails(action_for("region", "region"))) return MAP_FAILED;
     return (void *)syscall(SYS_mmap, at, n, protection, flags, fd, offset);
 }

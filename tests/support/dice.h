@@ -7,9 +7,9 @@
 
 #include "math/rng.h"
 
-/* Rounds of a test with random cases: a quarter of them under a sanitizer, which looks at memory and is
- * ten times as slow. */
-#ifdef __SANITIZE_ADDRESS__
+/* Rounds of a test with random cases: a quarter of them under a sanitizer, which looks at memory or
+ * threads and is ten times as slow. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define DICE_ROUNDS(n) ((n) / 4 + 1)
 #else
 #define DICE_ROUNDS(n) (n)
