@@ -24,12 +24,12 @@ same 'a request that cannot run' 1 "$(grep -c '"error"' wanted.jsonl)"
 
 # ---- rings of one and of two ranks ----
 
-# whole STAGES ARG ...: a run that nobody disturbs, and its report.
+# whole STAGES WANTED ARG ...: a run that nobody disturbs, and its report.
 whole() {
-    local stages=$1
-    shift
+    local stages=$1 wanted=$2
+    shift 2
     start 4 "${options[@]}" --stages "$stages" --report "$stages.json" "$@"
-    ends 0 "--stages $stages" wanted.jsonl
+    ends 0 "--stages $stages" "$wanted"
     same "--stages $stages: files left" out.jsonl "$(echo out.jsonl*)"
     same "--stages $stages: ranks in the report" '0 1 2 3' "$(grep -o '"rank": [0-9]*' "$stages.json" | grep -o '[0-9]*' | xargs)"
     same "--stages $stages: rings in the report" $((4 / stages)) "$(grep -c '"first_rank": ' "$stages.json")"
@@ -38,15 +38,10 @@ whole() {
         "$(sed -n 's/^  {"first_rank.*"requests": \([0-9]*\).*/\1/p' "$stages.json" | awk '{s += $1} END {print s}')"
     same "--stages $stages: rings that got nothing" 0 "$(grep -c '"first_rank.*"requests": 0,' "$stages.json")"
 }
-whole 1
-whole 2 --split auto
-
-# Behind a common prefix, as they are finished, without a journal.
-prefix=$'X:1\nR:jig\n'
-ok pipestep batch "$model" -q -t 1 --in in.jsonl --out prefixed.jsonl --prefix "$prefix"
-start 2 "${files[@]}" --stages 1 --prefix "$prefix" --order finish --no-journal
-ends 0 'with a prefix'
-cmp <(sort out.jsonl) <(sort prefixed.jsonl) || complain 'with a prefix: another output'
+# With a common prefix, which each ring computes; with a split that each measures.
+ok pipestep batch "$model" -q -t 1 --in in.jsonl --out prefixed.jsonl --prefix $'X:1\nR:jig\n'
+whole 1 prefixed.jsonl --prefix $'X:1\nR:jig\n'
+whole 2 wanted.jsonl --split auto
 
 # ---- killed, stopped ----
 
