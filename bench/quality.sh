@@ -39,7 +39,8 @@ fail() {
 row() {
     awk -v m="$model" -v p="$1" -v a="$2" -v c="$3" -v n="$4" -v x="$5" -v r="$6" -v k="$7" -v k50="$8" -v k99="$9" \
         -v max="${10}" -v same="${11}" 'BEGIN {
-            if (k50 == 0) k50 = 0 # for the peer prints -0.000000
+            if (k == 0) k = 0 # for the peer prints -0.000000
+            if (k50 == 0) k50 = 0
             printf "%s,%s,%s,%s,%d,%.4f,%+.4f,%.2e,%.2e,%.2e,%.2e,%.2f\n", m, p, a, c, n, x, 100 * (x / r - 1), k, k50, k99,
                 max, same}'
 }
