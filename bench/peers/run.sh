@@ -6,6 +6,7 @@
 # TYPES    F16 Q8_0 Q4_0 Q4_K_M: of the 1.1 B Llama shape, random weights; made once, kept in $PS_PEERS_DIR/models
 # MODEL    a GGUF file instead (its name stands in the column type)
 # RUNS     7 pairs of each row;  TOKENS 24 new ones a run;  ROWS  all, or words of: decode prompt batch ranks
+# WEIGHTS  copy: as a long job has it; map: ours from the mapped file
 # SHAPE    layers, width, heads, key heads, feed-forward, vocabulary, context
 #
 # Columns: row is what is done: decode (one sequence), prompt128, prompt512, batch8 (eight sequences); ranks are our
@@ -66,7 +67,7 @@ make_gguf() {
 ours() {
     local ranks=$1 threads=$2 requests=$3 key=$4
     shift 4
-    launch_bound "$ranks" "$threads" $LIMIT_S "$program" batch "$h5" -i "$requests" -o "$work/out.jsonl" -q -t "$threads" \
+    launch_bound "$ranks" "$threads" $LIMIT_S "$program" batch "$h5" -i "$requests" -o "$work/out.jsonl" -q -t "$threads" --weights "${WEIGHTS:-copy}" \
         --report "$work/ours.json" "$@"
     field "$work/ours.json" "$key"
 }
