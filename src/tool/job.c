@@ -26,6 +26,7 @@ enum { SLOTS_DEFAULT = 16, SLOTS_PER_RANK = 4, TOKENIZER_WHERE_BYTES = 64 };
 static ps_err parse(const ps_job_command *c, ps_job *job, int argc, char **argv)
 {
     PS_TRY(ps_opt_parse(c->groups, c->n_groups, &c->positionals, argc, argv, &job->parsed));
+    ps_log_set_json(job->run.log_json);
     if (job->run.quiet && job->run.verbose)
         return PS_FAIL(PS_ERR_USAGE, "--quiet and --verbose contradict each other");
     if (job->parsed.help || !c->check) return PS_OK;
@@ -331,6 +332,16 @@ ps_err ps_job_make_plan(const ps_job *job, int n_stages, const ps_plan_times *ti
     return ps_plan_make(&params, out);
 }
 
+/* Each line of the text a message; the text is released. */
+static void log_lines(ps_log_level level, ps_text *text)
+{
+    char *save = NULL, *copy = ps_text_take(text);
+    for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        ps_log(level, "%s", line);
+    }
+    ps_mem_free(copy);
+}
+
 /* Collective. */
 static ps_err make_plan(ps_job *job, const ps_plan_times *times)
 {
@@ -339,8 +350,7 @@ static ps_err make_plan(ps_job *job, const ps_plan_times *times)
     if (job->rank == 0 && ps_log_shows(PS_LOG_DEBUG)) {
         ps_text text = {0};
         ps_plan_describe(&job->plan, &text);
-        fputs(ps_text_str(&text), stderr);
-        ps_text_release(&text);
+        log_lines(PS_LOG_DEBUG, &text);
     }
     return ps_comm_agree(job->comm, check_memory(job));
 }
@@ -480,16 +490,11 @@ static ps_err work(const ps_job_command *c, ps_job *job)
 
 static ps_err write_report(const ps_job *job)
 {
-    ps_text text = {0};
-    ps_report_describe(job, &text);
     if (!job->run.quiet) {
-        char *save = NULL, *copy = ps_text_take(&text);
-        for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-            ps_log(PS_LOG_INFO, "%s", line);
-        }
-        ps_mem_free(copy);
+        ps_text text = {0};
+        ps_report_describe(job, &text);
+        log_lines(PS_LOG_INFO, &text);
     }
-    ps_text_release(&text);
     if (!job->run.report) return PS_OK;
     ps_file_writer file;
     ps_text json = {0};

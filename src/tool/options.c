@@ -51,6 +51,8 @@ static const ps_opt base_rows[] = {
      "tells what is decided on the way"},
     {"progress", 0, PS_OPT_FLAG, RUN(progress), 0, 0, "true", NULL, NULL,
      "progress of long work on standard error"},
+    {"log-json", 0, PS_OPT_FLAG, RUN(log_json), 0, 0, NULL, NULL, NULL,
+     "messages on standard error as JSON, an object a line: time, level, rank, host, message"},
     {"stall-timeout", 0, PS_OPT_SECONDS, RUN(stall_timeout_s), 0.1, 86400, "60", NULL, "TIME",
      "a rank without a sign of life for so long ends the job"},
     {"start-timeout", 0, PS_OPT_SECONDS, RUN(start_timeout_s), 1, 86400, "600", NULL, "TIME",

@@ -41,7 +41,7 @@ typedef struct ps_run_options {
     double stall_timeout_s, start_timeout_s;
     const char *report, *trace;
     const char *cache_directory; // NULL: the user's
-    bool quiet, verbose, progress;
+    bool quiet, verbose, progress, log_json;
 } ps_run_options;
 
 /* How tokens are drawn. */
