@@ -14,6 +14,7 @@
 #include "tool/input.h"
 #include "tool/request_lines.h"
 #include "tool/resuming.h"
+#include "tool/run_record.h"
 #include "tool/stopping.h"
 
 enum { REQUESTS_AHEAD_MAX = 4096 };
@@ -30,8 +31,8 @@ typedef struct state {
     ps_ledger *ledger; // with --requests
     ps_stopping stopping;
     ps_songs *songs;
-    size_t n, n_added, n_failed; // requests
-    bool writes_texts;           // some do, so that most tokens are not codes
+    size_t n, n_added; // requests
+    bool writes_texts; // some do, so that most tokens are not codes
     ps_progress progress;
 } state;
 
@@ -230,19 +231,14 @@ static ps_err finish_alone(state *s, const ps_song *song)
     return err;
 }
 
-static ps_err put(state *s, uint64_t number, ps_text *line)
-{
-    ps_request_lines_end(&s->lines, (size_t)number);
-    return ps_ledger_put(s->ledger, (size_t)number, line);
-}
-
 static ps_err on_done(void *arg, uint64_t number, const ps_song *song)
 {
     state *s = arg;
     if (!s->options.requests) return finish_alone(s, song);
     ps_text line = {0};
     ps_song_append_json(s->lines.lines[number].id, song, s->options.timings, &line);
-    return put(s, number, &line);
+    ps_request_lines_end(&s->lines, (size_t)number);
+    return ps_ledger_put(s->ledger, (size_t)number, &line);
 }
 
 static ps_err on_failed(void *arg, uint64_t number, ps_err err)
@@ -250,9 +246,9 @@ static ps_err on_failed(void *arg, uint64_t number, ps_err err)
     state *s = arg;
     if (!s->options.requests) return err;
     ps_text line = {0};
-    s->n_failed++;
     ps_request_lines_fail(&s->lines, (size_t)number, err, &line);
-    return put(s, number, &line);
+    ps_request_lines_end(&s->lines, (size_t)number);
+    return ps_ledger_put_failed(s->ledger, (size_t)number, &line);
 }
 
 static ps_err add_next(state *s)
@@ -331,10 +327,16 @@ static ps_err work(void *arg, ps_job *job)
     ps_progress_end(&s->progress);
     ps_songs_count(s->songs, NULL, &job->counts);
     ps_songs_free(s->songs);
-    if (!err && s->n_failed > 0)
-        ps_log(PS_LOG_WARNING, "%zu of %zu requests could not run: their results say why",
-               s->n_failed, s->n);
+    const size_t n_failed = s->ledger ? ps_ledger_failed(s->ledger) : 0;
+    if (!err && n_failed > 0)
+        ps_log(PS_LOG_WARNING, "%zu of %zu requests could not run: their results say why", n_failed,
+               s->n);
     return err;
+}
+
+static ps_err ended(void *arg, ps_job *job, ps_err err)
+{
+    return ps_run_record_end(job, ((const state *)arg)->ledger, err);
 }
 
 int ps_cmd_acestep(int argc, char **argv)
@@ -355,6 +357,7 @@ int ps_cmd_acestep(int argc, char **argv)
                                     .check = check,
                                     .prepare = prepare,
                                     .work = work,
+                                    .ended = ended,
                                     .saves = true,
                                     .state = &s};
     const int status = ps_job_main(&command, &job, argc, argv);

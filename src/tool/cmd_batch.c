@@ -13,6 +13,7 @@
 #include "tool/request_lines.h"
 #include "tool/result.h"
 #include "tool/resuming.h"
+#include "tool/run_record.h"
 #include "tool/stopping.h"
 
 enum { RESULTS_AHEAD_MAX = 4096 };
@@ -32,7 +33,7 @@ typedef struct state {
     ps_batch_context batch;
     ps_tokens prefix;
     ps_request_lines lines;
-    size_t n_added, n_failed;
+    size_t n_added;
     ps_ledger *ledger;
     ps_stopping stopping;
     ps_generate *generate;
@@ -98,6 +99,7 @@ static const char notes[] =
     "--stop-after and the end of a Slurm job (SLURM_JOB_END_TIME) save what is under way and end "
     "it\n"
     "with status 75, SIGTERM and SIGINT with 143 and 130. SIGUSR2 asks who waits for whom.\n"
+    "OUT.run.json tells what became of the run, its exit status too, which launchers may change.\n"
     "\n"
     "  echo '{\"prompt\": \"X:1\\nR:jig\\n\", \"max_tokens\": 64, \"seed\": 7}' |\n"
     "      pipestep batch --in - --out -\n";
@@ -216,12 +218,11 @@ static ps_err begin(void *arg, ps_job *job)
     return PS_OK;
 }
 
-static ps_err finish_line(state *s, size_t number, ps_text *result)
+static ps_err finish_line(state *s, size_t number, ps_err put)
 {
     ps_request_lines_end(&s->lines, number);
-    const ps_err err = ps_ledger_put(s->ledger, number, result);
     ps_progress_update(&s->progress, ps_ledger_finished(s->ledger));
-    return err;
+    return put;
 }
 
 static ps_err on_done(void *arg, uint64_t number, const ps_request *request,
@@ -231,20 +232,19 @@ static ps_err on_done(void *arg, uint64_t number, const ps_request *request,
     ps_text result = {0};
     if (s->rings) ps_batch_rings_end_request(s->rings, number);
     ps_result_to_json(s->lines.lines[number].id, s->job, request, completions, n, &result);
-    return finish_line(s, number, &result);
+    return finish_line(s, number, ps_ledger_put(s->ledger, number, &result));
 }
 
 static ps_err on_result(void *arg, size_t number, ps_text *result)
 {
-    return finish_line(arg, number, result);
+    return finish_line(arg, number, ps_ledger_put(((state *)arg)->ledger, number, result));
 }
 
 static ps_err fail_line(state *s, size_t number, ps_err err)
 {
     ps_text result = {0};
-    s->n_failed++;
     ps_request_lines_fail(&s->lines, number, err, &result);
-    return finish_line(s, number, &result);
+    return finish_line(s, number, ps_ledger_put_failed(s->ledger, number, &result));
 }
 
 /* Here or on another ring, with what an earlier run had of it. */
@@ -393,9 +393,10 @@ static ps_err work_here(state *s)
     ps_generate_count(s->generate, &job->counts);
     ps_batch_rings_free(s->rings);
     ps_generate_free(s->generate);
-    if (!err && s->n_failed > 0)
-        ps_log(PS_LOG_WARNING, "%zu of %zu requests could not run: their results say why",
-               s->n_failed, s->lines.n);
+    const size_t n_failed = ps_ledger_failed(s->ledger);
+    if (!err && n_failed > 0)
+        ps_log(PS_LOG_WARNING, "%zu of %zu requests could not run: their results say why", n_failed,
+               s->lines.n);
     return err;
 }
 
@@ -407,6 +408,11 @@ static ps_err work(void *arg, ps_job *job)
                                        .seed = s->options.seed,
                                        .note_every = s->options.note_every};
     return job->rank == 0 ? work_here(s) : ps_batch_head_run(&head);
+}
+
+static ps_err ended(void *arg, ps_job *job, ps_err err)
+{
+    return ps_run_record_end(job, ((const state *)arg)->ledger, err);
 }
 
 /* Songs go through more than one phase, which is the other command's work: its name for --in is
@@ -459,6 +465,7 @@ int ps_cmd_batch(int argc, char **argv)
                                     .prepare = prepare,
                                     .begin = begin,
                                     .work = work,
+                                    .ended = ended,
                                     .saves = true,
                                     .state = &s};
     const int status = ps_job_main(&command, &job, argc, argv);

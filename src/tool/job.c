@@ -525,14 +525,26 @@ static void release(ps_job *job)
     ps_opt_release(&job->parsed);
 }
 
+/* The command's last word. Returns how the job ends. */
+static ps_err end_command(ps_job *job, ps_err err)
+{
+    const ps_job_command *c = job->command;
+    if (job->rank != 0 || !c->ended) return err;
+    const ps_err own = c->ended(c->state, job, err);
+    if (own) ps_log(err ? PS_LOG_WARNING : PS_LOG_ERROR, "%s", ps_err_message());
+    return err ? err : own;
+}
+
 /* A job that lost a rank cannot agree any more: whoever found out says so, and all leave. The line
  * comes first, since the launcher ends all of them when the first leaves. */
 static _Noreturn void leave(ps_job *job, ps_err err)
 {
-    if (!job->watch || !ps_watch_is_told(job->watch)) {
-        ps_log(PS_LOG_ERROR, "%s", ps_err_message());
-        if (job->watch) ps_watch_tell_all(job->watch, err, ps_err_message());
-    }
+    char message[PS_ERR_MESSAGE_BYTES];
+    snprintf(message, sizeof message, "%s", ps_err_message());
+    const bool told = job->watch && ps_watch_is_told(job->watch);
+    if (!told) ps_log(PS_LOG_ERROR, "%s", message);
+    end_command(job, err);
+    if (!told && job->watch) ps_watch_tell_all(job->watch, err, message);
     ps_comm_abort(job->comm, ps_err_exit_status(err));
 }
 
@@ -554,6 +566,7 @@ static ps_log_level level_of(ps_err err)
 static int finish(ps_job *job, ps_err err)
 {
     if (err && job->rank == 0) ps_log(level_of(err), "%s", ps_err_message());
+    err = end_command(job, err);
     ps_comm *comm = job->comm;
     release(job);
     if (comm) ps_comm_close(comm);
@@ -567,6 +580,9 @@ static bool open_job(const ps_job_command *c, ps_job *job, int argc, char **argv
     int launcher_rank;
     const bool launched = ps_comm_launched(&launcher_rank);
     job->start.begun_ns = ps_clock_now_ns();
+    job->begun_unix_s = ps_clock_unix_s();
+    job->argc = argc;
+    job->argv = argv;
     // A reader that went away and a file over its limit are errors of the write, with a message.
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);

@@ -41,6 +41,9 @@ typedef struct ps_job_start {
 
 typedef struct ps_job {
     ps_run_options run;
+    char *const *argv; // [argc] behind the command's name; borrowed
+    int argc;
+    int64_t begun_unix_s;
     ps_opt_parsed parsed;
     const struct ps_job_command *command; // borrowed while the job runs
     int rank, size;
@@ -85,6 +88,10 @@ typedef struct ps_job_command {
     ps_err (*begin)(void *state, ps_job *job); // every rank, before the work; may be NULL
     ps_err (*work)(void *state, ps_job *job);  // rank 0; every head where `stages` may be set
     ps_err (*end)(void *state, ps_job *job);   // collective, after the work; may be NULL
+    /* Rank 0: it is clear how the job ends, whose message is ps_err_message's. The last that happens
+     * before ranks leave each other, also when others are lost. Its own error counts when there is
+     * no other. May be NULL. */
+    ps_err (*ended)(void *state, ps_job *job, ps_err err);
     bool saves; // signals stop it in order, with what it has (base/signals.h)
     void *state;
 } ps_job_command;

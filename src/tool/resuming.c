@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include "tool/input.h"
+#include "tool/run_record.h"
 #include "tool/stopping.h"
 #include "tool/version.h"
 
@@ -91,7 +92,7 @@ ps_err ps_resuming_open(const ps_resuming_params *p, ps_ledger **out)
     ps_text_release(&identity);
     if (!err && o->stop_after_s > 0.0 && !ps_ledger_journal(*out))
         err = PS_FAIL(PS_ERR_USAGE, "--stop-after: %s has no journal to go on from", p->out);
-    return err;
+    return err ? err : ps_run_record_begin(p->job, *out);
 }
 
 ps_err ps_resuming_save(ps_ledger *l, ps_err (*note)(void *arg), void *arg, ps_err err)

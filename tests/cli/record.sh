@@ -1,15 +1,22 @@
-# What a run leaves for other programs: messages as JSON (--log-json).
+# What a run leaves for other programs: messages as JSON (--log-json), the record of a batch (OUT.run.json).
+# shellcheck disable=SC2015,SC2317 # complain where the one or the other fails; functions are called by name
 # shellcheck source=tests/support/cli.sh
 . "$TOP/tests/support/cli.sh"
-quick=(--wait shared)
+# shellcheck source=tests/faults/common.sh
+. "$TOP/tests/faults/common.sh"
+write_rank_script
+quick=(-t 1 --wait shared)
 
-# are_objects NAME FILE: every line is a JSON object, by the word of batch, which reads such lines.
+# are_objects NAME FILE: every line is a JSON object; looked at in the end, all at once.
 are_objects() {
-    local name=$1 file=$2
-    [ -s "$file" ] || complain "$name: nothing was said"
-    pipestep batch "$model" -q --in "$file" --out objects.out || complain "$name: cannot be read: $(<"$file")"
-    same "$name: lines" "$(grep -c . "$file")" "$(wc -l <objects.out)"
-    grep -v 'unknown key ' objects.out && complain "$name: no objects: $(<"$file")"
+    [ -s "$2" ] || complain "$1: nothing was said"
+    cat "$2" >>objects.txt
+}
+# By the word of batch, which reads such lines.
+check_objects() {
+    pipestep batch "$model" -q --in objects.txt --out - >objects.out || complain "objects.txt cannot be read"
+    same 'objects' "$(wc -l <objects.txt)" "$(wc -l <objects.out)"
+    grep -v 'unknown key ' objects.out && complain 'no objects'
 }
 line='^\{"time": "20[0-9-]{8}T[0-9:]{8}\.[0-9]{3}Z", "level": "[a-z]+", "rank": [0-9]+, "host": "[^"]+", "message": ".*"\}$'
 # logs NAME: standard error in log is lines of this form.
@@ -20,17 +27,16 @@ logs() {
 
 # ---- messages as JSON ----
 
-pipestep generate "$model" --log-json "${quick[@]}" -t 1 -v -n 3 --ids --hash-every 1 --report r.json >out 2>log || complain "$(<log)"
+pipestep generate "$model" --log-json "${quick[@]}" -v -n 3 --ids --hash-every 1 --report r.json >out 2>log || complain "$(<log)"
 logs 'a run'
 for level in debug info status; do grep -q "\"level\": \"$level\"" log || complain "no message of level $level: $(<log)"; done
 same 'tokens' 3 "$(wc -w <out)"
 # Errors before the options are understood, with bytes that are no text, before and after MPI is up.
-for arguments in '--bogus' '--seed x' $'--prompt-file \x80\xff"\\' '-n 0 --ctx -1' '--config none'; do
-    # shellcheck disable=SC2086 # words
-    pipestep generate "$model" $arguments --log-json >out 2>log && complain "no error: $arguments"
-    logs "$arguments"
-    same "$arguments: lines" 1 "$(wc -l <log)"
-    grep -q '"level": "error", "rank": 0' log || complain "$arguments: $(<log)"
+for argument in --bogus --seed=x $'--prompt-file=\x80\xff"\\' --ctx=-1 --config=none; do
+    pipestep generate "$model" "$argument" --log-json >out 2>log && complain "no error: $argument"
+    logs "$argument"
+    same "$argument: lines" 1 "$(wc -l <log)"
+    grep -q '"level": "error", "rank": 0' log || complain "$argument: $(<log)"
 done
 pipestep generat --log-json 2>log
 logs 'an unknown command'
@@ -43,9 +49,81 @@ logs 'from a configuration file'
 pipestep generate none.h5 --config log.conf --no-log-json 2>log
 grep -q '^pipestep: error: none.h5' log || complain "--no-log-json: $(<log)"
 # Every rank says who it is.
-launch 2 60 "$PIPESTEP" generate "$model" --log-json "${quick[@]}" -t 64 -n 1 --ids >out 2>log || complain "2 ranks: $(<log)"
+launch 2 60 "$PIPESTEP" generate "$model" --log-json -t 64 -n 1 --ids >out 2>log || complain "2 ranks: $(<log)"
 logs '2 ranks'
 for rank in 0 1; do
     grep -q "\"level\": \"warning\", \"rank\": $rank, .*64 threads on the" log || complain "rank $rank says nothing: $(<log)"
 done
+
+# ---- the record of a batch ----
+
+# value KEY: as it stands in the record, which has a key a line.
+value() { sed -n "s/^\"$1\": \(.*[^,]\),\{0,1\}\$/\1/p" out.jsonl.run.json; }
+# records NAME EXIT-STATUS REASON STATE
+records() {
+    { tr -d '\n' <out.jsonl.run.json && echo; } >object
+    are_objects "$1" object
+    same "$1" "$2 $3 $4" "$(value exit_status) $(value reason) $(value state)"
+}
+has_lines() { [ "$(wc -l 2>/dev/null <out.jsonl.journal || echo 0)" -ge "$1" ]; }
+has_ended() { grep -q '"state": "ended"' out.jsonl.run.json; }
+
+for ((i = 0; i < 400; i++)); do echo "{\"id\": $i, \"prompt\": \"X:1\", \"max_tokens\": 300, \"ignore_eos\": true}"; done >long.jsonl
+{ head -n 3 long.jsonl && echo '{"no": "request"}'; } >in.jsonl
+batch() { pipestep batch "$model" "${quick[@]}" -q --in in.jsonl "$@"; }
+batch --out out.jsonl || complain 'no output'
+records 'to the end' 0 '"done"' '"ended"'
+same 'requests' '{"all": 4, "finished": 3, "failed": 1, "left": 0}' "$(value requests)"
+same 'tokens' '{"prompt": 12, "generated": 900, "begun": 0}' "$(value tokens)"
+same 'command' '"batch"' "$(value command)"
+same 'model' "\"$model\"" "$(value model)"
+same 'journal' null "$(value journal)"
+same 'stages' '[{"rank": 0, "host": "'"$(uname -n)"'", "first_layer": 0, "end_layer": 8, "threads": 1}]' "$(value stages)"
+case $(value arguments) in *'"--in", "in.jsonl", "--out", "out.jsonl"]') ;; *) complain "arguments: $(value arguments)" ;; esac
+case $(value options) in *'"threads = 1"'*) ;; *) complain "options: $(value options)" ;; esac
+# Nowhere to lie beside, and no run: no record.
+cp out.jsonl.run.json before.json
+batch --out - >stdout.jsonl
+batch --out /dev/null
+same 'other records' out.jsonl.run.json "$(echo ./*.run.json | sed 's|\./||g')"
+fails 1 none.h5 pipestep batch none.h5 --in in.jsonl --out out.jsonl
+cmp before.json out.jsonl.run.json || complain 'a run that did not begin has a record'
+rm out.jsonl*
+
+# Without a launcher, which takes its time.
+start_alone() {
+    rm -f pid.0
+    timeout 60 ./rank.sh "$PIPESTEP" batch "$model" "${quick[@]}" -q --in long.jsonl --out out.jsonl >out 2>err &
+    job=$!
+}
+
+# Told to save, told to end, killed, stopped by the clock.
+start 2 --in long.jsonl --out out.jsonl --journal-every 16
+until_true 30 has_lines 10 || complain "no journal: $(<err)"
+records 'under way' null '""' '"running"'
+kill -USR1 "$(<pid.1)"
+wait "$job"
+records 'SIGUSR1' 75 '"saved"' '"ended"'
+same 'SIGUSR1: message' '"out.jsonl: saved and stopped by SIGUSR1; the same command goes on"' "$(value message)"
+same 'SIGUSR1: journal' '"out.jsonl.journal"' "$(value journal)"
+same 'SIGUSR1: ranks' 2 "$(value ranks)"
+start_alone
+until_true 30 have_pids 1 && until_true 30 grep -qs running out.jsonl.run.json || complain "no record: $(<err)"
+lines=$(wc -l <out.jsonl.journal)
+until_true 30 has_lines $((lines + 2)) || complain "does not go on: $(<err)"
+kill -TERM "$(<pid.0)"
+wait "$job"
+until_true 10 has_ended || complain "SIGTERM: $(<out.jsonl.run.json)"
+records 'SIGTERM' 143 '"terminated"' '"ended"'
+same 'SIGTERM: runs' 1 "$(value earlier_runs)"
+start_alone
+until_true 30 have_pids 1 && until_true 30 grep -qs running out.jsonl.run.json || complain "no record: $(<err)"
+kill -KILL "$(<pid.0)"
+wait "$job"
+records 'SIGKILL' null '""' '"running"'
+pipestep batch "$model" -q --in long.jsonl --out out.jsonl --stop-after 0.01
+same '--stop-after' 75 $?
+records '--stop-after' 75 '"saved"' '"ended"'
+[ "$(value earlier_runs)" -ge 2 ] || complain "runs: $(value earlier_runs)"
+check_objects
 exit "$bad"
