@@ -12,6 +12,7 @@
 #include "tool/acestep/songs.h"
 #include "tool/commands.h"
 #include "tool/input.h"
+#include "tool/metrics.h"
 #include "tool/request_lines.h"
 #include "tool/resuming.h"
 #include "tool/run_record.h"
@@ -31,8 +32,8 @@ typedef struct state {
     ps_ledger *ledger; // with --requests
     ps_stopping stopping;
     ps_songs *songs;
-    size_t n, n_added; // requests
-    bool writes_texts; // some do, so that most tokens are not codes
+    size_t n, n_added, n_begun, n_done; // requests; begun and not done; done by this run
+    bool writes_texts;                  // some do, so that most tokens are not codes
     ps_progress progress;
 } state;
 
@@ -234,6 +235,8 @@ static ps_err finish_alone(state *s, const ps_song *song)
 static ps_err on_done(void *arg, uint64_t number, const ps_song *song)
 {
     state *s = arg;
+    s->n_begun--;
+    s->n_done++;
     if (!s->options.requests) return finish_alone(s, song);
     ps_text line = {0};
     ps_song_append_json(s->lines.lines[number].id, song, s->options.timings, &line);
@@ -251,6 +254,13 @@ static ps_err on_failed(void *arg, uint64_t number, ps_err err)
     return ps_ledger_put_failed(s->ledger, (size_t)number, &line);
 }
 
+/* A song that had begun. */
+static ps_err on_song_failed(void *arg, uint64_t number, ps_err err)
+{
+    ((state *)arg)->n_begun--;
+    return on_failed(arg, number, err);
+}
+
 static ps_err add_next(state *s)
 {
     const size_t i = s->n_added++;
@@ -258,7 +268,9 @@ static ps_err add_next(state *s)
     ps_acestep_request request = {0};
     ps_err err = take_request(s, i, &request);
     if (!err) err = ps_songs_add(s->songs, i, &request);
-    return err ? on_failed(s, i, err) : PS_OK;
+    if (err) return on_failed(s, i, err);
+    s->n_begun++;
+    return PS_OK;
 }
 
 static bool wants_more(const state *s)
@@ -288,12 +300,28 @@ static void show_progress(state *s)
                ps_ledger_finished(s->ledger), s->n, s->n_added);
 }
 
+static void update_metrics(const state *s)
+{
+    ps_generate_counts counts;
+    const size_t failed = s->ledger ? ps_ledger_failed(s->ledger) : 0;
+    const size_t done = s->ledger ? ps_ledger_finished(s->ledger) : s->n_done;
+    ps_metrics_work work = {.finished = done - failed,
+                            .failed = failed,
+                            .begun = s->n_begun,
+                            .waiting = s->n - done - s->n_begun};
+    ps_songs_count(s->songs, NULL, &counts);
+    ps_metrics_add_counts(&work, &counts);
+    ps_generate_counts_release(&counts);
+    ps_metrics_update(s->job->metrics, &work);
+}
+
 static ps_err run(state *s)
 {
     ps_err err = PS_OK;
     while (!err && (s->n_added < s->n || ps_songs_busy(s->songs))) {
         err = step(s);
         show_progress(s);
+        if (ps_metrics_due(s->job->metrics)) update_metrics(s);
     }
     if (!s->ledger) return err;
     // Songs that are done are in the journal, the others will be made again.
@@ -317,14 +345,18 @@ static ps_err work(void *arg, ps_job *job)
 {
     state *s = arg;
     const ps_acestep_options *o = &s->options;
-    const ps_songs_params params = {
-        .job = job, .context = context_of(s), .on_done = on_done, .on_failed = on_failed, .arg = s};
+    const ps_songs_params params = {.job = job,
+                                    .context = context_of(s),
+                                    .on_done = on_done,
+                                    .on_failed = on_song_failed,
+                                    .arg = s};
     PS_TRY(begin(s, job));
     s->songs = ps_songs_new(&params);
     ps_progress_begin(&s->progress, "acestep", o->requests ? s->n : 0,
                       o->requests ? "requests" : "tokens", !job->run.progress);
     const ps_err err = run(s);
     ps_progress_end(&s->progress);
+    update_metrics(s);
     ps_songs_count(s->songs, NULL, &job->counts);
     ps_songs_free(s->songs);
     const size_t n_failed = s->ledger ? ps_ledger_failed(s->ledger) : 0;
@@ -343,15 +375,16 @@ int ps_cmd_acestep(int argc, char **argv)
 {
     state s = {.stopping = ps_stopping_open()};
     ps_job job = {0};
-    ps_opt_group groups[PS_ACESTEP_GROUPS + 3];
+    ps_opt_group groups[PS_ACESTEP_GROUPS + 4];
     ps_acestep_groups(&s.options, groups);
     groups[PS_ACESTEP_GROUPS] = ps_resuming_group(&s.resuming);
     groups[PS_ACESTEP_GROUPS + 1] = ps_run_group(&job.run);
-    groups[PS_ACESTEP_GROUPS + 2] = ps_base_group(&job.run);
+    groups[PS_ACESTEP_GROUPS + 2] = ps_metrics_group(&job.run);
+    groups[PS_ACESTEP_GROUPS + 3] = ps_base_group(&job.run);
     static const char *const names[] = {"MODEL"};
     const ps_job_command command = {.name = "acestep",
                                     .groups = groups,
-                                    .n_groups = PS_ACESTEP_GROUPS + 3,
+                                    .n_groups = PS_ACESTEP_GROUPS + 4,
                                     .notes = ps_acestep_notes(),
                                     .positionals = {names, 1, 1},
                                     .check = check,

@@ -10,6 +10,7 @@
 #include "tool/commands.h"
 #include "tool/input.h"
 #include "tool/job.h"
+#include "tool/metrics.h"
 #include "tool/request_lines.h"
 #include "tool/result.h"
 #include "tool/resuming.h"
@@ -33,7 +34,7 @@ typedef struct state {
     ps_batch_context batch;
     ps_tokens prefix;
     ps_request_lines lines;
-    size_t n_added;
+    size_t n_added, n_begun; // n_begun: and not done
     ps_ledger *ledger;
     ps_stopping stopping;
     ps_generate *generate;
@@ -231,13 +232,16 @@ static ps_err on_done(void *arg, uint64_t number, const ps_request *request,
     state *s = arg;
     ps_text result = {0};
     if (s->rings) ps_batch_rings_end_request(s->rings, number);
+    s->n_begun--;
     ps_result_to_json(s->lines.lines[number].id, s->job, request, completions, n, &result);
     return finish_line(s, number, ps_ledger_put(s->ledger, number, &result));
 }
 
 static ps_err on_result(void *arg, size_t number, ps_text *result)
 {
-    return finish_line(arg, number, ps_ledger_put(((state *)arg)->ledger, number, result));
+    state *s = arg;
+    s->n_begun--;
+    return finish_line(s, number, ps_ledger_put(s->ledger, number, result));
 }
 
 static ps_err fail_line(state *s, size_t number, ps_err err)
@@ -268,6 +272,7 @@ static ps_err add_request(state *s, size_t number, ps_request *request)
         ps_completion_release(&all[i]);
     }
     ps_mem_free(all);
+    if (!err) s->n_begun++;
     return err;
 }
 
@@ -339,6 +344,20 @@ static ps_err note_own(void *arg)
     return ps_generate_note(((state *)arg)->generate, 1, note_tokens, arg);
 }
 
+static void update_metrics(const state *s)
+{
+    ps_generate_counts counts;
+    const size_t failed = ps_ledger_failed(s->ledger), done = ps_ledger_finished(s->ledger);
+    ps_metrics_work work = {.finished = done - failed,
+                            .failed = failed,
+                            .begun = s->n_begun,
+                            .waiting = s->lines.n - done - s->n_begun};
+    ps_generate_count(s->generate, &counts);
+    ps_metrics_add_counts(&work, &counts);
+    ps_generate_counts_release(&counts);
+    ps_metrics_update(s->job->metrics, &work);
+}
+
 static ps_err end(state *s, ps_err err)
 {
     if (err) return ps_resuming_save(s->ledger, err == PS_ERR_LOST ? note_own : note_all, s, err);
@@ -353,6 +372,7 @@ static ps_err run(state *s)
         ps_ledger_begin(s->ledger, job->size, ps_pool_threads(job->engine.pool), &job->output);
     while (!err && has_more(s)) {
         err = step(s);
+        if (ps_metrics_due(s->job->metrics)) update_metrics(s);
         if (ps_watch_take_tell(s->job->watch))
             ps_log(PS_LOG_STATUS, "%zu of %zu requests are finished, %zu begun",
                    ps_ledger_finished(s->ledger), s->lines.n, s->n_added);
@@ -390,6 +410,7 @@ static ps_err work_here(state *s)
     ps_progress_begin(&s->progress, "batch", s->lines.n, "requests", !job->run.progress);
     const ps_err err = run(s);
     ps_progress_end(&s->progress);
+    update_metrics(s);
     ps_generate_count(s->generate, &job->counts);
     ps_batch_rings_free(s->rings);
     ps_generate_free(s->generate);
@@ -454,11 +475,12 @@ int ps_cmd_batch(int argc, char **argv)
         {"Input and output", option_rows, sizeof option_rows / sizeof option_rows[0], &s.options},
         ps_resuming_group(&s.resuming),
         ps_run_group(&job.run),
+        ps_metrics_group(&job.run),
         ps_base_group(&job.run)};
     static const char *const names[] = {"MODEL"};
     const ps_job_command command = {.name = "batch",
                                     .groups = groups,
-                                    .n_groups = 4,
+                                    .n_groups = 5,
                                     .notes = notes,
                                     .positionals = {names, 0, 1},
                                     .check = check,

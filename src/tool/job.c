@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/signals.h"
 #include "tool/import/cached.h"
+#include "tool/metrics.h"
 #include "tool/placing.h"
 #include "tool/report.h"
 #include "tool/rings.h"
@@ -375,6 +376,7 @@ static ps_err share_limits(const ps_job_command *c, ps_job *job)
         ps_watch_suspend(job->watch, true);
         if (job->run.report) err = check_report(job->run.report);
         if (!err && job->run.trace) err = check_report(job->run.trace);
+        if (!err && job->run.metrics) err = check_report(job->run.metrics);
         if (!err) err = c->prepare(c->state, job, &needs);
         if (!err)
             err = ps_job_limits(&job->run, &job->ckpt.spec, &needs, job->n_stages, &job->limits);
@@ -474,6 +476,7 @@ static ps_err work(const ps_job_command *c, ps_job *job)
 {
     if (job->stage != 0) return ps_pipeline_serve(job->pipeline);
     job->output = (ps_output){.wait = poll_pipeline, .arg = job};
+    if (job->rank == 0) job->metrics = ps_metrics_open(job);
     const ps_err err = c->work(c->state, job);
     if (err == PS_ERR_LOST) return err;
     char message[PS_ERR_MESSAGE_BYTES];
@@ -513,6 +516,7 @@ static void release(ps_job *job)
     ps_pipeline_close(job->pipeline);
     close_rings(job);
     ps_trace_free(job->trace);
+    ps_metrics_free(job->metrics);
     ps_engine_close(&job->engine);
     ps_plan_release(&job->plan);
     ps_tokenizer_free(job->tokenizer);
@@ -525,10 +529,11 @@ static void release(ps_job *job)
     ps_opt_release(&job->parsed);
 }
 
-/* The command's last word. Returns how the job ends. */
+/* The last of the metrics, and the command's last word. Returns how the job ends. */
 static ps_err end_command(ps_job *job, ps_err err)
 {
     const ps_job_command *c = job->command;
+    ps_metrics_end(job->metrics, err);
     if (job->rank != 0 || !c->ended) return err;
     const ps_err own = c->ended(c->state, job, err);
     if (own) ps_log(err ? PS_LOG_WARNING : PS_LOG_ERROR, "%s", ps_err_message());

@@ -23,6 +23,8 @@
 #include "tool/output.h"
 #include "tool/trace.h"
 
+typedef struct ps_metrics ps_metrics; // tool/metrics.h
+
 /* What the work asks of slots and caches. */
 typedef struct ps_needs {
     int64_t n_sequences; // that can run side by side
@@ -64,6 +66,7 @@ typedef struct ps_job {
     ps_plan plan;
     ps_pipeline *pipeline;
     ps_trace *trace;                 // NULL: not asked for
+    ps_metrics *metrics;             // rank 0; NULL: not asked for
     ps_output output;                // standard output, rank 0
     ps_generate_counts counts;       // filled by work, for the report
     ps_stage_report *reports;        // [size], rank 0, after the work; on other heads [n_stages]

@@ -110,6 +110,13 @@ static const ps_opt run_rows[] = {
     CACHE_ROW,
 };
 
+static const ps_opt metrics_rows[] = {
+    {"metrics", 0, PS_OPT_TEXT, RUN(metrics), 0, 0, NULL, NULL, "FILE.prom",
+     "keeps how far the run is, for Prometheus: as text, for node_exporter's textfile collector"},
+    {"metrics-every", 0, PS_OPT_SECONDS, RUN(metrics_every_s), 0.1, 86400, "5", NULL, "TIME",
+     "how often that file is written while the run makes progress; and once at the end"},
+};
+
 static const ps_opt cache_rows[] = {CACHE_ROW};
 
 static const ps_opt sampling_rows[] = {
@@ -166,6 +173,11 @@ ps_opt_group ps_base_group(ps_run_options *target)
 ps_opt_group ps_run_group(ps_run_options *target)
 {
     return (ps_opt_group){"Running", run_rows, ROWS(run_rows), target};
+}
+
+ps_opt_group ps_metrics_group(ps_run_options *target)
+{
+    return (ps_opt_group){"Watching", metrics_rows, ROWS(metrics_rows), target};
 }
 
 ps_opt_group ps_cache_group(ps_run_options *target)

@@ -42,12 +42,11 @@ void ps_resuming_add_input(ps_text *inputs, const char *name, const void *bytes,
 
 /* Options that change nothing in the results, whatever the command. */
 static const char *const always_free[] = {
-    "help",          "config",    "quiet",  "verbose", "progress",
-    "stall-timeout", "threads",   "isa",    "slots",   "stages",
-    "chunk",         "in-flight", "split",  "verify",  "start-timeout",
-    "wait",          "bind",      "report", "trace",   "log-json",
-    "cache-dir",     "out",       "resume", "journal", "stop-after",
-    "weights",       NULL};
+    "help",       "config",   "quiet",         "verbose",       "progress", "stall-timeout",
+    "threads",    "isa",      "slots",         "stages",        "chunk",    "in-flight",
+    "split",      "verify",   "start-timeout", "wait",          "bind",     "report",
+    "trace",      "log-json", "cache-dir",     "out",           "resume",   "journal",
+    "stop-after", "weights",  "metrics",       "metrics-every", NULL};
 
 static bool is_in(const char *const *list, const char *row)
 {

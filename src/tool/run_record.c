@@ -127,9 +127,14 @@ static void append_work(const ps_job *job, const ps_ledger *l, ps_text *out)
                     "\"requests\": {\"all\": %zu, \"finished\": %zu, \"failed\": %zu, "
                     "\"left\": %zu},\n",
                     all, with_result - failed, failed, all - with_result);
-    ps_text_appendf(out, "\"tokens\": {\"prompt\": %llu, \"generated\": %llu, \"begun\": %llu},\n",
-                    (unsigned long long)c->prompt_tokens, (unsigned long long)c->new_tokens,
-                    (unsigned long long)c->begun_tokens);
+    if (job->n_rings > 1 && !job->ring_counts) {
+        ps_text_append_str(out, "\"tokens\": null,\n");
+    } else {
+        ps_text_appendf(out,
+                        "\"tokens\": {\"prompt\": %llu, \"generated\": %llu, \"begun\": %llu},\n",
+                        (unsigned long long)c->prompt_tokens, (unsigned long long)c->new_tokens,
+                        (unsigned long long)c->begun_tokens);
+    }
     ps_text_appendf(out, "\"earlier_runs\": %d\n", ps_ledger_earlier_runs(l));
 }
 

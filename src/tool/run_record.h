@@ -12,12 +12,13 @@
  *     host, pid         of rank 0
  *     job, restart      the batch system's job ("slurm 4711"; "") and how often it began again
  *     begun, ended      UTC; ended is null while it runs
- *     ranks, stages     [{"rank", "host", "first_layer", "end_layer", "threads"}]; null where it is
- *                       not known: layers before the plan, threads of others when they did not report
+ *     ranks, stages     [{"rank", "ring", "host", "first_layer", "end_layer", "threads"}]; null where
+ *                       it is not known: layers before the plan, threads of others when they did not report
  *     output, journal   paths; journal is null when there is none (any more)
  *     requests          {"all", "finished", "failed", "left"}: of all runs; finished + failed + left
  *                       are all, failed ones have a result that says why
- *     tokens            {"prompt", "generated", "begun"} of this run; begun: of earlier ones, fed again
+ *     tokens            {"prompt", "generated", "begun"} of this run; begun: of earlier ones, fed again.
+ *                       null when other rings did not come to say theirs
  *     earlier_runs      that had a part in this output
  *
  * It is replaced as a whole: with state running as soon as output, lock and journal are this run's,

@@ -1,4 +1,5 @@
-# What a run leaves for other programs: messages as JSON (--log-json), the record of a batch (OUT.run.json).
+# What a run leaves for other programs: messages as JSON (--log-json), the record of a batch (OUT.run.json), metrics for
+# Prometheus (--metrics).
 # shellcheck disable=SC2015,SC2317 # complain where the one or the other fails; functions are called by name
 # shellcheck source=tests/support/cli.sh
 . "$TOP/tests/support/cli.sh"
@@ -78,7 +79,7 @@ same 'tokens' '{"prompt": 12, "generated": 900, "begun": 0}' "$(value tokens)"
 same 'command' '"batch"' "$(value command)"
 same 'model' "\"$model\"" "$(value model)"
 same 'journal' null "$(value journal)"
-same 'stages' '[{"rank": 0, "host": "'"$(uname -n)"'", "first_layer": 0, "end_layer": 8, "threads": 1}]' "$(value stages)"
+same 'stages' '[{"rank": 0, "ring": 0, "host": "'"$(uname -n)"'", "first_layer": 0, "end_layer": 8, "threads": 1}]' "$(value stages)"
 case $(value arguments) in *'"--in", "in.jsonl", "--out", "out.jsonl"]') ;; *) complain "arguments: $(value arguments)" ;; esac
 case $(value options) in *'"threads = 1"'*) ;; *) complain "options: $(value options)" ;; esac
 # Nowhere to lie beside, and no run: no record.
@@ -125,5 +126,63 @@ pipestep batch "$model" -q --in long.jsonl --out out.jsonl --stop-after 0.01
 same '--stop-after' 75 $?
 records '--stop-after' 75 '"saved"' '"ended"'
 [ "$(value earlier_runs)" -ge 2 ] || complain "runs: $(value earlier_runs)"
+
+# ---- metrics ----
+
+# parses FILE: the text format: every sample behind the HELP and TYPE of its metric, no sample twice.
+parses() {
+    awk '
+    /^# HELP pipestep_[a-z_]+ [A-Z].*\.$/ {help = $3; next}
+    /^# TYPE pipestep_[a-z_]+ (gauge|counter)$/ {if ($3 != help || seen[$3]++) exit 1; type = $3; next}
+    /^pipestep_[a-z_]+(\{[a-z_]+="([^"\\]|\\[\\"n])*"(,[a-z_]+="([^"\\]|\\[\\"n])*")*\})? [-+.0-9eE]+$/ {
+        name = $1; sub(/\{.*/, "", name); sample = $0; sub(/ [^ ]*$/, "", sample)
+        if (name != type || samples[sample]++) exit 1; n++; next
+    }
+    {exit 1}
+    END {exit !(n > 10)}' "$1" || complain "$1 does not parse: $(<"$1")"
+}
+# metric SAMPLE: its value.
+metric() { awk -v s="pipestep_$1 " 'index($0, s) == 1 {print substr($0, length(s) + 1)}' m.prom; }
+
+cp "$model" $'m"\\\n\x80.h5'
+pipestep generate $'m"\\\n\x80.h5' "${quick[@]}" -q -n 5 --ignore-eos --ids --metrics m.prom >out || complain 'metrics of generate'
+parses m.prom
+same 'files of the metrics' m.prom "$(echo m.prom*)"
+grep -qF 'model="m\"\\\n?.h5"' m.prom || complain "name of the model: $(grep info m.prom)"
+same 'generate' '0 0 1 0 1 5 1' "$(for s in running exit_status 'requests{state="finished"}' 'requests{state="begun"}' 'tokens_total{ring="0",kind="prompt"}' \
+    'tokens_total{ring="0",kind="generated"}' slots; do metric "$s"; done | paste -sd' ')"
+echo 'X:1' >text.txt
+pipestep score "$model" --text text.txt "${quick[@]}" -q --metrics m.prom >out || complain 'metrics of score'
+parses m.prom
+same 'score' '1 0 4 0' "$(for s in 'requests{state="finished"}' 'requests{state="waiting"}' 'tokens_total{ring="0",kind="prompt"}' 'tokens_total{ring="0",kind="generated"}'; do metric "$s"; done | paste -sd' ')"
+fails 1 'no/m.prom: cannot create' pipestep generate "$model" -q --metrics no/m.prom
+rm -f out.jsonl* m.prom
+start 2 --in long.jsonl --out out.jsonl --metrics m.prom --metrics-every 0.1
+is_running() { [ "$(metric 'requests{state="finished"}')" -gt 2 ]; }
+until_true 30 is_running 2>/dev/null || complain "no progress: $(<m.prom)"
+cp m.prom now.prom
+kill -USR1 "$(<pid.1)"
+wait "$job"
+parses now.prom
+grep -q '^pipestep_running 1$' now.prom || complain "running: $(<now.prom)"
+grep -qE '^pipestep_tokens_per_second\{ring="0",kind="generated"\} [1-9]' now.prom || complain "no rate: $(<now.prom)"
+grep -qE '^pipestep_slots_used\{ring="0"\} [1-9]' now.prom || complain "slots: $(<now.prom)"
+parses m.prom
+same 'in the end' '0 75' "$(metric running) $(metric exit_status)"
+same 'shares of time' 6 "$(grep -c '^pipestep_time_ratio{rank="[01]",host="' m.prom)"
+same 'caches' 2 "$(grep -cE '^pipestep_cache_bytes\{rank="[01]"\} [1-9]' m.prom)"
+same 'all requests' 400 "$(awk '/^pipestep_requests/ {n += $2} END {print n}' m.prom)"
+# What the record says too.
+same 'metrics and record' "$(metric 'requests{state="finished"}')" "$(sed -n 's/.*"finished": \([0-9]*\).*/\1/p' out.jsonl.run.json)"
+# Two rings: each rank is one. What the other did is known in the end.
+rm -f out.jsonl*
+start 2 --in in.jsonl --out out.jsonl --stages 1 --metrics m.prom
+wait "$job" || complain "2 rings: $(<err)"
+parses m.prom
+records '2 rings' 0 '"done"' '"ended"'
+same '2 rings: requests' '3 1' "$(metric 'requests{state="finished"}') $(metric 'requests{state="failed"}')"
+same '2 rings: tokens' "900 $(value tokens | sed 's/.*generated": //; s/,.*//')" \
+    "$(awk '/^pipestep_tokens_total.*generated/ {n += $2} END {print n}' m.prom) 900"
+case $(value stages) in *'{"rank": 1, "ring": 1, '*'"first_layer": 0, "end_layer": 8, "threads": 1}]') ;; *) complain "2 rings: $(value stages)" ;; esac
 check_objects
 exit "$bad"
