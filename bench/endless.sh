@@ -22,7 +22,7 @@ mkdir -p "$work"
 stream() {
     launch "$1" 3000 "$program" generate --config configs/endless.conf --seed 7 -n "$tokens" --hash-every "$every" \
         --ids -q 2>"$work/endless-$1.log" >/dev/null
-    sed -n 's/^\([0-9]*\) tokens, hash \([0-9a-f]*\), \([0-9.]*\) s, resident \([0-9.]*\) MiB$/\1,\3,\4,\2/p' \
+    sed -n 's/^pipestep: \([0-9]*\) tokens, hash \([0-9a-f]*\), \([0-9.]*\) s, resident \([0-9.]*\) MiB$/\1,\3,\4,\2/p' \
         "$work/endless-$1.log"
 }
 

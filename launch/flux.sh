@@ -68,9 +68,29 @@ if [ "${command[0]}" = batch ] && [ "$left" -lt 1000000000 ]; then
 fi
 command+=(--threads "$threads")
 
+# What becomes of a batch stands in its record (OUT.run.json): launchers change exit statuses.
+record=''
+case ${command[0]} in
+batch | acestep)
+    for ((i = 1; i < ${#command[@]}; i++)); do
+        case ${command[i]} in
+        --out | -o) record=$(readlink -f -- "${command[i + 1]:-}").run.json ;;
+        --out=*) record=$(readlink -f -- "${command[i]#*=}").run.json ;;
+        esac
+    done
+    ;;
+esac
+if [ -n "$record" ]; then rm -f -- "$record"; fi # an earlier run's
+
 echo "flux.sh: ${line[*]} $binary ${command[*]} > $output" >&2
 "${line[@]}" "$binary" "${command[@]}" >"$output"
 status=$?
+said=''
+if [ -n "$record" ]; then said=$(sed -n 's/^"exit_status": \([0-9]*\),$/\1/p' "$record" 2>/dev/null); fi
+if [ -n "$said" ] && [ "$said" -ne "$status" ]; then
+    echo "flux.sh: the launcher ended with status $status, the run with $said ($record)" >&2
+    status=$said
+fi
 if [ "$status" -eq 75 ]; then
     echo 'flux.sh: saved; the job is submitted again' >&2
     # Flux runs a copy of this file. The job's own instance ends with it: the one above takes the next.

@@ -76,5 +76,38 @@ else
 fi
 line+=("${mpirun_options[@]}" "$binary" "${command[@]}" --threads "$threads")
 
+# What becomes of a batch stands in its record (OUT.run.json): launchers change exit statuses.
+record=''
+case ${command[0]} in
+batch | acestep)
+    for ((i = 1; i < ${#command[@]}; i++)); do
+        case ${command[i]} in
+        --out | -o) record=$(readlink -f -- "${command[i + 1]:-}").run.json ;;
+        --out=*) record=$(readlink -f -- "${command[i]#*=}").run.json ;;
+        esac
+    done
+    ;;
+esac
+if [ -n "$record" ]; then rm -f -- "$record"; fi # an earlier run's
+
 echo "pbs.sh: ${line[*]} > $output" >&2
-exec "${line[@]}" >"$output"
+
+# As if the ranks had this script's place: what it is told is for them.
+warned=no
+trap 'warned=yes; if [ -n "$record" ]; then kill -USR1 "$ranks_pid"; fi' USR1
+trap 'warned=yes; kill -TERM "$ranks_pid"' TERM INT
+"${line[@]}" >"$output" &
+ranks_pid=$!
+while :; do
+    warned=no
+    wait "$ranks_pid"
+    status=$?
+    [ $warned = yes ] || break # the wait ended, not the ranks
+done
+said=''
+if [ -n "$record" ]; then said=$(sed -n 's/^"exit_status": \([0-9]*\),$/\1/p' "$record" 2>/dev/null); fi
+if [ -n "$said" ] && [ "$said" -ne "$status" ]; then
+    echo "pbs.sh: the launcher ended with status $status, the run with $said ($record)" >&2
+    status=$said
+fi
+exit "$status"

@@ -7,7 +7,10 @@
 
 #include <stdint.h>
 
-enum { PS_CLOCK_UTC_BYTES = 21 }; // "2026-01-31T23:59:59Z" and its NUL
+enum {
+    PS_CLOCK_UTC_BYTES = 21,   // "2026-01-31T23:59:59Z" and its NUL
+    PS_CLOCK_UTC_MS_BYTES = 25 // "2026-01-31T23:59:59.999Z" and its NUL
+};
 
 /* Nanoseconds since some moment before the process began. Cost: about 20 ns. */
 int64_t ps_clock_now_ns(void);
@@ -21,7 +24,10 @@ void ps_clock_sleep_us(int64_t wait_us);
 /* Seconds since 1970-01-01 UTC, without leap seconds. */
 int64_t ps_clock_unix_s(void);
 
+int64_t ps_clock_unix_ms(void); // the same in milliseconds
+
 /* Such a time, year 1970 to 9999, as text in the form of ISO 8601. */
 void ps_clock_utc_text(int64_t unix_s, char out[PS_CLOCK_UTC_BYTES]);
+void ps_clock_utc_ms_text(int64_t unix_ms, char out[PS_CLOCK_UTC_MS_BYTES]);
 
 #endif

@@ -79,6 +79,9 @@ void ps_file_writer_write(ps_file_writer *w, const void *bytes, size_t n);
 /* fsync, close, rename, fsync of the directory. Returns the first error of any write. The writer is
  * released in every case; on error the temporary file is removed and the old file untouched. */
 ps_err ps_file_writer_commit(ps_file_writer *w) PS_MUST_CHECK;
+
+/* The same without fsync: for what is written again soon, and matters while the machine runs. */
+ps_err ps_file_writer_replace(ps_file_writer *w) PS_MUST_CHECK;
 void ps_file_writer_abandon(ps_file_writer *w);
 
 /* Whether `path` can be written, before the work whose result goes there: an error for a directory,

@@ -3,11 +3,19 @@
  *   pipestep: text                     rank 0
  *   pipestep: [rank 3] error: text     other ranks; "error: " and "warning: " by level
  *
+ * or, once ps_log_set_json asks for it, JSON objects:
+ *
+ *   {"time": "2026-01-31T23:59:59.123Z", "level": "error", "rank": 3, "host": "n7",
+ *    "message": "text"}
+ *
+ * with level one of status, error, warning, info, debug, and the message whole: what is not UTF-8
+ * in it becomes U+FFFD, nothing else changes.
+ *
  * PS_LOG_STATUS is for answers to a question asked by a signal: they are shown at any level.
  *
- * A line goes out in one write, so the lines of several ranks and threads do not mix. Line breaks
- * and other control characters in it become blanks (texts of files and names of others end up in
- * messages), a line over PS_LOG_LINE_BYTES is cut at a whole character and ends in "...".
+ * A line goes out in one write, so the lines of several ranks and threads do not mix. Outside of
+ * JSON line breaks and other control characters in it become blanks (texts of files and names of
+ * others end up in messages); a line over PS_LOG_LINE_BYTES is cut at a whole character and ends in "...".
  * On a terminal the line first wipes what base/progress.h may have drawn there.
  *
  * Cost: formatting on the stack, one system call.   Errors: none; errno is kept.   MPI: local.
@@ -34,6 +42,10 @@ typedef enum ps_log_level {
 void ps_log_set(ps_log_level level, int rank);
 
 bool ps_log_shows(ps_log_level level);
+
+/* Lines are JSON objects from here on, or are not. One thread at a time. */
+void ps_log_set_json(bool json);
+bool ps_log_is_json(void);
 
 void ps_log(ps_log_level level, const char *format, ...) PS_PRINTF(2, 3);
 

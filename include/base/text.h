@@ -44,6 +44,12 @@ size_t ps_utf8_decode(const char *bytes, size_t n, uint32_t *codepoint);
 /* Encodes a code point <= U+10FFFF into out[4]; returns the number of bytes. */
 size_t ps_utf8_encode(uint32_t codepoint, char out[4]);
 
+/* The next character of bytes[0..n), n >= 1, as it stands within a JSON string: returns its length
+ * in out, and in *used how many bytes it was. What is not UTF-8 becomes U+FFFD, byte by byte. Takes
+ * no memory. */
+enum { PS_TEXT_JSON_BYTES = 8 };
+size_t ps_text_escape_json(const char *bytes, size_t n, char out[PS_TEXT_JSON_BYTES], size_t *used);
+
 /* Number of single-character insertions, deletions and replacements between two names; for "did you
  * mean". Names longer than 63 bytes count as far away. */
 int ps_text_distance(const char *a, const char *b);

@@ -85,6 +85,9 @@ ps_err ps_pipeline_poll(ps_pipeline *p) PS_MUST_CHECK;
  * rank's model file was written to meanwhile (serve looks at the other ranks' files). */
 ps_err ps_pipeline_stop(ps_pipeline *p, ps_stage_report *reports) PS_MUST_CHECK;
 
+/* The time that this rank spent so far. MPI: local. */
+void ps_pipeline_report(ps_pipeline *p, ps_stage_report *out);
+
 /* For tests and --hidden: sees x after embedding and blocks of this rank's stage. */
 void ps_pipeline_observe(ps_pipeline *p, ps_observer *observer, void *arg);
 

@@ -114,6 +114,7 @@ typedef struct ps_generate_counts {
     uint64_t prompt_tokens, new_tokens, requests; // prompt tokens that were computed
     uint64_t prefix_tokens, shared_tokens; // of the prefix; of prompts that it was forked for
     uint64_t begun_tokens;                 // of other runs, fed again
+    int slots_used;                        // now
     int64_t shortest, longest; // lengths that sequences began with; INT64_MAX: no end; 0: none yet
     int64_t begun_ns, first_token_ns, last_token_ns; // 0: not yet
     uint64_t n_prompts;                              // that have come to their first token

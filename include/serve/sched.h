@@ -79,6 +79,7 @@ void ps_sched_add(ps_sched *sched, ps_task *task);
 
 int ps_sched_waiting(const ps_sched *sched); // tasks without a slot
 bool ps_sched_busy(const ps_sched *sched);   // anything waiting or running
+int ps_sched_slots_used(const ps_sched *sched);
 
 /* Submits what can be submitted and handles what came back: one parcel at most of each. */
 ps_err ps_sched_step(ps_sched *sched) PS_MUST_CHECK;

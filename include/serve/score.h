@@ -54,6 +54,7 @@ ps_err ps_score_check(const ps_tokens *tokens, const ps_spec *spec, const ps_lim
 void ps_score_add(ps_score *s, uint64_t number, ps_tokens *tokens);
 int ps_score_waiting(const ps_score *s);
 bool ps_score_busy(const ps_score *s);
+int ps_score_slots_used(const ps_score *s);
 ps_err ps_score_step(ps_score *s) PS_MUST_CHECK;
 
 #endif

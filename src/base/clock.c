@@ -4,7 +4,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <time.h>
 
 #define NS_PER_S 1000000000LL
@@ -30,20 +29,4 @@ void ps_clock_sleep_us(int64_t wait_us)
                                  .tv_nsec = (long)(end_ns % NS_PER_S)};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL) == EINTR) {
     }
-}
-
-int64_t ps_clock_unix_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec;
-}
-
-void ps_clock_utc_text(int64_t unix_s, char out[PS_CLOCK_UTC_BYTES])
-{
-    assert(unix_s >= 0 && unix_s <= 253402300799);
-    const time_t seconds = (time_t)unix_s;
-    struct tm date;
-    gmtime_r(&seconds, &date);
-    strftime(out, PS_CLOCK_UTC_BYTES, "%Y-%m-%dT%H:%M:%SZ", &date);
 }

@@ -407,15 +407,30 @@ static void writer_release(ps_file_writer *w)
     *w = (ps_file_writer){.fd = -1};
 }
 
-ps_err ps_file_writer_commit(ps_file_writer *w)
+static ps_err rename_into_place(const char *temporary, const char *path)
+{
+    return rename(temporary, path) == 0 ? PS_OK : fail_errno(path, "rename into place");
+}
+
+static ps_err writer_end(ps_file_writer *w, ps_err (*publish)(const char *, const char *))
 {
     flush(w);
     ps_err err = w->err;
     if (close(w->fd) != 0 && !err) err = fail_errno(w->path, "close");
-    if (!err && w->temporary) err = ps_file_publish(w->temporary, w->path);
+    if (!err && w->temporary) err = publish(w->temporary, w->path);
     if (err && w->temporary) unlink(w->temporary);
     writer_release(w);
     return err;
+}
+
+ps_err ps_file_writer_commit(ps_file_writer *w)
+{
+    return writer_end(w, ps_file_publish);
+}
+
+ps_err ps_file_writer_replace(ps_file_writer *w)
+{
+    return writer_end(w, rename_into_place);
 }
 
 void ps_file_writer_abandon(ps_file_writer *w)

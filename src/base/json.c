@@ -128,48 +128,13 @@ ps_err ps_json_opt_bool(const json_t *object, const char *key, const char *where
     return PS_OK;
 }
 
-static void append_escaped(ps_text *out, const char *bytes, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        const unsigned char c = (unsigned char)bytes[i];
-        switch (c) {
-        case '"':
-            ps_text_append_str(out, "\\\"");
-            break;
-        case '\\':
-            ps_text_append_str(out, "\\\\");
-            break;
-        case '\n':
-            ps_text_append_str(out, "\\n");
-            break;
-        case '\t':
-            ps_text_append_str(out, "\\t");
-            break;
-        case '\r':
-            ps_text_append_str(out, "\\r");
-            break;
-        default:
-            if (c < 0x20) {
-                ps_text_appendf(out, "\\u%04x", c);
-            } else {
-                ps_text_append_char(out, (char)c);
-            }
-        }
-    }
-}
-
 void ps_json_append_text(ps_text *out, const char *bytes, size_t n)
 {
+    char character[PS_TEXT_JSON_BYTES];
     ps_text_append_char(out, '"');
-    while (n > 0) {
-        const size_t good = ps_utf8_valid_prefix(bytes, n, NULL);
-        append_escaped(out, bytes, good);
-        bytes += good;
-        n -= good;
-        if (n == 0) break;
-        ps_text_append_str(out, "\xEF\xBF\xBD");
-        bytes++;
-        n--;
+    for (size_t i = 0, used; i < n; i += used) {
+        const size_t length = ps_text_escape_json(bytes + i, n - i, character, &used);
+        ps_text_append(out, character, length);
     }
     ps_text_append_char(out, '"');
 }

@@ -10,6 +10,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/log.h"
+
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -32,7 +34,7 @@ bool ps_mem_add(size_t a, size_t b, size_t *out)
 
 static _Noreturn void exhausted(size_t count, size_t size)
 {
-    fprintf(stderr, "pipestep: out of memory: wanted %zu x %zu bytes\n", count, size);
+    ps_log(PS_LOG_ERROR, "out of memory: wanted %zu x %zu bytes", count, size);
     _exit(1);
 }
 

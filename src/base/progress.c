@@ -30,7 +30,7 @@ void ps_progress_begin(ps_progress *self, const char *what, uint64_t total, cons
                           .begin_ns = now_ns,
                           .shown_ns = now_ns,
                           .silent = silent || !ps_log_shows(PS_LOG_INFO),
-                          .terminal = isatty(STDERR_FILENO) == 1};
+                          .terminal = isatty(STDERR_FILENO) == 1 && !ps_log_is_json()};
 }
 
 /* "1234 tokens", or "1.2 GB" for the unit "B". */

@@ -152,6 +152,45 @@ size_t ps_utf8_encode(uint32_t c, char out[4])
     return 4;
 }
 
+/* The letter behind the backslash for characters that have such a form; 0 for others. */
+static char short_escape(unsigned char c)
+{
+    switch (c) {
+    case '"':
+    case '\\':
+        return (char)c;
+    case '\n':
+        return 'n';
+    case '\t':
+        return 't';
+    case '\r':
+        return 'r';
+    default:
+        return 0;
+    }
+}
+
+size_t ps_text_escape_json(const char *bytes, size_t n, char out[PS_TEXT_JSON_BYTES], size_t *used)
+{
+    const unsigned char c = (unsigned char)bytes[0];
+    const char letter = short_escape(c);
+    *used = 1;
+    if (letter) {
+        out[0] = '\\';
+        out[1] = letter;
+        return 2;
+    }
+    if (c < 0x20) return (size_t)snprintf(out, PS_TEXT_JSON_BYTES, "\\u%04x", c);
+    if (ps_utf8_valid_prefix(bytes, n < 4 ? n : 4, NULL) == 0) {
+        memcpy(out, "\xEF\xBF\xBD", 3);
+        return 3;
+    }
+    uint32_t ignored;
+    *used = ps_utf8_decode(bytes, n, &ignored);
+    memcpy(out, bytes, *used);
+    return *used;
+}
+
 int ps_text_distance(const char *a, const char *b)
 {
     enum { MAX = 64 };

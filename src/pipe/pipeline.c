@@ -283,6 +283,11 @@ void ps_pipeline_observe_attention(ps_pipeline *p, ps_attention_observer *observ
     ps_stage_observe_attention(p->stage.model, observer, arg);
 }
 
+void ps_pipeline_report(ps_pipeline *p, ps_stage_report *out)
+{
+    ps_stage_fill_report(&p->stage, out);
+}
+
 void ps_pipeline_observe_spans(ps_pipeline *p, ps_stage_span_observer *observer, void *arg)
 {
     p->stage.span_observer = observer;

@@ -56,6 +56,7 @@ ps_err ps_generate_step(ps_generate *g)
 void ps_generate_count(const ps_generate *g, ps_generate_counts *out)
 {
     *out = g->counts;
+    out->slots_used = ps_sched_slots_used(g->sched);
     out->n_token_ms = g->n_times < TIMES_MAX ? (size_t)g->n_times : TIMES_MAX;
     out->token_ms = ps_mem_new(out->n_token_ms, sizeof *out->token_ms);
     memcpy(out->token_ms, g->token_ms, out->n_token_ms * sizeof *out->token_ms);

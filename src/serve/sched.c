@@ -87,6 +87,11 @@ int ps_sched_waiting(const ps_sched *s)
     return s->n_waiting;
 }
 
+int ps_sched_slots_used(const ps_sched *s)
+{
+    return s->params.limits.n_slots - s->n_free;
+}
+
 bool ps_sched_busy(const ps_sched *s)
 {
     return s->n_waiting > 0 || s->n_running > 0;

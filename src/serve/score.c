@@ -116,6 +116,11 @@ int ps_score_waiting(const ps_score *s)
     return ps_sched_waiting(s->sched);
 }
 
+int ps_score_slots_used(const ps_score *s)
+{
+    return ps_sched_slots_used(s->sched);
+}
+
 bool ps_score_busy(const ps_score *s)
 {
     return ps_sched_busy(s->sched);

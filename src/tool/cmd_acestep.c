@@ -12,8 +12,10 @@
 #include "tool/acestep/songs.h"
 #include "tool/commands.h"
 #include "tool/input.h"
+#include "tool/metrics.h"
 #include "tool/request_lines.h"
 #include "tool/resuming.h"
+#include "tool/run_record.h"
 #include "tool/stopping.h"
 
 enum { REQUESTS_AHEAD_MAX = 4096 };
@@ -30,8 +32,8 @@ typedef struct state {
     ps_ledger *ledger; // with --requests
     ps_stopping stopping;
     ps_songs *songs;
-    size_t n, n_added, n_failed; // requests
-    bool writes_texts;           // some do, so that most tokens are not codes
+    size_t n, n_added, n_begun, n_done; // requests; begun and not done; done by this run
+    bool writes_texts;                  // some do, so that most tokens are not codes
     ps_progress progress;
 } state;
 
@@ -230,19 +232,16 @@ static ps_err finish_alone(state *s, const ps_song *song)
     return err;
 }
 
-static ps_err put(state *s, uint64_t number, ps_text *line)
-{
-    ps_request_lines_end(&s->lines, (size_t)number);
-    return ps_ledger_put(s->ledger, (size_t)number, line);
-}
-
 static ps_err on_done(void *arg, uint64_t number, const ps_song *song)
 {
     state *s = arg;
+    s->n_begun--;
+    s->n_done++;
     if (!s->options.requests) return finish_alone(s, song);
     ps_text line = {0};
     ps_song_append_json(s->lines.lines[number].id, song, s->options.timings, &line);
-    return put(s, number, &line);
+    ps_request_lines_end(&s->lines, (size_t)number);
+    return ps_ledger_put(s->ledger, (size_t)number, &line);
 }
 
 static ps_err on_failed(void *arg, uint64_t number, ps_err err)
@@ -250,9 +249,16 @@ static ps_err on_failed(void *arg, uint64_t number, ps_err err)
     state *s = arg;
     if (!s->options.requests) return err;
     ps_text line = {0};
-    s->n_failed++;
     ps_request_lines_fail(&s->lines, (size_t)number, err, &line);
-    return put(s, number, &line);
+    ps_request_lines_end(&s->lines, (size_t)number);
+    return ps_ledger_put_failed(s->ledger, (size_t)number, &line);
+}
+
+/* A song that had begun. */
+static ps_err on_song_failed(void *arg, uint64_t number, ps_err err)
+{
+    ((state *)arg)->n_begun--;
+    return on_failed(arg, number, err);
 }
 
 static ps_err add_next(state *s)
@@ -262,7 +268,9 @@ static ps_err add_next(state *s)
     ps_acestep_request request = {0};
     ps_err err = take_request(s, i, &request);
     if (!err) err = ps_songs_add(s->songs, i, &request);
-    return err ? on_failed(s, i, err) : PS_OK;
+    if (err) return on_failed(s, i, err);
+    s->n_begun++;
+    return PS_OK;
 }
 
 static bool wants_more(const state *s)
@@ -292,12 +300,28 @@ static void show_progress(state *s)
                ps_ledger_finished(s->ledger), s->n, s->n_added);
 }
 
+static void update_metrics(const state *s)
+{
+    ps_generate_counts counts;
+    const size_t failed = s->ledger ? ps_ledger_failed(s->ledger) : 0;
+    const size_t done = s->ledger ? ps_ledger_finished(s->ledger) : s->n_done;
+    ps_metrics_work work = {.finished = done - failed,
+                            .failed = failed,
+                            .begun = s->n_begun,
+                            .waiting = s->n - done - s->n_begun};
+    ps_songs_count(s->songs, NULL, &counts);
+    ps_metrics_add_counts(&work, &counts);
+    ps_generate_counts_release(&counts);
+    ps_metrics_update(s->job->metrics, &work);
+}
+
 static ps_err run(state *s)
 {
     ps_err err = PS_OK;
     while (!err && (s->n_added < s->n || ps_songs_busy(s->songs))) {
         err = step(s);
         show_progress(s);
+        if (ps_metrics_due(s->job->metrics)) update_metrics(s);
     }
     if (!s->ledger) return err;
     // Songs that are done are in the journal, the others will be made again.
@@ -321,40 +345,52 @@ static ps_err work(void *arg, ps_job *job)
 {
     state *s = arg;
     const ps_acestep_options *o = &s->options;
-    const ps_songs_params params = {
-        .job = job, .context = context_of(s), .on_done = on_done, .on_failed = on_failed, .arg = s};
+    const ps_songs_params params = {.job = job,
+                                    .context = context_of(s),
+                                    .on_done = on_done,
+                                    .on_failed = on_song_failed,
+                                    .arg = s};
     PS_TRY(begin(s, job));
     s->songs = ps_songs_new(&params);
     ps_progress_begin(&s->progress, "acestep", o->requests ? s->n : 0,
                       o->requests ? "requests" : "tokens", !job->run.progress);
     const ps_err err = run(s);
     ps_progress_end(&s->progress);
+    update_metrics(s);
     ps_songs_count(s->songs, NULL, &job->counts);
     ps_songs_free(s->songs);
-    if (!err && s->n_failed > 0)
-        ps_log(PS_LOG_WARNING, "%zu of %zu requests could not run: their results say why",
-               s->n_failed, s->n);
+    const size_t n_failed = s->ledger ? ps_ledger_failed(s->ledger) : 0;
+    if (!err && n_failed > 0)
+        ps_log(PS_LOG_WARNING, "%zu of %zu requests could not run: their results say why", n_failed,
+               s->n);
     return err;
+}
+
+static ps_err ended(void *arg, ps_job *job, ps_err err)
+{
+    return ps_run_record_end(job, ((const state *)arg)->ledger, err);
 }
 
 int ps_cmd_acestep(int argc, char **argv)
 {
     state s = {.stopping = ps_stopping_open()};
     ps_job job = {0};
-    ps_opt_group groups[PS_ACESTEP_GROUPS + 3];
+    ps_opt_group groups[PS_ACESTEP_GROUPS + 4];
     ps_acestep_groups(&s.options, groups);
     groups[PS_ACESTEP_GROUPS] = ps_resuming_group(&s.resuming);
     groups[PS_ACESTEP_GROUPS + 1] = ps_run_group(&job.run);
-    groups[PS_ACESTEP_GROUPS + 2] = ps_base_group(&job.run);
+    groups[PS_ACESTEP_GROUPS + 2] = ps_metrics_group(&job.run);
+    groups[PS_ACESTEP_GROUPS + 3] = ps_base_group(&job.run);
     static const char *const names[] = {"MODEL"};
     const ps_job_command command = {.name = "acestep",
                                     .groups = groups,
-                                    .n_groups = PS_ACESTEP_GROUPS + 3,
+                                    .n_groups = PS_ACESTEP_GROUPS + 4,
                                     .notes = ps_acestep_notes(),
                                     .positionals = {names, 1, 1},
                                     .check = check,
                                     .prepare = prepare,
                                     .work = work,
+                                    .ended = ended,
                                     .saves = true,
                                     .state = &s};
     const int status = ps_job_main(&command, &job, argc, argv);

@@ -10,9 +10,11 @@
 #include "tool/commands.h"
 #include "tool/input.h"
 #include "tool/job.h"
+#include "tool/metrics.h"
 #include "tool/request_lines.h"
 #include "tool/result.h"
 #include "tool/resuming.h"
+#include "tool/run_record.h"
 #include "tool/stopping.h"
 
 enum { RESULTS_AHEAD_MAX = 4096 };
@@ -32,7 +34,7 @@ typedef struct state {
     ps_batch_context batch;
     ps_tokens prefix;
     ps_request_lines lines;
-    size_t n_added, n_failed;
+    size_t n_added, n_begun; // n_begun: and not done
     ps_ledger *ledger;
     ps_stopping stopping;
     ps_generate *generate;
@@ -98,6 +100,7 @@ static const char notes[] =
     "--stop-after and the end of a Slurm job (SLURM_JOB_END_TIME) save what is under way and end "
     "it\n"
     "with status 75, SIGTERM and SIGINT with 143 and 130. SIGUSR2 asks who waits for whom.\n"
+    "OUT.run.json tells what became of the run, its exit status too, which launchers may change.\n"
     "\n"
     "  echo '{\"prompt\": \"X:1\\nR:jig\\n\", \"max_tokens\": 64, \"seed\": 7}' |\n"
     "      pipestep batch --in - --out -\n";
@@ -216,12 +219,11 @@ static ps_err begin(void *arg, ps_job *job)
     return PS_OK;
 }
 
-static ps_err finish_line(state *s, size_t number, ps_text *result)
+static ps_err finish_line(state *s, size_t number, ps_err put)
 {
     ps_request_lines_end(&s->lines, number);
-    const ps_err err = ps_ledger_put(s->ledger, number, result);
     ps_progress_update(&s->progress, ps_ledger_finished(s->ledger));
-    return err;
+    return put;
 }
 
 static ps_err on_done(void *arg, uint64_t number, const ps_request *request,
@@ -230,21 +232,23 @@ static ps_err on_done(void *arg, uint64_t number, const ps_request *request,
     state *s = arg;
     ps_text result = {0};
     if (s->rings) ps_batch_rings_end_request(s->rings, number);
+    s->n_begun--;
     ps_result_to_json(s->lines.lines[number].id, s->job, request, completions, n, &result);
-    return finish_line(s, number, &result);
+    return finish_line(s, number, ps_ledger_put(s->ledger, number, &result));
 }
 
 static ps_err on_result(void *arg, size_t number, ps_text *result)
 {
-    return finish_line(arg, number, result);
+    state *s = arg;
+    s->n_begun--;
+    return finish_line(s, number, ps_ledger_put(s->ledger, number, result));
 }
 
 static ps_err fail_line(state *s, size_t number, ps_err err)
 {
     ps_text result = {0};
-    s->n_failed++;
     ps_request_lines_fail(&s->lines, number, err, &result);
-    return finish_line(s, number, &result);
+    return finish_line(s, number, ps_ledger_put_failed(s->ledger, number, &result));
 }
 
 /* Here or on another ring, with what an earlier run had of it. */
@@ -268,6 +272,7 @@ static ps_err add_request(state *s, size_t number, ps_request *request)
         ps_completion_release(&all[i]);
     }
     ps_mem_free(all);
+    if (!err) s->n_begun++;
     return err;
 }
 
@@ -339,6 +344,20 @@ static ps_err note_own(void *arg)
     return ps_generate_note(((state *)arg)->generate, 1, note_tokens, arg);
 }
 
+static void update_metrics(const state *s)
+{
+    ps_generate_counts counts;
+    const size_t failed = ps_ledger_failed(s->ledger), done = ps_ledger_finished(s->ledger);
+    ps_metrics_work work = {.finished = done - failed,
+                            .failed = failed,
+                            .begun = s->n_begun,
+                            .waiting = s->lines.n - done - s->n_begun};
+    ps_generate_count(s->generate, &counts);
+    ps_metrics_add_counts(&work, &counts);
+    ps_generate_counts_release(&counts);
+    ps_metrics_update(s->job->metrics, &work);
+}
+
 static ps_err end(state *s, ps_err err)
 {
     if (err) return ps_resuming_save(s->ledger, err == PS_ERR_LOST ? note_own : note_all, s, err);
@@ -353,6 +372,7 @@ static ps_err run(state *s)
         ps_ledger_begin(s->ledger, job->size, ps_pool_threads(job->engine.pool), &job->output);
     while (!err && has_more(s)) {
         err = step(s);
+        if (ps_metrics_due(s->job->metrics)) update_metrics(s);
         if (ps_watch_take_tell(s->job->watch))
             ps_log(PS_LOG_STATUS, "%zu of %zu requests are finished, %zu begun",
                    ps_ledger_finished(s->ledger), s->lines.n, s->n_added);
@@ -390,12 +410,14 @@ static ps_err work_here(state *s)
     ps_progress_begin(&s->progress, "batch", s->lines.n, "requests", !job->run.progress);
     const ps_err err = run(s);
     ps_progress_end(&s->progress);
+    update_metrics(s);
     ps_generate_count(s->generate, &job->counts);
     ps_batch_rings_free(s->rings);
     ps_generate_free(s->generate);
-    if (!err && s->n_failed > 0)
-        ps_log(PS_LOG_WARNING, "%zu of %zu requests could not run: their results say why",
-               s->n_failed, s->lines.n);
+    const size_t n_failed = ps_ledger_failed(s->ledger);
+    if (!err && n_failed > 0)
+        ps_log(PS_LOG_WARNING, "%zu of %zu requests could not run: their results say why", n_failed,
+               s->lines.n);
     return err;
 }
 
@@ -407,6 +429,11 @@ static ps_err work(void *arg, ps_job *job)
                                        .seed = s->options.seed,
                                        .note_every = s->options.note_every};
     return job->rank == 0 ? work_here(s) : ps_batch_head_run(&head);
+}
+
+static ps_err ended(void *arg, ps_job *job, ps_err err)
+{
+    return ps_run_record_end(job, ((const state *)arg)->ledger, err);
 }
 
 /* Songs go through more than one phase, which is the other command's work: its name for --in is
@@ -448,17 +475,19 @@ int ps_cmd_batch(int argc, char **argv)
         {"Input and output", option_rows, sizeof option_rows / sizeof option_rows[0], &s.options},
         ps_resuming_group(&s.resuming),
         ps_run_group(&job.run),
+        ps_metrics_group(&job.run),
         ps_base_group(&job.run)};
     static const char *const names[] = {"MODEL"};
     const ps_job_command command = {.name = "batch",
                                     .groups = groups,
-                                    .n_groups = 4,
+                                    .n_groups = 5,
                                     .notes = notes,
                                     .positionals = {names, 0, 1},
                                     .check = check,
                                     .prepare = prepare,
                                     .begin = begin,
                                     .work = work,
+                                    .ended = ended,
                                     .saves = true,
                                     .state = &s};
     const int status = ps_job_main(&command, &job, argc, argv);

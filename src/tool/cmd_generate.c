@@ -9,6 +9,7 @@
 #include "tool/chat_prompt.h"
 #include "tool/commands.h"
 #include "tool/job.h"
+#include "tool/metrics.h"
 #include "tool/milestones.h"
 #include "tool/prompt.h"
 #include "tool/result.h"
@@ -277,6 +278,16 @@ static ps_err add(state *s, ps_generate *g)
     return ps_generate_add(g, 0, &s->request);
 }
 
+static void update_metrics(const ps_job *job, const ps_generate *g)
+{
+    ps_generate_counts counts;
+    ps_metrics_work work = {.finished = !ps_generate_busy(g), .begun = ps_generate_busy(g)};
+    ps_generate_count(g, &counts);
+    ps_metrics_add_counts(&work, &counts);
+    ps_generate_counts_release(&counts);
+    ps_metrics_update(job->metrics, &work);
+}
+
 static ps_err work(void *arg, ps_job *job)
 {
     state *s = arg;
@@ -292,8 +303,10 @@ static ps_err work(void *arg, ps_job *job)
     ps_err err = add(s, g);
     while (!err && ps_generate_busy(g)) {
         err = ps_generate_step(g);
+        if (ps_metrics_due(job->metrics)) update_metrics(job, g);
     }
     if (!err && s->saved.save) err = ps_saved_state_save(&s->saved, job, g);
+    update_metrics(job, g);
     ps_generate_count(g, &job->counts);
     ps_generate_free(g);
     ps_milestones_close(s->milestones);
@@ -307,11 +320,12 @@ int ps_cmd_generate(int argc, char **argv)
     ps_opt_group groups[] = {{"Prompt and output", rows, sizeof rows / sizeof rows[0], &s.options},
                              ps_sampling_group(&s.sampling),
                              ps_run_group(&job.run),
+                             ps_metrics_group(&job.run),
                              ps_base_group(&job.run)};
     static const char *const names[] = {"MODEL"};
     const ps_job_command command = {.name = "generate",
                                     .groups = groups,
-                                    .n_groups = 4,
+                                    .n_groups = 5,
                                     .notes = notes,
                                     .positionals = {names, 0, 1},
                                     .check = check,

@@ -11,6 +11,7 @@
 #include "tool/input.h"
 #include "tool/job.h"
 #include "tool/logits_file.h"
+#include "tool/metrics.h"
 
 typedef struct options {
     const char *tokens_file, *text_file, *logits, *reference;
@@ -25,7 +26,7 @@ typedef struct state {
     size_t n, capacity;
     size_t *lengths;          // [n]
     ps_score_result *results; // [n], n_tokens 0: not done
-    size_t n_printed;
+    size_t n_added, n_printed;
     ps_h5_writer *h5; // NULL: logits are not kept
     // With --reference:
     ps_logits_reference *reference;
@@ -269,19 +270,43 @@ static void on_hidden(void *arg, int layer, const float *x, size_t stride, int n
 
 /* ---- the run ---- */
 
+static void update_metrics(const state *s, const ps_score *score)
+{
+    const ps_generate_counts *c = &s->job->counts;
+    const ps_metrics_work work = {.finished = c->requests,
+                                  .begun = s->n_added - c->requests,
+                                  .waiting = s->n - s->n_added,
+                                  .prompt_tokens = c->prompt_tokens,
+                                  .slots_used = ps_score_slots_used(score)};
+    ps_metrics_update(s->job->metrics, &work);
+}
+
+static void add(state *s, ps_score *score)
+{
+    ps_score_add(score, s->n_added, &s->sequences[s->n_added]);
+    s->n_added++;
+}
+
+static ps_err step(state *s, ps_score *score)
+{
+    const ps_err err = ps_score_step(score);
+    if (ps_metrics_due(s->job->metrics)) update_metrics(s, score);
+    return err;
+}
+
 static ps_err run_all(state *s, ps_score *score)
 {
     ps_err err = PS_OK;
     for (size_t i = 0; i < s->n && !err; i++) {
-        ps_score_add(score, i, &s->sequences[i]);
+        add(s, score);
         // Sequences wait in the file's tokens, not as tasks: a handful is enough to keep slots
         // full.
         while (!err && ps_score_waiting(score) > s->job->limits.n_slots) {
-            err = ps_score_step(score);
+            err = step(s, score);
         }
     }
     while (!err && ps_score_busy(score)) {
-        err = ps_score_step(score);
+        err = step(s, score);
     }
     return err;
 }
@@ -296,9 +321,9 @@ static ps_err run_hidden(state *s, ps_score *score)
     for (size_t i = 0; i < s->n && !err; i++) {
         h.sequence = i;
         h.position = 0;
-        ps_score_add(score, i, &s->sequences[i]);
+        add(s, score);
         while (!err && ps_score_busy(score)) {
-            err = ps_score_step(score);
+            err = step(s, score);
         }
         if (!err) err = h.err;
     }
@@ -335,6 +360,7 @@ static ps_err work(void *arg, ps_job *job)
         .callbacks = {s->h5 || s->reference ? on_logits : NULL, on_done, s}};
     ps_score *score = ps_score_new(&params);
     ps_err err = s->options.hidden ? run_hidden(s, score) : run_all(s, score);
+    update_metrics(s, score);
     ps_score_free(score);
     if (!err && s->reference) err = print_divergence(s);
     if (!s->h5) return err;
@@ -349,11 +375,12 @@ int ps_cmd_score(int argc, char **argv)
     ps_job job = {0};
     ps_opt_group groups[] = {{"Input and output", rows, sizeof rows / sizeof rows[0], &s.options},
                              ps_run_group(&job.run),
+                             ps_metrics_group(&job.run),
                              ps_base_group(&job.run)};
     static const char *const names[] = {"MODEL"};
     const ps_job_command command = {.name = "score",
                                     .groups = groups,
-                                    .n_groups = 3,
+                                    .n_groups = 4,
                                     .positionals = {names, 0, 1},
                                     .check = check,
                                     .prepare = prepare,

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/signals.h"
 #include "tool/import/cached.h"
+#include "tool/metrics.h"
 #include "tool/placing.h"
 #include "tool/report.h"
 #include "tool/rings.h"
@@ -26,6 +27,7 @@ enum { SLOTS_DEFAULT = 16, SLOTS_PER_RANK = 4, TOKENIZER_WHERE_BYTES = 64 };
 static ps_err parse(const ps_job_command *c, ps_job *job, int argc, char **argv)
 {
     PS_TRY(ps_opt_parse(c->groups, c->n_groups, &c->positionals, argc, argv, &job->parsed));
+    ps_log_set_json(job->run.log_json);
     if (job->run.quiet && job->run.verbose)
         return PS_FAIL(PS_ERR_USAGE, "--quiet and --verbose contradict each other");
     if (job->parsed.help || !c->check) return PS_OK;
@@ -331,6 +333,16 @@ ps_err ps_job_make_plan(const ps_job *job, int n_stages, const ps_plan_times *ti
     return ps_plan_make(&params, out);
 }
 
+/* Each line of the text a message; the text is released. */
+static void log_lines(ps_log_level level, ps_text *text)
+{
+    char *save = NULL, *copy = ps_text_take(text);
+    for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        ps_log(level, "%s", line);
+    }
+    ps_mem_free(copy);
+}
+
 /* Collective. */
 static ps_err make_plan(ps_job *job, const ps_plan_times *times)
 {
@@ -339,8 +351,7 @@ static ps_err make_plan(ps_job *job, const ps_plan_times *times)
     if (job->rank == 0 && ps_log_shows(PS_LOG_DEBUG)) {
         ps_text text = {0};
         ps_plan_describe(&job->plan, &text);
-        fputs(ps_text_str(&text), stderr);
-        ps_text_release(&text);
+        log_lines(PS_LOG_DEBUG, &text);
     }
     return ps_comm_agree(job->comm, check_memory(job));
 }
@@ -365,6 +376,7 @@ static ps_err share_limits(const ps_job_command *c, ps_job *job)
         ps_watch_suspend(job->watch, true);
         if (job->run.report) err = check_report(job->run.report);
         if (!err && job->run.trace) err = check_report(job->run.trace);
+        if (!err && job->run.metrics) err = check_report(job->run.metrics);
         if (!err) err = c->prepare(c->state, job, &needs);
         if (!err)
             err = ps_job_limits(&job->run, &job->ckpt.spec, &needs, job->n_stages, &job->limits);
@@ -464,6 +476,7 @@ static ps_err work(const ps_job_command *c, ps_job *job)
 {
     if (job->stage != 0) return ps_pipeline_serve(job->pipeline);
     job->output = (ps_output){.wait = poll_pipeline, .arg = job};
+    if (job->rank == 0) job->metrics = ps_metrics_open(job);
     const ps_err err = c->work(c->state, job);
     if (err == PS_ERR_LOST) return err;
     char message[PS_ERR_MESSAGE_BYTES];
@@ -480,16 +493,11 @@ static ps_err work(const ps_job_command *c, ps_job *job)
 
 static ps_err write_report(const ps_job *job)
 {
-    ps_text text = {0};
-    ps_report_describe(job, &text);
     if (!job->run.quiet) {
-        char *save = NULL, *copy = ps_text_take(&text);
-        for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-            ps_log(PS_LOG_INFO, "%s", line);
-        }
-        ps_mem_free(copy);
+        ps_text text = {0};
+        ps_report_describe(job, &text);
+        log_lines(PS_LOG_INFO, &text);
     }
-    ps_text_release(&text);
     if (!job->run.report) return PS_OK;
     ps_file_writer file;
     ps_text json = {0};
@@ -508,6 +516,7 @@ static void release(ps_job *job)
     ps_pipeline_close(job->pipeline);
     close_rings(job);
     ps_trace_free(job->trace);
+    ps_metrics_free(job->metrics);
     ps_engine_close(&job->engine);
     ps_plan_release(&job->plan);
     ps_tokenizer_free(job->tokenizer);
@@ -520,14 +529,27 @@ static void release(ps_job *job)
     ps_opt_release(&job->parsed);
 }
 
+/* The last of the metrics, and the command's last word. Returns how the job ends. */
+static ps_err end_command(ps_job *job, ps_err err)
+{
+    const ps_job_command *c = job->command;
+    ps_metrics_end(job->metrics, err);
+    if (job->rank != 0 || !c->ended) return err;
+    const ps_err own = c->ended(c->state, job, err);
+    if (own) ps_log(err ? PS_LOG_WARNING : PS_LOG_ERROR, "%s", ps_err_message());
+    return err ? err : own;
+}
+
 /* A job that lost a rank cannot agree any more: whoever found out says so, and all leave. The line
  * comes first, since the launcher ends all of them when the first leaves. */
 static _Noreturn void leave(ps_job *job, ps_err err)
 {
-    if (!job->watch || !ps_watch_is_told(job->watch)) {
-        ps_log(PS_LOG_ERROR, "%s", ps_err_message());
-        if (job->watch) ps_watch_tell_all(job->watch, err, ps_err_message());
-    }
+    char message[PS_ERR_MESSAGE_BYTES];
+    snprintf(message, sizeof message, "%s", ps_err_message());
+    const bool told = job->watch && ps_watch_is_told(job->watch);
+    if (!told) ps_log(PS_LOG_ERROR, "%s", message);
+    end_command(job, err);
+    if (!told && job->watch) ps_watch_tell_all(job->watch, err, message);
     ps_comm_abort(job->comm, ps_err_exit_status(err));
 }
 
@@ -549,6 +571,7 @@ static ps_log_level level_of(ps_err err)
 static int finish(ps_job *job, ps_err err)
 {
     if (err && job->rank == 0) ps_log(level_of(err), "%s", ps_err_message());
+    err = end_command(job, err);
     ps_comm *comm = job->comm;
     release(job);
     if (comm) ps_comm_close(comm);
@@ -562,6 +585,9 @@ static bool open_job(const ps_job_command *c, ps_job *job, int argc, char **argv
     int launcher_rank;
     const bool launched = ps_comm_launched(&launcher_rank);
     job->start.begun_ns = ps_clock_now_ns();
+    job->begun_unix_s = ps_clock_unix_s();
+    job->argc = argc;
+    job->argv = argv;
     // A reader that went away and a file over its limit are errors of the write, with a message.
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);

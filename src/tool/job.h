@@ -23,6 +23,8 @@
 #include "tool/output.h"
 #include "tool/trace.h"
 
+typedef struct ps_metrics ps_metrics; // tool/metrics.h
+
 /* What the work asks of slots and caches. */
 typedef struct ps_needs {
     int64_t n_sequences; // that can run side by side
@@ -41,6 +43,9 @@ typedef struct ps_job_start {
 
 typedef struct ps_job {
     ps_run_options run;
+    char *const *argv; // [argc] behind the command's name; borrowed
+    int argc;
+    int64_t begun_unix_s;
     ps_opt_parsed parsed;
     const struct ps_job_command *command; // borrowed while the job runs
     int rank, size;
@@ -61,6 +66,7 @@ typedef struct ps_job {
     ps_plan plan;
     ps_pipeline *pipeline;
     ps_trace *trace;                 // NULL: not asked for
+    ps_metrics *metrics;             // rank 0; NULL: not asked for
     ps_output output;                // standard output, rank 0
     ps_generate_counts counts;       // filled by work, for the report
     ps_stage_report *reports;        // [size], rank 0, after the work; on other heads [n_stages]
@@ -85,6 +91,10 @@ typedef struct ps_job_command {
     ps_err (*begin)(void *state, ps_job *job); // every rank, before the work; may be NULL
     ps_err (*work)(void *state, ps_job *job);  // rank 0; every head where `stages` may be set
     ps_err (*end)(void *state, ps_job *job);   // collective, after the work; may be NULL
+    /* Rank 0: it is clear how the job ends, whose message is ps_err_message's. The last that happens
+     * before ranks leave each other, also when others are lost. Its own error counts when there is
+     * no other. May be NULL. */
+    ps_err (*ended)(void *state, ps_job *job, ps_err err);
     bool saves; // signals stop it in order, with what it has (base/signals.h)
     void *state;
 } ps_job_command;

@@ -30,17 +30,19 @@ typedef struct entry {
 struct ps_ledger {
     ps_ledger_params params; // its texts are not kept
     char *out, *journal_path;
+    char *real;           // the output under its own name; NULL: no regular file
     const char *identity; // while it is opened
     const ps_output *output;
     int fd;
     bool regular;
     entry *entries;   // [n]
     size_t *finished; // [n_finished] numbers in the order of their completion
-    size_t n_finished, finished_capacity, n_written;
+    size_t n_finished, finished_capacity, n_failed, n_written;
     ps_lock *lock;
     ps_journal *journal;
     bool resumed;
     uint64_t cut_bytes;
+    int n_runs;                   // before this one
     int last_ranks, last_threads; // of the run before; 0: none
     ps_text line;                 // scratch
 };
@@ -62,6 +64,12 @@ static ps_err open_output(ps_ledger *l)
     l->fd = open(l->out, (special ? O_WRONLY : O_RDWR | O_CREAT) | O_CLOEXEC, 0666);
     if (l->fd < 0 || fstat(l->fd, &status) != 0) return fail_errno(l, "created");
     l->regular = S_ISREG(status.st_mode);
+    if (!l->regular) return PS_OK;
+    // Under whatever name the output goes by, it is one file.
+    char *real = NULL;
+    if (lstat(l->out, &status) == 0 && S_ISLNK(status.st_mode)) real = realpath(l->out, NULL);
+    l->real = ps_mem_copy_text(real ? real : l->out);
+    free(real);
     return PS_OK;
 }
 
@@ -70,10 +78,10 @@ static ps_err renew_lock(void *arg)
     return ps_lock_renew(((ps_ledger *)arg)->lock);
 }
 
-static ps_err take_lock(ps_ledger *l, const char *real)
+static ps_err take_lock(ps_ledger *l)
 {
     ps_text path = {0}, dead = {0};
-    ps_text_appendf(&path, "%s.lock", real);
+    ps_text_appendf(&path, "%s.lock", l->real);
     const ps_err err = ps_lock_take(ps_text_str(&path), &dead, &l->lock);
     if (!err && dead.len > 0) ps_log(PS_LOG_WARNING, "%s: %s", l->out, ps_text_str(&dead));
     ps_text_release(&dead);
@@ -102,17 +110,21 @@ static ps_err on_line(void *arg, uint64_t line, const ps_journal_place *place, c
     uint64_t number = 0;
     size_t at = 2;
     bool good = true;
-    if (kind == 'P' || kind == 'R')
+    if (kind == 'P' || kind == 'R' || kind == 'E')
         good = ps_ledger_read_number(body, n, &at, SIZE_MAX, &number) && number < l->params.n &&
                !l->entries[number].done;
-    if (!good || (kind != 'P' && kind != 'R' && kind != 'J'))
+    if (!good || kind == '\0' || !strchr("PREJ", kind))
         return PS_FAIL(PS_ERR_FORMAT, "%s:%llu: is nothing that a journal holds", l->journal_path,
                        (unsigned long long)line + 1);
-    if (kind == 'J') ps_ledger_read_run(body, n, &l->last_ranks, &l->last_threads);
-    if (kind == 'J') return PS_OK;
+    if (kind == 'J') {
+        l->n_runs++;
+        ps_ledger_read_run(body, n, &l->last_ranks, &l->last_threads);
+        return PS_OK;
+    }
     entry *e = &l->entries[number];
-    if (kind == 'R') {
+    if (kind != 'P') {
         e->result = *place;
+        l->n_failed += kind == 'E';
         add_finished(l, (size_t)number);
         return PS_OK;
     }
@@ -146,16 +158,10 @@ static ps_err begin_anew(ps_ledger *l, const ps_journal_tick *tick)
 
 static ps_err open_journal(ps_ledger *l)
 {
-    // Under whatever name the output goes by, it is one file.
-    struct stat status;
-    char *real = NULL;
-    if (lstat(l->out, &status) == 0 && S_ISLNK(status.st_mode)) real = realpath(l->out, NULL);
     ps_text path = {0};
-    ps_text_appendf(&path, "%s.journal", real ? real : l->out);
+    ps_text_appendf(&path, "%s.journal", l->real);
     l->journal_path = ps_text_take(&path);
-    ps_err err = take_lock(l, real ? real : l->out);
-    free(real);
-    PS_TRY(err);
+    PS_TRY(take_lock(l));
     const ps_journal_tick tick = {renew_lock, l};
     const bool there = access(l->journal_path, F_OK) == 0;
     if (!there && l->params.resume == PS_RESUME_YES)
@@ -200,6 +206,7 @@ void ps_ledger_close(ps_ledger *l, bool done)
     ps_mem_free(l->finished);
     ps_text_release(&l->line);
     ps_mem_free(l->journal_path);
+    ps_mem_free(l->real);
     ps_mem_free(l->out);
     ps_mem_free(l);
 }
@@ -207,6 +214,11 @@ void ps_ledger_close(ps_ledger *l, bool done)
 const char *ps_ledger_journal(const ps_ledger *l)
 {
     return l->journal ? l->journal_path : NULL;
+}
+
+const char *ps_ledger_output(const ps_ledger *l)
+{
+    return l->real;
 }
 
 /* ---- the output ---- */
@@ -336,9 +348,24 @@ bool ps_ledger_has(const ps_ledger *l, size_t number)
     return l->entries[number].done;
 }
 
+size_t ps_ledger_requests(const ps_ledger *l)
+{
+    return l->params.n;
+}
+
 size_t ps_ledger_finished(const ps_ledger *l)
 {
     return l->n_finished;
+}
+
+size_t ps_ledger_failed(const ps_ledger *l)
+{
+    return l->n_failed;
+}
+
+int ps_ledger_earlier_runs(const ps_ledger *l)
+{
+    return l->n_runs;
 }
 
 size_t ps_ledger_written(const ps_ledger *l)
@@ -380,20 +407,31 @@ ps_err ps_ledger_note_line(ps_ledger *l, const ps_text *line)
     return l->journal ? ps_journal_append(l->journal, line->data, line->len, NULL) : PS_OK;
 }
 
-ps_err ps_ledger_put(ps_ledger *l, size_t number, ps_text *result)
+static ps_err put(ps_ledger *l, char kind, size_t number, ps_text *result)
 {
     entry *e = &l->entries[number];
     ps_err err = PS_OK;
     if (l->journal) {
         ps_text_clear(&l->line);
-        ps_text_appendf(&l->line, "R %zu ", number);
+        ps_text_appendf(&l->line, "%c %zu ", kind, number);
         ps_text_append(&l->line, result->data, result->len - 1);
         err = ps_journal_append(l->journal, l->line.data, l->line.len, &e->result);
     }
     e->text = ps_text_take(result);
     if (err) return err;
+    l->n_failed += kind == 'E';
     add_finished(l, number);
     return write_ready(l);
+}
+
+ps_err ps_ledger_put(ps_ledger *l, size_t number, ps_text *result)
+{
+    return put(l, 'R', number, result);
+}
+
+ps_err ps_ledger_put_failed(ps_ledger *l, size_t number, ps_text *result)
+{
+    return put(l, 'E', number, result);
 }
 
 ps_err ps_ledger_sync(ps_ledger *l)

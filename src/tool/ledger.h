@@ -9,6 +9,7 @@
  *                      P number sample first {"tokens": [...], "logprobs": [[...], ...]}
  *                                                tokens first.. of a sample under way
  *                      R number result           the whole line of the output
+ *                      E number result           the same of a request that could not run
  *   OUTPUT.lock      the job that writes them (base/lock.h)
  *
  * It knows nothing of what is asked: a request is a number, a result is bytes that end in a line
@@ -58,10 +59,16 @@ void ps_ledger_close(ps_ledger *l, bool done);
 ps_err ps_ledger_begin(ps_ledger *l, int n_ranks, int n_threads,
                        const ps_output *output) PS_MUST_CHECK;
 
-/* Whether the result is there already, how many are, and how many are in the output. */
+/* Whether the result is there already; how many requests there are, how many have their result, for
+ * how many of these it is that they could not run, and how many results are in the output. */
 bool ps_ledger_has(const ps_ledger *l, size_t number);
+size_t ps_ledger_requests(const ps_ledger *l);
 size_t ps_ledger_finished(const ps_ledger *l);
+size_t ps_ledger_failed(const ps_ledger *l);
 size_t ps_ledger_written(const ps_ledger *l);
+
+/* Runs before this one that had a part in it. */
+int ps_ledger_earlier_runs(const ps_ledger *l);
 
 /* What an earlier run had of a request: begun[n_samples], the caller's. False, and nothing, when
  * there is nothing, or nothing that fits such a request. */
@@ -78,6 +85,9 @@ ps_err ps_ledger_note_line(ps_ledger *l, const ps_text *line) PS_MUST_CHECK;
 /* A request is done; takes the text, a line with its end. */
 ps_err ps_ledger_put(ps_ledger *l, size_t number, ps_text *result) PS_MUST_CHECK;
 
+/* The same for a request that could not run: the result says why. */
+ps_err ps_ledger_put_failed(ps_ledger *l, size_t number, ps_text *result) PS_MUST_CHECK;
+
 /* What is in the journal is on the disk. */
 ps_err ps_ledger_sync(ps_ledger *l) PS_MUST_CHECK;
 
@@ -86,5 +96,8 @@ ps_err ps_ledger_finish(ps_ledger *l) PS_MUST_CHECK;
 
 /* Path of the journal; NULL: there is none. */
 const char *ps_ledger_journal(const ps_ledger *l);
+
+/* Path of the output, all links followed; NULL: it is no regular file. */
+const char *ps_ledger_output(const ps_ledger *l);
 
 #endif

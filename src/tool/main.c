@@ -112,9 +112,22 @@ static void hold_standard_streams(void)
     }
 }
 
+/* Errors of the command line are messages too, and come before it is understood. */
+static void begin_log(int argc, char **argv)
+{
+    int rank;
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "--log-json") != 0) continue;
+        ps_comm_launched(&rank);
+        ps_log_set(PS_LOG_INFO, rank > 0 ? rank : 0);
+        ps_log_set_json(true);
+    }
+}
+
 int main(int argc, char **argv)
 {
     hold_standard_streams();
+    begin_log(argc, argv);
     const char *name = argc > 1 ? argv[1] : "";
     if (argc < 2) {
         show_help();

@@ -1,9 +1,9 @@
 #include "tool/milestones.h"
 
-#include <stdio.h>
 #include <xxhash.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 struct ps_milestones {
@@ -28,9 +28,9 @@ void ps_milestones_add(ps_milestones *m, int32_t token)
     m->hash = XXH3_64bits_withSeed(bytes, sizeof bytes, m->hash);
     if (++m->count % m->every != 0) return;
     const int64_t now = ps_clock_now_ns();
-    fprintf(stderr, "%lld tokens, hash %016llx, %.3f s, resident %.1f MiB\n", (long long)m->count,
-            (unsigned long long)m->hash, (double)(now - m->begun_ns) * 1e-9,
-            (double)ps_mem_resident() / 1048576.0);
+    ps_log(PS_LOG_STATUS, "%lld tokens, hash %016llx, %.3f s, resident %.1f MiB",
+           (long long)m->count, (unsigned long long)m->hash, (double)(now - m->begun_ns) * 1e-9,
+           (double)ps_mem_resident() / 1048576.0);
     m->begun_ns = now;
 }
 

@@ -51,6 +51,8 @@ static const ps_opt base_rows[] = {
      "tells what is decided on the way"},
     {"progress", 0, PS_OPT_FLAG, RUN(progress), 0, 0, "true", NULL, NULL,
      "progress of long work on standard error"},
+    {"log-json", 0, PS_OPT_FLAG, RUN(log_json), 0, 0, NULL, NULL, NULL,
+     "messages on standard error as JSON, an object a line: time, level, rank, host, message"},
     {"stall-timeout", 0, PS_OPT_SECONDS, RUN(stall_timeout_s), 0.1, 86400, "60", NULL, "TIME",
      "a rank without a sign of life for so long ends the job"},
     {"start-timeout", 0, PS_OPT_SECONDS, RUN(start_timeout_s), 1, 86400, "600", NULL, "TIME",
@@ -106,6 +108,13 @@ static const ps_opt run_rows[] = {
     {"trace", 0, PS_OPT_TEXT, RUN(trace), 0, 0, NULL, NULL, "FILE.json",
      "writes what each rank did when, for Perfetto or chrome://tracing"},
     CACHE_ROW,
+};
+
+static const ps_opt metrics_rows[] = {
+    {"metrics", 0, PS_OPT_TEXT, RUN(metrics), 0, 0, NULL, NULL, "FILE.prom",
+     "keeps how far the run is, for Prometheus: as text, for node_exporter's textfile collector"},
+    {"metrics-every", 0, PS_OPT_SECONDS, RUN(metrics_every_s), 0.1, 86400, "5", NULL, "TIME",
+     "how often that file is written while the run makes progress; and once at the end"},
 };
 
 static const ps_opt cache_rows[] = {CACHE_ROW};
@@ -164,6 +173,11 @@ ps_opt_group ps_base_group(ps_run_options *target)
 ps_opt_group ps_run_group(ps_run_options *target)
 {
     return (ps_opt_group){"Running", run_rows, ROWS(run_rows), target};
+}
+
+ps_opt_group ps_metrics_group(ps_run_options *target)
+{
+    return (ps_opt_group){"Watching", metrics_rows, ROWS(metrics_rows), target};
 }
 
 ps_opt_group ps_cache_group(ps_run_options *target)

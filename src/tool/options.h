@@ -40,8 +40,10 @@ typedef struct ps_run_options {
     bool bind;
     double stall_timeout_s, start_timeout_s;
     const char *report, *trace;
+    const char *metrics; // NULL: none
+    double metrics_every_s;
     const char *cache_directory; // NULL: the user's
-    bool quiet, verbose, progress;
+    bool quiet, verbose, progress, log_json;
 } ps_run_options;
 
 /* How tokens are drawn. */
@@ -61,9 +63,11 @@ typedef struct ps_sampling_options {
 } ps_sampling_options;
 
 /* The groups, over the caller's structs. Every command has the base group; commands that run a
- * model have the run group too, and one that only looks into it the cache group. */
+ * model have the run group too, those that may take long the metrics group, and one that only looks
+ * into it the cache group. */
 ps_opt_group ps_base_group(ps_run_options *target);
 ps_opt_group ps_run_group(ps_run_options *target);
+ps_opt_group ps_metrics_group(ps_run_options *target);
 ps_opt_group ps_cache_group(ps_run_options *target);
 ps_opt_group ps_sampling_group(ps_sampling_options *target);
 

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include "tool/input.h"
+#include "tool/run_record.h"
 #include "tool/stopping.h"
 #include "tool/version.h"
 
@@ -41,10 +42,11 @@ void ps_resuming_add_input(ps_text *inputs, const char *name, const void *bytes,
 
 /* Options that change nothing in the results, whatever the command. */
 static const char *const always_free[] = {
-    "help",          "config",  "quiet",      "verbose", "progress",  "stall-timeout", "threads",
-    "isa",           "slots",   "stages",     "chunk",   "in-flight", "split",         "verify",
-    "start-timeout", "wait",    "bind",       "report",  "trace",     "cache-dir",     "out",
-    "resume",        "journal", "stop-after", "weights", NULL};
+    "help",       "config",   "quiet",         "verbose",       "progress", "stall-timeout",
+    "threads",    "isa",      "slots",         "stages",        "chunk",    "in-flight",
+    "split",      "verify",   "start-timeout", "wait",          "bind",     "report",
+    "trace",      "log-json", "cache-dir",     "out",           "resume",   "journal",
+    "stop-after", "weights",  "metrics",       "metrics-every", NULL};
 
 static bool is_in(const char *const *list, const char *row)
 {
@@ -89,7 +91,7 @@ ps_err ps_resuming_open(const ps_resuming_params *p, ps_ledger **out)
     ps_text_release(&identity);
     if (!err && o->stop_after_s > 0.0 && !ps_ledger_journal(*out))
         err = PS_FAIL(PS_ERR_USAGE, "--stop-after: %s has no journal to go on from", p->out);
-    return err;
+    return err ? err : ps_run_record_begin(p->job, *out);
 }
 
 ps_err ps_resuming_save(ps_ledger *l, ps_err (*note)(void *arg), void *arg, ps_err err)

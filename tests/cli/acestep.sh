@@ -123,6 +123,7 @@ cat >requests.jsonl <<'EOF'
 EOF
 ok acestep --requests requests.jsonl --out results.jsonl
 echo 'acestep = true' >songs.conf
+same 'record' 1 "$(grep -c '^"requests": {"all": 7, ' results.jsonl.run.json)"
 same 'a result a request' 7 "$(wc -l <results.jsonl)"
 same 'as alone' "$json" "$(sed -n 's/^{"id": "a", /{/p' results.jsonl)"
 result() { sed -n "$1p" results.jsonl; }

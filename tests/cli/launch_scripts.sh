@@ -141,7 +141,7 @@ edit lsf.bsub -e 's/^threads=8/threads=x/'
 fails 2 "threads is a number from 1 on, not 'x'" env PATH="$stubs:$PATH" bash -c "$submit"
 
 few=(-e 's/--seed 7)/--seed 7 --ids)/' -e 's/^threads=8/threads=2/' -e 's/cores-per-slot=8/cores-per-slot=2/')
-export STUB_SECONDS=4294967295
+export STUB_SECONDS=4294967295 # the batches below have time enough
 flux="flux run --nodes=2 --ntasks=4 --cores-per-task=2 -o cpu-affinity=per-task -o exit-timeout=30s"
 edit flux.sh "${few[@]}"
 runs 'flux.sh' pipestep-flux.txt "$flux $command " flux batch mine-flux.sh
@@ -155,12 +155,49 @@ fails 2 "margin is a number of seconds, not 'x'" env PATH="$stubs:$PATH" flux ba
 edit flux.sh "${few[@]}" -e "s|^command=.*|command=(batch $model --in in.jsonl --out out.jsonl)|"
 for seconds in 1000 100; do
     rm -f again
-    env PATH="$stubs:$PATH" STUB_SECONDS=$seconds STUB_STATUS=75 flux batch mine-flux.sh 2>log
+    env PATH="$stubs:$PATH" STUB_SECONDS=$seconds STUB_IDLE=yes STUB_STATUS=75 flux batch mine-flux.sh 2>log
     same 'flux.sh: saved: status' 75 $?
     cmp -s mine-flux.sh again || complain "flux.sh: not submitted again: $(cat log)"
     tail -n 4 line | paste -sd' '
 done >stops
 same 'flux.sh: when a batch stops' $'--stop-after 880s --threads 2\n--stop-after 50s --threads 2' "$(cat stops)"
+
+# ---- a batch decides by its record, whatever the launcher says ----
+
+for _ in $(seq 40); do echo '{"prompt": "X:1", "max_tokens": 100}'; done >requests.jsonl
+# ends STATUS LAUNCHER-STATUS COMMAND ...
+ends() {
+    local wanted=$1 launcher=$2 found
+    shift 2
+    env PATH="$stubs:$PATH" STUB_STATUS="$launcher" "$@" >out 2>log
+    found=$?
+    [ $found -eq "$wanted" ] || complain "exit status $found, not $wanted where the launcher says $launcher: $* ($(cat log))"
+}
+for submission in 'sbatch slurm.sbatch' 'qsub pbs.sh' 'bsub lsf.bsub' 'flux flux.sh'; do
+    read -r submit file <<<"$submission"
+    # batch ARGUMENTS: edits the script to run such a batch.
+    batch() {
+        edit "$file" -e "s|^command=(.*|command=(batch \"\$model\" --in requests.jsonl --out done.jsonl -q $*)|" \
+            -e 's/ompthreads=8/ompthreads=2/' -e 's/^threads=8/threads=2/' -e 's/-n 32/-n 4/' -e 's/ptile=16/ptile=4/' \
+            -e 's/select=2/select=1/' -e 's/nodes=2/nodes=1/' -e 's/cores-per-slot=8/cores-per-slot=2/'
+    }
+    words=("$submit" "mine-$file")
+    if [ "$submit" = bsub ]; then words=(bash -c 'bsub <mine-lsf.bsub'); fi
+    if [ "$submit" = flux ]; then words=(flux batch mine-flux.sh); fi
+    rm -f done.jsonl* scontrol
+    batch --stop-after 0.001
+    ends 75 1 "${words[@]}"
+    grep -q 'the launcher ended with status 1, the run with 75' log || complain "$file: $(cat log)"
+    [ "$file" = slurm.sbatch ] || continue
+    same 'queued again' 'requeue 77' "$(grep requeue scontrol)"
+    batch
+    ends 0 137 "${words[@]}"
+    same "$file: results" 40 "$(wc -l <done.jsonl)"
+    # Without a record of this run's own the launcher is believed: a record that was left says nothing.
+    sed -i 's/^"exit_status": .*/"exit_status": 75,/' done.jsonl.run.json
+    sed -i 's/--in requests/--in none/' "mine-$file"
+    ends 9 9 "${words[@]}"
+done
 
 for script in local.sh slurm.sbatch pbs.sh lsf.bsub flux.sh; do
     help=$(bash "$TOP/launch/$script" --help) || complain "$script --help: exit status $?"

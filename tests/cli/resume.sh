@@ -23,7 +23,7 @@ goes_on() {
     status=$?
     [ $status -eq 0 ] || complain "$name: exit status $status: $(<err)"
     cmp out.jsonl wanted.jsonl || complain "$name: another output"
-    same "$name: files left" out.jsonl "$(echo out.jsonl*)"
+    same "$name: files left" 'out.jsonl out.jsonl.run.json' "$(echo out.jsonl*)"
 }
 
 # killed_at RANKS VICTIM CONDITION ...: SIGKILL of a rank once the condition holds.
@@ -38,7 +38,7 @@ killed_at() {
 }
 
 batch --in in.jsonl --out wanted.jsonl || complain 'no output'
-same 'files left' wanted.jsonl "$(echo wanted.jsonl*)"
+same 'files left' 'wanted.jsonl wanted.jsonl.run.json' "$(echo wanted.jsonl*)"
 same 'results' $n_requests "$(wc -l <wanted.jsonl)"
 
 # ---- killed ----

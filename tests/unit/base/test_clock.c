@@ -77,6 +77,20 @@ START_TEST(dates_are_written_in_utc)
     }
 }
 
+START_TEST(dates_have_milliseconds_where_they_are_wanted)
+{
+    char text[PS_CLOCK_UTC_MS_BYTES];
+    ps_clock_utc_ms_text(0, text);
+    ck_assert_str_eq(text, "1970-01-01T00:00:00.000Z");
+    ps_clock_utc_ms_text(951827696007, text);
+    ck_assert_str_eq(text, "2000-02-29T12:34:56.007Z");
+    ps_clock_utc_ms_text(253402300799999, text);
+    ck_assert_str_eq(text, "9999-12-31T23:59:59.999Z");
+    const int64_t before_s = ps_clock_unix_s(), now_ms = ps_clock_unix_ms();
+    ck_assert_int_ge(now_ms / 1000, before_s);
+    ck_assert_int_le(now_ms / 1000, ps_clock_unix_s());
+}
+
 START_TEST(today_is_later_than_this_test)
 {
     ck_assert_int_gt(ps_clock_unix_s(), 1735689600); // 2025
@@ -95,6 +109,7 @@ int main(void)
     tcase_add_test(clocks, no_sleep_for_nothing);
     tcase_add_test(clocks, signals_do_not_shorten_a_sleep);
     tcase_add_test(clocks, dates_are_written_in_utc);
+    tcase_add_test(clocks, dates_have_milliseconds_where_they_are_wanted);
     tcase_add_test(clocks, today_is_later_than_this_test);
     suite_add_tcase(suite, clocks);
     SRunner *runner = srunner_create(suite);

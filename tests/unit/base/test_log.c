@@ -2,6 +2,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <pty.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,6 +168,118 @@ START_TEST(on_a_terminal_the_line_wipes_a_progress_line)
     close(terminal);
 }
 
+/* The one line that was written, as JSON; its message in *message. */
+static json_t *read_object(const char **message)
+{
+    read_once();
+    const size_t n = strlen(got);
+    ck_assert_uint_gt(n, 1);
+    ck_assert_uint_le(n, PS_LOG_LINE_BYTES);
+    ck_assert_ptr_eq(strchr(got, '\n'), got + n - 1);
+    json_error_t error;
+    json_t *object = json_loads(got, JSON_REJECT_DUPLICATES, &error);
+    ck_assert_msg(object != NULL, "%s: %s", error.text, got);
+    *message = json_string_value(json_object_get(object, "message"));
+    ck_assert_ptr_nonnull(*message);
+    return object;
+}
+
+START_TEST(json_lines_say_when_who_and_what)
+{
+    const char *message;
+    char host[64] = "";
+    gethostname(host, sizeof host - 1);
+    ps_log_set(PS_LOG_INFO, 3);
+    ps_log_set_json(true);
+    ck_assert(ps_log_is_json());
+    ps_log(PS_LOG_WARNING, "slow %s", "disk");
+    json_t *object = read_object(&message);
+    ck_assert_str_eq(message, "slow disk");
+    ck_assert_uint_eq(json_object_size(object), 5);
+    ck_assert_int_eq(json_integer_value(json_object_get(object, "rank")), 3);
+    ck_assert_str_eq(json_string_value(json_object_get(object, "host")), host);
+    ck_assert_str_eq(json_string_value(json_object_get(object, "level")), "warning");
+    const char *time = json_string_value(json_object_get(object, "time"));
+    ck_assert_uint_eq(strlen(time), strlen("2026-01-31T23:59:59.999Z"));
+    ck_assert_int_eq(time[10], 'T');
+    ck_assert_int_eq(time[19], '.');
+    json_decref(object);
+}
+
+START_TEST(json_levels_have_names)
+{
+    static const char *const names[] = {"status", "error", "warning", "info", "debug"};
+    const char *message;
+    ps_log_set(PS_LOG_DEBUG, 0);
+    ps_log_set_json(true);
+    for (int level = 0; level < PS_LOG_LEVEL_COUNT; level++) {
+        ps_log((ps_log_level)level, "x");
+        json_t *object = read_object(&message);
+        ck_assert_str_eq(json_string_value(json_object_get(object, "level")), names[level]);
+        json_decref(object);
+    }
+}
+
+START_TEST(json_keeps_every_message)
+{
+    static const char *const cases[][2] = {
+        {"", ""},
+        {"a\nb\tc\r\033[2J \x7f ", "a\nb\tc\r\033[2J \x7f "},
+        {"\"C:\\x\": 100 %", "\"C:\\x\": 100 %"},
+        {"Gr\xC3\xBC\xC3\x9F \xF0\x9F\x8E\xB5", "Gr\xC3\xBC\xC3\x9F \xF0\x9F\x8E\xB5"},
+        // A lone continuation, a surrogate, a character that is not whole.
+        {"a\x80z", "a\xEF\xBF\xBDz"},
+        {"\xED\xA0\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
+        {"\xE2\x82", "\xEF\xBF\xBD\xEF\xBF\xBD"},
+    };
+    const char *message;
+    ps_log_set_json(true);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ps_log(PS_LOG_INFO, "%s", cases[i][0]);
+        json_t *object = read_object(&message);
+        ck_assert_str_eq(message, cases[i][1]);
+        json_decref(object);
+    }
+}
+
+START_TEST(json_survives_any_bytes)
+{
+    char text[300];
+    const char *message;
+    uint32_t state = 12345;
+    ps_log_set_json(true);
+    for (int round = 0; round < 500; round++) {
+        for (size_t i = 0; i + 1 < sizeof text; i++) {
+            state = state * 1664525 + 1013904223;
+            text[i] = (char)(1 + (state >> 24) % 255);
+        }
+        text[sizeof text - 1] = '\0';
+        ps_log(PS_LOG_INFO, "%s", text);
+        json_decref(read_object(&message));
+    }
+}
+
+START_TEST(json_lines_are_cut_too)
+{
+    // Characters that take 1, 2, 3 and 6 bytes in the line.
+    static const char *const units[] = {"x", "\"", "\xE2\x82\xAC", "\001"};
+    char text[3 * PS_LOG_LINE_BYTES] = "";
+    const char *message, *unit = units[_i];
+    const size_t n = strlen(unit);
+    for (size_t i = 0; i + n < sizeof text; i += n) {
+        memcpy(text + i, unit, n + 1);
+    }
+    ps_log_set_json(true);
+    ps_log(PS_LOG_INFO, "%s", text);
+    json_t *object = read_object(&message);
+    const size_t length = strlen(message);
+    ck_assert_uint_ge(strlen(got), PS_LOG_LINE_BYTES - 12);
+    ck_assert_str_eq(message + length - 3, "...");
+    ck_assert_uint_eq((length - 3) % n, 0);
+    ck_assert_int_eq(memcmp(message, text, length - 3), 0);
+    json_decref(object);
+}
+
 int main(void)
 {
     Suite *suite = suite_create("log");
@@ -185,6 +298,11 @@ int main(void)
     tcase_add_test(lines, errno_survives);
     tcase_add_test(lines, a_line_is_one_write);
     tcase_add_test(lines, on_a_terminal_the_line_wipes_a_progress_line);
+    tcase_add_test(lines, json_lines_say_when_who_and_what);
+    tcase_add_test(lines, json_levels_have_names);
+    tcase_add_test(lines, json_keeps_every_message);
+    tcase_add_test(lines, json_survives_any_bytes);
+    tcase_add_loop_test(lines, json_lines_are_cut_too, 0, 4);
     suite_add_tcase(suite, lines);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -100,7 +100,7 @@ START_TEST(exhaustion_says_one_line_and_exits_with_one)
     const ssize_t n = read(to_parent[0], line, sizeof line - 1);
     ck_assert_int_gt(n, 0);
     line[n] = '\0';
-    ck_assert_ptr_eq(strstr(line, "pipestep: out of memory: wanted "), line);
+    ck_assert_ptr_eq(strstr(line, "pipestep: error: out of memory: wanted "), line);
     ck_assert_ptr_eq(strchr(line, '\n'), line + n - 1);
     close(to_parent[0]);
 }

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "support/dice.h"
@@ -252,6 +253,48 @@ START_TEST(what_was_begun_comes_back_exactly)
 }
 END_TEST
 
+/* What failed counts over all runs, and so do the runs. */
+START_TEST(failed_requests_and_runs_are_counted_from_the_journal)
+{
+    ps_ledger_params params = params_of(PS_ORDER_INPUT);
+    for (int i = 0; i < 3; i++) {
+        ps_ledger *l;
+        assert_ok(ps_ledger_open(&params, &l));
+        ck_assert_int_eq(ps_ledger_earlier_runs(l), i);
+        ck_assert_uint_eq(ps_ledger_requests(l), N);
+        ck_assert_uint_eq(ps_ledger_failed(l), (size_t)i);
+        ck_assert_uint_eq(ps_ledger_finished(l), 2 * (size_t)i);
+        assert_ok(ps_ledger_begin(l, 1, 1, &standard_output));
+        ps_text good = result_of(2 * (size_t)i), bad = result_of(2 * (size_t)i + 1);
+        assert_ok(ps_ledger_put(l, 2 * (size_t)i, &good));
+        assert_ok(ps_ledger_put_failed(l, 2 * (size_t)i + 1, &bad));
+        ck_assert_uint_eq(ps_ledger_failed(l), (size_t)i + 1);
+        ck_assert_uint_eq(ps_ledger_written(l), 2 * (size_t)i + 2);
+        ps_ledger_close(l, false);
+    }
+    dice d = {.seed = 1};
+    ck_assert(run(&params, &d, N));
+    check_output(PS_ORDER_INPUT);
+}
+END_TEST
+
+START_TEST(an_output_has_its_own_name_whatever_leads_to_it)
+{
+    ps_ledger_params params = params_of(PS_ORDER_INPUT);
+    ps_ledger *l;
+    scratch_write_text("real", "");
+    ck_assert_int_eq(symlink("real", "out"), 0);
+    assert_ok(ps_ledger_open(&params, &l));
+    const char *path = ps_ledger_output(l);
+    ck_assert_str_eq(path + strlen(path) - strlen("/real"), "/real");
+    ps_ledger_close(l, false);
+    params.out = "/dev/null";
+    assert_ok(ps_ledger_open(&params, &l));
+    ck_assert_ptr_null(ps_ledger_output(l));
+    ps_ledger_close(l, false);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tool/ledger");
@@ -260,5 +303,7 @@ int main(void)
     tcase_add_test(tcase, without_a_journal_nothing_is_kept);
     tcase_add_test(tcase, another_job_is_refused_by_what_differs);
     tcase_add_loop_test(tcase, what_was_begun_comes_back_exactly, 0, 8);
+    tcase_add_test(tcase, failed_requests_and_runs_are_counted_from_the_journal);
+    tcase_add_test(tcase, an_output_has_its_own_name_whatever_leads_to_it);
     return scratch_run(suite);
 }
