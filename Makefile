@@ -269,7 +269,7 @@ $(B)/bench/%: bench/%.c bench/harness.c bench/harness.h $(LIB)
 # The scheduler, the pipeline and the ring over stages that only take time: in SimGrid's SMPI (build/smpi) and, to
 # compare, under the MPI of the program.
 SIMULATED := $(addprefix src/,$(addsuffix .c,pipe/comm pipe/ring pipe/watch pipe/parcel pipe/pipeline pipe/stage \
-             serve/sched serve/tokens math/rng base/err base/mem base/signals base/text base/log base/clock_date))
+             serve/sched serve/chunks serve/tokens math/rng base/err base/mem base/signals base/text base/log base/clock_date))
 SIMULATE := bench/simulate/simulate.c bench/simulate/stage_times.c
 SMPICC ?= smpicc
 SIMULATE_FLAGS = $(BASE_FLAGS) $(CFLAGS) -Ibench/simulate

@@ -17,6 +17,7 @@
 #include <assert.h>
 
 #include "base/mem.h"
+#include "serve/chunks.h"
 
 struct ps_sched {
     ps_sched_params params;
@@ -318,10 +319,32 @@ static bool is_prompt(const ps_task *task)
     return count_left(task) > 0;
 }
 
+/* Rows of prompts for the next parcel. Where others wait for a slot the stages will have work
+ * anyway; else all prompts that are being read are cut as if they were one. */
+static int choose_chunk(const ps_sched *s)
+{
+    const ps_limits *l = &s->params.limits;
+    if (l->chunk_least == 0 || s->params.in_flight == 1 || s->n_waiting > 0) return l->chunk_rows;
+    double cost = 0.0;
+    const ps_task *next = NULL;
+    for (int i = 0; i < l->n_slots; i++) {
+        const ps_task *task = s->tasks[(s->prompt_turn + i) % l->n_slots];
+        if (!is_prompt(task)) continue;
+        if (!next) next = task;
+        cost += ps_chunks_cost(l->chunk_growth, task->first, (int64_t)task->tokens.n);
+        const ps_task *partner = task->partner;
+        if (partner)
+            cost += ps_chunks_cost(l->chunk_growth, partner->first, (int64_t)partner->tokens.n);
+    }
+    if (!next) return l->chunk_rows;
+    return ps_chunks_rows(l->chunk_growth, cost, s->params.in_flight, next->n_submitted,
+                          l->chunk_least, l->chunk_rows);
+}
+
 static void add_prompts(ps_sched *s)
 {
     const int n_slots = s->params.limits.n_slots, first = s->prompt_turn;
-    int64_t budget = s->params.limits.chunk_rows;
+    int64_t budget = choose_chunk(s);
     for (int i = 0; i < n_slots && budget > 0; i++) {
         const int slot = (first + i) % n_slots;
         ps_task *task = s->tasks[slot];

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/signals.h"
+#include "serve/chunks.h"
 #include "tool/import/cached.h"
 #include "tool/metrics.h"
 #include "tool/placing.h"
@@ -251,14 +252,17 @@ ps_err ps_job_limits(const ps_run_options *run, const ps_spec *spec, const ps_ne
     if (run->slots > 0) slots = run->slots;
     if (slots < 1) slots = 1;
     if (context < 1) context = 1;
-    const int64_t chunk = context < run->chunk ? context : run->chunk;
+    const int64_t most_rows = run->chunk > 0 ? run->chunk : PS_CHUNKS_MOST;
+    const int64_t chunk = context < most_rows ? context : most_rows;
     *out = (ps_limits){.rows_max = (int)(chunk + slots),
                        .chunk_rows = (int)chunk,
                        .n_slots = (int)slots,
                        .context = context,
                        .cache = {(ps_dtype)run->cache_k, (ps_dtype)run->cache_v},
                        .head_ids = needs->head_ids,
-                       .steps = needs->new_tokens / slots};
+                       .steps = needs->new_tokens / slots,
+                       .chunk_least = run->chunk > 0 ? 0 : PS_CHUNKS_LEAST,
+                       .chunk_growth = ps_chunks_growth(spec)};
     return PS_OK;
 }
 

@@ -198,7 +198,7 @@ case_started_unlike() {
     echo 1 2 3 4 5 >tokens
     unlike "rank 1 ($host): other.h5: another model than the one on rank 0" 1 "$PIPESTEP" score other.h5 --tokens tokens
     unlike "rank 1 ($host): none.h5: cannot open" 1 "$PIPESTEP" score none.h5 --tokens tokens
-    unlike 'has another set of options than rank 0: "chunk = 9", there "chunk = 128"' 2 \
+    unlike 'has another set of options than rank 0: "chunk = 9", there "chunk = 0"' 2 \
         "$PIPESTEP" score qwen.h5 --tokens tokens --chunk 9
     unlike 'has another command than rank 0: "generate", there "score"' 2 "$PIPESTEP" generate qwen.h5 --tokens tokens
     unlike 'rank 1' 2 "$PIPESTEP" score qwen.h5 --tokens tokens --no-such-option

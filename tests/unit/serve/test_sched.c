@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "serve/chunks.h"
 #include "support/dice.h"
 #include "support/fake_pipeline.h"
 #include "support/scratch.h"
@@ -182,6 +183,104 @@ START_TEST(a_prompt_goes_in_chunks_and_its_last_row_wants_logits)
     }
     ck_assert_int_eq(s->players[0].n_seen, 1);
     close_stage(s);
+}
+END_TEST
+
+/* A stage whose scheduler chooses chunks of 4 to 64 rows. */
+static stage *open_choosing(int n_slots, int in_flight, double growth)
+{
+    stage *s = open_stage(n_slots, 64, in_flight);
+    s->limits.chunk_least = 4;
+    s->limits.chunk_growth = growth;
+    const ps_sched_params params = {.pipeline = s->pipeline,
+                                    .spec = &s->spec,
+                                    .limits = s->limits,
+                                    .in_flight = in_flight,
+                                    .on_row = on_row,
+                                    .arg = s};
+    ps_sched_free(s->sched);
+    s->sched = ps_sched_new(&params);
+    return s;
+}
+
+START_TEST(a_prompt_alone_is_cut_so_that_stages_are_busy)
+{
+    static const struct {
+        int n, in_flight, first, n_chunks;
+    } cases[] = {{320, 1, 64, 5},   // nothing to fill
+                 {320, 2, 20, 16},  // 16 chunks
+                 {320, 3, 10, 32},  // 16 for each further stage
+                 {48, 2, 4, 12},    // no smaller than the least
+                 {599, 2, 37, 17}}; // the last is what is left
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        stage *s = open_choosing(1, cases[i].in_flight, 0.0);
+        add(s, 0, cases[i].n, 0, 0);
+        run(s);
+        ck_assert_int_eq(fake_pipeline_batch(s->pipeline, 0)->n_rows, cases[i].first);
+        ck_assert_int_eq(fake_pipeline_count(s->pipeline), cases[i].n_chunks);
+        close_stage(s);
+    }
+}
+END_TEST
+
+START_TEST(where_others_wait_chunks_are_as_large_as_may_be)
+{
+    stage *s = open_choosing(1, 2, 0.0);
+    add(s, 0, 320, 0, 0);
+    add(s, 1, 320, 0, 0);
+    run(s);
+    ck_assert_int_eq(fake_pipeline_batch(s->pipeline, 0)->n_rows, 64);
+    ck_assert_int_eq(fake_pipeline_batch(s->pipeline, 5)->n_rows, 20);
+    close_stage(s);
+}
+END_TEST
+
+START_TEST(later_chunks_are_smaller_where_keys_cost)
+{
+    const double growth = 0.01;
+    stage *s = open_choosing(1, 2, growth);
+    add(s, 0, 600, 0, 0);
+    run(s);
+    const int n = fake_pipeline_count(s->pipeline);
+    const double share = ps_chunks_cost(growth, 0, 600) / 16;
+    int position = 0, last = 64;
+    ck_assert_int_ge(n, 16);
+    ck_assert_int_le(n, 18);
+    for (int b = 0; b < n; b++) {
+        const int rows = fake_pipeline_batch(s->pipeline, b)->n_rows;
+        ck_assert_int_le(rows, last);
+        // Equal costs, to half a row; the first is cut off at 64, the last is what is left.
+        const double half_row = 0.5 * (1.0 + growth * 600);
+        const double cost = ps_chunks_cost(growth, position, rows);
+        if (rows < 64 && b < n - 1) ck_assert_double_eq_tol(cost, share, half_row);
+        position += rows;
+        last = rows;
+    }
+    close_stage(s);
+}
+END_TEST
+
+/* Rows and keys of a layer by hand; windows bound what keys cost. */
+START_TEST(growth_is_the_cost_of_keys_in_rows)
+{
+    ps_layer_spec layers[2] = {{.window = 0}, {.window = 64}};
+    ps_spec spec = {.n_layers = 2,
+                    .layers = layers,
+                    .d_model = 100,
+                    .n_heads = 4,
+                    .n_kv_heads = 2,
+                    .head_dim = 10,
+                    .d_ff = 200,
+                    .gated = true};
+    const double row = 2 * ((40 + 2 * 20 + 40) * 100 + 3 * 200 * 100);
+    ck_assert_double_eq_tol(ps_chunks_growth(&spec), 2 * 40 / row, 1e-12);
+    layers[0].window = 64;
+    ck_assert_double_eq(ps_chunks_growth(&spec), 0.0);
+    layers[1] = (ps_layer_spec){.mixture = true};
+    spec.n_experts_used = 2;
+    spec.d_ff_expert = 30;
+    const double mixed = row / 2 + (40 + 2 * 20 + 40) * 100 + 3 * 2 * 30 * 100;
+    ck_assert_double_eq_tol(ps_chunks_growth(&spec), 2 * 40 / mixed, 1e-12);
 }
 END_TEST
 
@@ -559,6 +658,10 @@ int main(void)
     TCase *tcase = tcase_create("sched");
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, a_prompt_goes_in_chunks_and_its_last_row_wants_logits);
+    tcase_add_test(tcase, a_prompt_alone_is_cut_so_that_stages_are_busy);
+    tcase_add_test(tcase, where_others_wait_chunks_are_as_large_as_may_be);
+    tcase_add_test(tcase, later_chunks_are_smaller_where_keys_cost);
+    tcase_add_test(tcase, growth_is_the_cost_of_keys_in_rows);
     tcase_add_test(tcase, a_task_that_wants_all_sees_every_row_in_order);
     tcase_add_test(tcase, short_prompts_share_a_chunk);
     tcase_add_test(tcase, a_prompt_that_was_begun_goes_on_before_others);

@@ -53,7 +53,7 @@ START_TEST(the_defaults_are_those_of_the_help)
     ck_assert_int_eq(l.run.threads, 0);
     ck_assert_str_eq(l.run.isa, "auto");
     ck_assert_int_eq(l.run.gemm, PS_GEMM_PANEL);
-    ck_assert_int_eq(l.run.chunk, 128);
+    ck_assert_int_eq(l.run.chunk, 0);
     ck_assert_int_eq(l.run.slots, 0);
     ck_assert_int_eq(l.run.in_flight, 0);
     ck_assert_int_eq(l.run.verify, PS_VERIFY_ONCE);
@@ -95,7 +95,7 @@ END_TEST
 START_TEST(values_out_of_range_are_refused)
 {
     static const char *const texts[] = {
-        "--chunk 0",           "--chunk 8193",      "-t -1",       "--slots 65537",
+        "--chunk -1",          "--chunk 8193",      "-t -1",       "--slots 65537",
         "--gemm none",         "--verify no",       "--wait long", "--stall-timeout 0",
         "--top-p 1.5",         "--temperature -1",  "--samples 0", "--samples 1025",
         "--logprobs 21",       "--min-p nan",       "--typical 2", "--repetition-penalty 0",
@@ -246,6 +246,7 @@ START_TEST(limits_follow_the_needs)
     ck_assert_int_eq(l.n_slots, 16);
     ck_assert_int_eq(l.context, 1000); // the model's
     ck_assert_int_eq(l.chunk_rows, 128);
+    ck_assert_int_eq(l.chunk_least, 32);
     l = limits_of("", (ps_needs){1000, 4000, 0}, 0, 1000, 7);
     ck_assert_int_eq(l.n_slots, 28);
     l = limits_of("", (ps_needs){0, 0, 0}, 0, 1000, 1);
@@ -260,6 +261,7 @@ START_TEST(options_have_the_last_word)
     ck_assert_int_eq(l.n_slots, 9);
     ck_assert_int_eq(l.context, 50);
     ck_assert_int_eq(l.chunk_rows, 20);
+    ck_assert_int_eq(l.chunk_least, 0);
 }
 END_TEST
 
