@@ -159,8 +159,7 @@ static ps_err prepare(void *arg, ps_job *job, ps_needs *needs)
         if ((int64_t)s->ids.line[i].n > needs->longest) needs->longest = (int64_t)s->ids.line[i].n;
     }
     // A sequence that cannot be cut makes the messages as long as it is, unless they were given.
-    if (ps_spec_looks_ahead(&job->ckpt.spec) && job->run.chunk == 0)
-        job->run.chunk = CHUNK_MAX;
+    if (ps_spec_looks_ahead(&job->ckpt.spec) && job->run.chunk == 0) job->run.chunk = CHUNK_MAX;
     return check_sequences(s);
 }
 

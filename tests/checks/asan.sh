@@ -25,7 +25,7 @@ export LSAN_OPTIONS=exitcode=86:print_suppressions=0:suppressions=$PWD/tests/sup
 # Check ends a test after 4 s, which is meant for code at full speed.
 export CK_TIMEOUT_MULTIPLIER=10
 export NP=${NP:-2}
-long='same_bits\|score\|bias\|resume\|direct\|generate\|options\|report\|lost_rank\|tokenize\|state'
+long='same_bits\|score\|bias\|resume\|direct\|generate\|options\|report\|lost_rank\|tokenize\|state\|encode\|acestep'
 other='launch_scripts\|install\|deps\|bench_scripts\|quality\|replicas\|weights'
 export NOT=${NOT-"cli/\\($long\\|$other\\)"}
 leaks=1
