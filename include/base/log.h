@@ -15,7 +15,8 @@
  *
  * A line goes out in one write, so the lines of several ranks and threads do not mix. Outside of
  * JSON line breaks and other control characters in it become blanks (texts of files and names of
- * others end up in messages); a line over PS_LOG_LINE_BYTES is cut at a whole character and ends in "...".
+ * others end up in messages); a line over PS_LOG_LINE_BYTES is cut at a whole character and ends in
+ * "...".
  * On a terminal the line first wipes what base/progress.h may have drawn there.
  *
  * Cost: formatting on the stack, one system call.   Errors: none; errno is kept.   MPI: local.

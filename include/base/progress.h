@@ -2,10 +2,10 @@
  *
  *   convert:  42%  1.3 GB of 3.1 GB, 310 MB/s, 0:06 left
  *
- * On a terminal the line is redrawn in place, at most 5 times a second; elsewhere (and where the log
- * is JSON) an ordinary
- * message (base/log.h, level info) appears once a minute. Work that is done within a second shows
- * nothing. All state is in the caller's struct; it belongs to one thread.
+ * On a terminal the line is redrawn in place, at most 5 times a second; elsewhere, and where the
+ * log is JSON, an ordinary message (base/log.h, level info) appears once a minute. Work that is
+ * done within a second shows nothing. All state is in the caller's struct; it belongs to one
+ * thread.
  *
  * Cost: an update that shows nothing reads the clock, about 20 ns.   Errors: none.   MPI: local;
  * the caller lets one rank only speak.

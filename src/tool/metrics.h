@@ -3,22 +3,24 @@
  *
  *   pipestep_info{version, command, model, model_identity}      1
  *   pipestep_start_time_seconds, pipestep_update_time_seconds   since 1970
- *   pipestep_running                                            1, 0 in the end
- *   pipestep_exit_status                                        in the end only
- *   pipestep_requests{state}                                    finished, failed, begun, waiting
- *   pipestep_tokens_total{ring, kind}                           prompt, generated
- *   pipestep_tokens_per_second{ring, kind}                      since the last update; in the end of all
+ *   pipestep_running                        1, 0 in the end
+ *   pipestep_exit_status                    in the end only
+ *   pipestep_requests{state}                finished, failed, begun, waiting
+ *   pipestep_tokens_total{ring, kind}       prompt, generated
+ *   pipestep_tokens_per_second{ring, kind}  since the last update; in the end of the whole run
  *   pipestep_slots, pipestep_slots_used{ring}
- *   pipestep_cache_bytes{rank}                                  taken for keys and values
- *   pipestep_time_ratio{rank, host, activity}                   busy, wait, send: rank 0; in the end all
+ *   pipestep_cache_bytes{rank}              taken for keys and values
+ *   pipestep_time_ratio{rank, host, activity}  busy, wait, send: rank 0's; in the end all ranks'
  *
- * Requests are those of all rings; rank 0 knows tokens and slots of its own ring, and in the end, when
- * the work was done, tokens of the others too.
+ * Requests are those of all rings; rank 0 knows tokens and slots of its own ring, and in the end,
+ * when the work was done, tokens of the others too.
  *
- * It is written between two steps of the work, so a job that stands still shows by its time of update.
+ * It is written between two steps of the work, so a job that stands still shows by its time of
+ * update.
  * A file that cannot be written is a warning, once: the work goes on.
  *
- * Errors: none.   MPI: rank 0.   Cost: of due a look at the clock; of a file about 0.1 ms, no fsync.
+ * Errors: none.   MPI: rank 0.   Cost: of due a look at the clock; a file is written without
+ * fsync.
  */
 #ifndef PS_TOOL_METRICS_H
 #define PS_TOOL_METRICS_H

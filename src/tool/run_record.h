@@ -1,5 +1,5 @@
-/* The record of a run: what ran, where, how far it came and why it ended, as JSON beside the output.
- * Launchers change exit statuses, so this is what batch scripts decide by.
+/* The record of a run: what ran, where, how far it came and why it ended, as JSON beside the
+ * output. Launchers change exit statuses, so this is what batch scripts decide by.
  *
  *   OUTPUT.run.json   one key a line, in this order:
  *     format, version   "pipestep-run", 1
@@ -12,13 +12,14 @@
  *     host, pid         of rank 0
  *     job, restart      the batch system's job ("slurm 4711"; "") and how often it began again
  *     begun, ended      UTC; ended is null while it runs
- *     ranks, stages     [{"rank", "ring", "host", "first_layer", "end_layer", "threads"}]; null where
- *                       it is not known: layers before the plan, threads of others when they did not report
+ *     ranks, stages     [{"rank", "ring", "host", "first_layer", "end_layer", "threads"}]; null
+ *                       where it is not known: layers before the plan, threads of others when they
+ *                       did not report
  *     output, journal   paths; journal is null when there is none (any more)
- *     requests          {"all", "finished", "failed", "left"}: of all runs; finished + failed + left
- *                       are all, failed ones have a result that says why
- *     tokens            {"prompt", "generated", "begun"} of this run; begun: of earlier ones, fed again.
- *                       null when other rings did not come to say theirs
+ *     requests          {"all", "finished", "failed", "left"}: of all runs; finished + failed +
+ *                       left are all, failed ones have a result that says why
+ *     tokens            {"prompt", "generated", "begun"} of this run; begun: of earlier ones, fed
+ *                       again; null when other rings did not come to say theirs
  *     earlier_runs      that had a part in this output
  *
  * It is replaced as a whole: with state running as soon as output, lock and journal are this run's,
