@@ -238,18 +238,18 @@ static ps_limits limits_of(const char *text, ps_needs needs, int64_t window, int
 
 START_TEST(limits_follow_the_needs)
 {
-    ps_limits l = limits_of("", (ps_needs){3, 40, 0}, 0, 100, 1);
+    ps_limits l = limits_of("", (ps_needs){3, 40, 0, 0}, 0, 100, 1);
     ck_assert_int_eq(l.n_slots, 3);
     ck_assert_int_eq(l.context, 40);
     ck_assert_int_eq(l.chunk_rows, 40);
-    l = limits_of("", (ps_needs){1000, 4000, 0}, 0, 1000, 2);
+    l = limits_of("", (ps_needs){1000, 4000, 0, 0}, 0, 1000, 2);
     ck_assert_int_eq(l.n_slots, 16);
     ck_assert_int_eq(l.context, 1000); // the model's
     ck_assert_int_eq(l.chunk_rows, 128);
     ck_assert_int_eq(l.chunk_least, 32);
-    l = limits_of("", (ps_needs){1000, 4000, 0}, 0, 1000, 7);
+    l = limits_of("", (ps_needs){1000, 4000, 0, 0}, 0, 1000, 7);
     ck_assert_int_eq(l.n_slots, 28);
-    l = limits_of("", (ps_needs){0, 0, 0}, 0, 1000, 1);
+    l = limits_of("", (ps_needs){0, 0, 0, 0}, 0, 1000, 1);
     ck_assert_int_eq(l.n_slots, 1);
     ck_assert_int_eq(l.context, 1);
 }
@@ -257,7 +257,8 @@ END_TEST
 
 START_TEST(options_have_the_last_word)
 {
-    const ps_limits l = limits_of("--slots 9 --ctx 50 --chunk 20", (ps_needs){3, 40, 0}, 0, 100, 1);
+    const ps_limits l =
+        limits_of("--slots 9 --ctx 50 --chunk 20", (ps_needs){3, 40, 0, 0}, 0, 100, 1);
     ck_assert_int_eq(l.n_slots, 9);
     ck_assert_int_eq(l.context, 50);
     ck_assert_int_eq(l.chunk_rows, 20);
@@ -267,7 +268,7 @@ END_TEST
 
 START_TEST(windows_everywhere_allow_any_length)
 {
-    const ps_limits l = limits_of("", (ps_needs){1, INT64_MAX, 0}, 64, 0, 1);
+    const ps_limits l = limits_of("", (ps_needs){1, INT64_MAX, 0, 0}, 64, 0, 1);
     ck_assert_int_eq(l.context, INT64_C(1) << 48);
     ck_assert_int_eq(l.chunk_rows, 128);
 }
@@ -279,7 +280,7 @@ START_TEST(without_windows_and_a_context_one_must_be_given)
     ps_limits out;
     ps_layer_spec layer = {0};
     const ps_spec spec = {.n_layers = 1, .layers = &layer};
-    const ps_needs endless = {1, INT64_MAX, 0};
+    const ps_needs endless = {1, INT64_MAX, 0, 0};
     assert_ok(parse(&l, ""));
     ck_assert_int_eq(ps_job_limits(&l.run, &spec, &endless, 1, &out), PS_ERR_USAGE);
     assert_message("the model has layers without a window and names no context: give --ctx");
