@@ -172,6 +172,7 @@ static char short_escape(unsigned char c)
 
 size_t ps_text_escape_json(const char *bytes, size_t n, char out[PS_TEXT_JSON_BYTES], size_t *used)
 {
+    static const char replacement[3] = {'\xEF', '\xBF', '\xBD'}; // U+FFFD
     const unsigned char c = (unsigned char)bytes[0];
     const char letter = short_escape(c);
     *used = 1;
@@ -182,7 +183,7 @@ size_t ps_text_escape_json(const char *bytes, size_t n, char out[PS_TEXT_JSON_BY
     }
     if (c < 0x20) return (size_t)snprintf(out, PS_TEXT_JSON_BYTES, "\\u%04x", c);
     if (ps_utf8_valid_prefix(bytes, n < 4 ? n : 4, NULL) == 0) {
-        memcpy(out, "\xEF\xBF\xBD", 3);
+        memcpy(out, replacement, sizeof replacement);
         return 3;
     }
     uint32_t ignored;
