@@ -214,7 +214,7 @@ case_started_unlike() {
 
 case_model_cut_short() {
     cp "$model" model.h5
-    begin 3 "$PIPESTEP" generate model.h5 "${options[@]}" -n -1 || return
+    begin 3 "$PIPESTEP" generate model.h5 --weights map "${options[@]}" -n -1 || return
     truncate -s 1000000 model.h5
     ended 10
     grep -qa "error: model.h5: was cut short while it was in use, or cannot be read any more (offset" err ||
@@ -223,7 +223,7 @@ case_model_cut_short() {
 
 case_model_written_to() {
     cp "$model" model.h5
-    begin 2 "$PIPESTEP" generate model.h5 "${options[@]}" -n 12000 || return
+    begin 2 "$PIPESTEP" generate model.h5 --weights map "${options[@]}" -n 12000 || return
     printf x | dd of=model.h5 bs=1 seek=3000000 conv=notrunc 2>/dev/null
     ended 40
     says_once "model.h5: was written to while it was in use" 1
@@ -232,7 +232,7 @@ case_model_written_to() {
 # Another file under the same name is not the one that is in use.
 case_model_replaced() {
     cp "$model" model.h5
-    begin 2 "$PIPESTEP" generate model.h5 "${options[@]}" -n 4000 || return
+    begin 2 "$PIPESTEP" generate model.h5 --weights map "${options[@]}" -n 4000 || return
     cp "$model" new.h5 && mv new.h5 model.h5
     wait $job || complain "exit status $?: $(cat err)"
 }

@@ -63,7 +63,7 @@ row_19() { unit model/test_ckpt_damage && unit serve/test_tokenizer_open; }
 row_20() {
     local status
     cp "$model" model.h5
-    pipestep generate model.h5 -q -n -1 --ignore-eos >out 2>err &
+    pipestep generate model.h5 --weights map -q -n -1 --ignore-eos >out 2>err &
     until_true 20 test -s out || complain 'no output'
     truncate -s 1000000 model.h5
     wait $!
