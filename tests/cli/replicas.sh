@@ -30,7 +30,7 @@ whole() {
     shift 2
     start 4 "${options[@]}" --stages "$stages" --report "$stages.json" "$@"
     ends 0 "--stages $stages" "$wanted"
-    same "--stages $stages: files left" out.jsonl "$(echo out.jsonl*)"
+    same "--stages $stages: files left" 'out.jsonl out.jsonl.run.json' "$(echo out.jsonl*)"
     same "--stages $stages: ranks in the report" '0 1 2 3' "$(grep -o '"rank": [0-9]*' "$stages.json" | grep -o '[0-9]*' | xargs)"
     same "--stages $stages: rings in the report" $((4 / stages)) "$(grep -c '"first_rank": ' "$stages.json")"
     same "--stages $stages: requests" $((n_requests - 1)) "$(sed -n 's/^ "requests": \([0-9]*\).*/\1/p' "$stages.json")"

@@ -16,6 +16,7 @@ typedef struct run {
     ps_plan_stage stages[2];
     ps_stage_report reports[2];
     float token_ms[4];
+    size_t planned_bytes[2];
 } run;
 
 /* Two ranks, 10 s of wall time, busy 5 and 7 s; 20 prompt and 11 new tokens. */
@@ -44,6 +45,9 @@ static void make_run(run *r)
     }
     memcpy(r->token_ms, (float[]){4.0f, 1.0f, 3.0f, 2.0f}, sizeof r->token_ms);
     r->job = (ps_job){.size = 2,
+                      .n_rings = 1,
+                      .n_stages = 2,
+                      .planned_bytes = r->planned_bytes,
                       .ckpt = {.path = (char *)(uintptr_t) "m\".h5", .identity = 0xABCDEF},
                       .plan = {.n_stages = 2, .stages = r->stages, .in_flight = 2},
                       .reports = r->reports,

@@ -13,7 +13,7 @@
 /* A job without a run, its model having this kind of rope and an original length of 20. */
 static ps_job make_job(ps_rope_kind kind)
 {
-    ps_job job = {.limits = {.context = 100}};
+    ps_job job = {.limits = {.context = 100}, .n_rings = 1};
     ps_spec *s = &job.ckpt.spec;
     *s = ps_spec_plain();
     s->head_dim = 4;
