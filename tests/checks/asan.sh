@@ -26,7 +26,7 @@ export LSAN_OPTIONS=exitcode=86:print_suppressions=0:suppressions=$PWD/tests/sup
 export CK_TIMEOUT_MULTIPLIER=10
 export NP=${NP:-2}
 long='same_bits\|score\|bias\|resume\|direct\|generate\|options\|report\|lost_rank\|tokenize\|state\|encode\|acestep'
-other='launch_scripts\|install\|deps\|bench_scripts\|quality\|replicas\|weights'
+other='launch_scripts\|install\|deps\|bench_scripts\|quality\|replicas\|guidance\|weights'
 export NOT=${NOT-"cli/\\($long\\|$other\\)"}
 leaks=1
 if ! output=$(ASAN_OPTIONS=$common:detect_leaks=1 $build/pipestep --version 2>&1); then

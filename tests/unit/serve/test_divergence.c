@@ -66,7 +66,7 @@ START_TEST(a_divergence_is_that_of_the_definition)
         ck_assert_int_eq(found.same_top, top_of(p, V) == top_of(q, V));
         n_same += found.same_top;
     }
-    ck_assert_int_gt(n_same, 50);
+    ck_assert_int_gt(n_same, DICE_ROUNDS(600) / 12); // both answers were asked for
 }
 END_TEST
 
