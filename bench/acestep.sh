@@ -12,9 +12,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 . launch/launcher.sh
+. bench/common.sh
 presets=${1:-acestep-0.6b acestep-1.7b}
 types=${2:-bf16 q8_0 q4_0}
-program=build/pipestep
 work=${BENCH_DIR:-build/bench}
 runs=${RUNS:-3}
 seconds=${SECONDS_OF_MUSIC:-10}
@@ -22,10 +22,8 @@ cores=$(nproc)
 mkdir -p "$work"
 report=$work/acestep.json
 
-median() { sort -g | awk '{a[NR]=$1} END {print a[int((NR+1)/2)]}'; }
-
 # number KEY: from the report; sum KEY, most KEY: over its ranks.
-number() { sed -n "s/.*\"$1\": \([0-9.eE+-]*\).*/\1/p" "$report" | head -n 1; }
+number() { field "$report" "$1"; }
 each() { grep -o "\"$1\": [0-9]*" "$report" | sed 's/.*: //'; }
 sum() { each "$1" | awk '{n += $1} END {printf "%.0f", n}'; }
 most() { each "$1" | sort -g | tail -n 1; }
@@ -65,7 +63,7 @@ for preset in $presets; do
                     song "$ranks" "$threads" "$batch" "$model" >>"$work/song.txt"
                     full "$ranks" "$threads" "$batch" "$model" >>"$work/full.txt"
                 done
-                rate=$("$program" bench --limits -t "$cores" | sed -n '3s/,.*//p')
+                rate=$(read_rate "$cores")
                 read -r _ bytes tokens peak < <(tail -n 1 "$work/song.txt")
                 awk -v head="$preset,$type,$ranks,$threads,$batch" -v c="$(median <"$work/song.txt")" \
                     -v f="$(median <"$work/full.txt")" -v b="$bytes" -v n="$tokens" -v r="$rate" -v p="$peak" \

@@ -10,17 +10,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/launcher.sh
+. bench/common.sh
 lengths=${1:-1024 8192 32768}
 types=${2:-f32 f16}
-program=build/pipestep
 work=${BENCH_DIR:-build/bench}
 tokens=${TOKENS:-33}
 mkdir -p "$work"
-
-# field JSON-FILE KEY: the first number of that key
-field() { sed -n "s/.*\"$2\": \([0-9.eE+-]*\).*/\1/p" "$1" | head -n 1; }
-
-read_rate() { "$program" bench --limits -t "$1" | sed -n '3s/,.*//p'; }
 
 # row MODEL KV LENGTH THREADS TYPE WINDOW
 row() {

@@ -9,23 +9,17 @@
 set -eu
 cd "$(dirname "$0")/.."
 . launch/launcher.sh
+. bench/common.sh
 preset=${1:-llama-1.1b}
 types=${2:-f32 f16 bf16}
-program=build/pipestep
 work=${BENCH_DIR:-build/bench}
 runs=${RUNS:-5}
 tokens=${TOKENS:-24}
 mkdir -p "$work"
 echo "1 2 3 4 5 6 7 8" >"$work/prompt.txt"
 
-# median of the numbers on standard input
-median() { sort -g | awk '{a[NR]=$1} END {print a[int((NR+1)/2)]}'; }
-
 # median_line: the line whose first number is the median
 median_line() { sort -g | awk '{a[NR]=$0} END {print a[int((NR+1)/2)]}'; }
-
-# field JSON-FILE KEY: a number of the report's top level
-field() { sed -n "s/.*\"$2\": \([0-9.eE+-]*\).*/\1/p" "$1" | head -n 1; }
 
 # decode RANKS THREADS MODEL: p50 of a token in ms
 decode() {
@@ -33,8 +27,6 @@ decode() {
         -t "$2" -q --report "$work/report.json" >/dev/null
     field "$work/report.json" token_p50_ms
 }
-
-read_rate() { "$program" bench --limits -t "$1" | sed -n '3s/,.*//p'; }
 
 # run NAME RANKS THREADS: a line "token_ms read_gb_s" for NAME, or none where the reads before and after differ by more
 # than a tenth: a machine whose cores change places under it changes its bandwidth within seconds.
@@ -59,7 +51,7 @@ for type in $types; do
     model=$work/$preset-$type.h5
     [ -s "$model" ] || "$program" bench --synthetic "$preset,type=$type" -o "$model" -q
     # Weights of all layers and the head; the embedding is looked up, not read.
-    bytes=$("$program" plan "$model" --ctx 64 -np 1 --json | sed -n 's/.*"read_bytes_per_token": \([0-9]*\).*/\1/p')
+    bytes=$(read_bytes "$model")
     decode 1 "$cores" "$model" >/dev/null # pages in, contents verified
     : >"$work/one.txt" && : >"$work/two.txt" && : >"$work/all.txt"
     for _ in $(seq "$runs"); do

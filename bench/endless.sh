@@ -11,9 +11,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/launcher.sh
+. bench/common.sh
 tokens=${1:-1000000}
 ranks=${2:-3}
-program=build/pipestep
 work=${BENCH_DIR:-build/bench}
 every=$((tokens >= 100000 ? 10000 : (tokens + 9) / 10))
 mkdir -p "$work"
@@ -25,9 +25,6 @@ stream() {
     sed -n 's/^pipestep: \([0-9]*\) tokens, hash \([0-9a-f]*\), \([0-9.]*\) s, resident \([0-9.]*\) MiB$/\1,\3,\4,\2/p' \
         "$work/endless-$1.log"
 }
-
-# median of the numbers on standard input
-median() { sort -g | awk '{a[NR]=$1} END {print a[int((NR+1)/2)]}'; }
 
 echo "# bench=endless"
 echo "# tokens=$tokens"
