@@ -4,6 +4,7 @@
 #
 #   bench/decode.sh [PRESET] [TYPES]        default: llama-1.1b "f32 f16 bf16"
 #
+# WEIGHTS: copy (default: what a long decoding takes by itself) or map.
 # Columns: bytes read for a token x tokens/s against the mean of plain reads right before and after it; the line of
 # the median ratio. runs: how many of RUNS (5) count.
 set -eu
@@ -15,6 +16,7 @@ types=${2:-f32 f16 bf16}
 work=${BENCH_DIR:-build/bench}
 runs=${RUNS:-5}
 tokens=${TOKENS:-24}
+weights=${WEIGHTS:-copy}
 mkdir -p "$work"
 echo "1 2 3 4 5 6 7 8" >"$work/prompt.txt"
 
@@ -24,7 +26,7 @@ median_line() { sort -g | awk '{a[NR]=$0} END {print a[int((NR+1)/2)]}'; }
 # decode RANKS THREADS MODEL: p50 of a token in ms
 decode() {
     launch_bound "$1" "$2" 300 "$program" generate "$3" --tokens "$work/prompt.txt" -n "$tokens" --ids --ignore-eos \
-        -t "$2" -q --report "$work/report.json" >/dev/null
+        -t "$2" --weights "$weights" -q --report "$work/report.json" >/dev/null
     field "$work/report.json" token_p50_ms
 }
 
@@ -45,6 +47,7 @@ run() {
 cores=$(nproc)
 echo "# bench=decode"
 echo "# preset=$preset"
+echo "# weights=$weights"
 "$program" --version | sed -n '1s/^pipestep /# version=/p'
 echo "type,ranks,threads,runs,token_ms,tokens_s,bytes_token_gb,rate_gb_s,read_gb_s,of_read"
 for type in $types; do

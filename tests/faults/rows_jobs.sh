@@ -106,7 +106,9 @@ row_70() {
 row_71() {
     start_here 2
     until_true 30 have_all_pids && until_true 30 has_lines 5
+    kill -STOP "$(<pid.0)" # so that it does not end meanwhile
     fails 1 "out.jsonl.lock: is held by process $(<pid.0) on $host, which is running" batch
+    kill -CONT "$(<pid.0)"
     wait "$job" || complain "$(<err)"
     same_output 'the first of two jobs'
 }

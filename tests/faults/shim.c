@@ -38,6 +38,14 @@ enum { PATH_BYTES = 4096 };
 
 static atomic_long n_calls;
 
+/* Read before any thread of MPI's is there: getenv beside a setenv of another thread may fail. Calls
+ * before that do not count. */
+static struct {
+    const char *path, *calls, *action, *log;
+    long at, times;
+    int clock_jumps, acts_here;
+} settings;
+
 static const char *setting(const char *name, const char *otherwise)
 {
     const char *value = getenv(name);
@@ -63,13 +71,24 @@ static int is_this_rank(void)
     return strcmp(rank, setting("FAULT_RANK", "0")) == 0;
 }
 
+__attribute__((constructor)) static void read_settings(void)
+{
+    settings.calls = setting("FAULT_CALLS", "pread,write,fsync,ftruncate,rename,link,unlink");
+    settings.action = setting("FAULT_ACTION", "kill");
+    settings.log = getenv("FAULT_LOG");
+    settings.at = strtol(setting("FAULT_AT", "0"), NULL, 10);
+    settings.times = strtol(setting("FAULT_TIMES", "1"), NULL, 10);
+    settings.clock_jumps = getenv("FAULT_CLOCK") != NULL;
+    settings.acts_here = is_this_rank();
+    settings.path = getenv("FAULT_PATH");
+}
+
 static void note(long number, const char *name, const char *path)
 {
-    const char *file = getenv("FAULT_LOG");
     char line[PATH_BYTES + 64];
-    if (!file) return;
+    if (!settings.log) return;
     const int n = snprintf(line, sizeof line, "%ld %s %s\n", number, name, path);
-    const int fd = (int)syscall(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CREAT | O_APPEND, 0666);
+    const int fd = (int)syscall(SYS_openat, AT_FDCWD, settings.log, O_WRONLY | O_CREAT | O_APPEND, 0666);
     if (fd < 0) return;
     syscall(SYS_write, fd, line, (size_t)n);
     syscall(SYS_close, fd);
@@ -78,16 +97,13 @@ static void note(long number, const char *name, const char *path)
 /* The action for this call, or NULL. */
 static const char *action_for(const char *name, const char *path)
 {
-    const char *wanted = getenv("FAULT_PATH");
-    if (!wanted || !strstr(path, wanted) || !is_this_rank()) return NULL;
-    if (!is_named(setting("FAULT_CALLS", "pread,write,fsync,ftruncate,rename,link,unlink"), name))
-        return NULL;
-    const long number = atomic_fetch_add(&n_calls, 1) + 1;
-    const long at = strtol(setting("FAULT_AT", "0"), NULL, 10);
-    const long times = strtol(setting("FAULT_TIMES", "1"), NULL, 10);
+    if (!settings.path || !strstr(path, settings.path) || !settings.acts_here) return NULL;
+    if (!is_named(settings.calls, name)) return NULL;
+    const long number = atomic_fetch_add(&n_calls, 1) + 1, at = settings.at;
     note(number, name, path);
-    if (at == 0 || number < at || (times >= 0 && number >= at + times)) return NULL;
-    const char *action = setting("FAULT_ACTION", "kill");
+    if (at == 0 || number < at || (settings.times >= 0 && number >= at + settings.times))
+        return NULL;
+    const char *action = settings.action;
     if (strcmp(action, "kill") == 0 || (strcmp(action, "torn") == 0 && strcmp(name, "write") != 0))
         raise(SIGKILL);
     return action;
@@ -122,7 +138,7 @@ static _Thread_local int inside;
 
 static int alloc_fails(const void *caller)
 {
-    if (inside || !getenv("FAULT_CALLS") || strcmp(getenv("FAULT_CALLS"), "alloc") != 0) return 0;
+    if (inside || !settings.calls || strcmp(settings.calls, "alloc") != 0) return 0;
     inside = 1;
     const int failed = is_program(caller) && fails(action_for("alloc", "alloc"));
     inside = 0;
@@ -283,7 +299,7 @@ int clock_gettime(clockid_t clock, struct timespec *out)
 {
     static atomic_int looks;
     const int done = (int)syscall(SYS_clock_gettime, clock, out);
-    if (clock == CLOCK_REALTIME && getenv("FAULT_CLOCK"))
+    if (clock == CLOCK_REALTIME && settings.clock_jumps)
         out->tv_sec += atomic_fetch_add(&looks, 1) % 2 ? 86400 : -86400;
     return done;
 }
