@@ -8,8 +8,10 @@
 #include "base/mem.h"
 #include "base/progress.h"
 #include "math/panel.h"
+#include "math/quant.h"
 #include "math/rng.h"
 #include "model/ckpt.h"
+#include "tool/synthetic_blocks.h"
 #include "tool/synthetic_tokenizer.h"
 
 typedef enum kind {
@@ -58,14 +60,22 @@ static const struct {
     {"context", AT(context), INT32_MAX},
 };
 
+static ps_err refuse_type(const char *name)
+{
+    char names[256] = "";
+    for (int t = 0; t < PS_DTYPE_COUNT; t++) {
+        const size_t at = strlen(names);
+        snprintf(names + at, sizeof names - at, " %s", ps_dtype_name((ps_dtype)t));
+    }
+    return PS_FAIL(PS_ERR_USAGE, "--synthetic: type %s is not one of%s", name, names);
+}
+
 static ps_err set_key(shape *s, const char *name, const char *value)
 {
     char *end;
     const long number = strtol(value, &end, 10);
     if (strcmp(name, "type") == 0) {
-        if (ps_dtype_from_name(value, &s->dtype) && ps_dtype_can_narrow(s->dtype)) return PS_OK;
-        return PS_FAIL(PS_ERR_USAGE,
-                       "--synthetic: type %s is not one of f32 f16 bf16 q8_0 q4_0 q4_k", value);
+        return ps_dtype_from_name(value, &s->dtype) ? PS_OK : refuse_type(value);
     }
     const bool whole = end != value && *end == '\0' && number >= 0;
     if (strcmp(name, "seed") == 0 && whole) {
@@ -150,7 +160,7 @@ static void fill_spec(const shape *s, ps_spec *spec)
 /* ---- random panels ---- */
 
 // What the draws of a tensor are for.
-enum { PURPOSE_VALUES = 1, PURPOSE_CHOICES };
+enum { PURPOSE_VALUES = 1, PURPOSE_CHOICES, PURPOSE_BLOCKS };
 
 static ps_rng_block throw(const shape *s, uint32_t stream, uint64_t number, uint32_t purpose)
 {
@@ -181,14 +191,45 @@ typedef struct pool {
 
 enum { POOL_VALUES = 1 << 18, PIECE_K = 32 };
 
-/* n_rows rows of `piece` values each, packed; draws from number `first` on. */
-static void draw_piece(const shape *s, uint32_t stream, uint64_t first, int n_rows, int piece,
-                       int k, float *random, char *rows, char *out)
+/* n_rows rows of k values each, rounded and packed; draws from number `first` on. */
+static void draw_numbers(const shape *s, uint32_t stream, uint64_t first, int n_rows, int piece,
+                         int k, char *out)
 {
     const size_t values = (size_t)piece * PS_PANEL_LANES, bytes = ps_panel_bytes(s->dtype, piece);
+    float *random = ps_mem_new(values, sizeof *random);
+    char *rows = ps_mem_new(bytes, 1);
     draw(s, stream, first, values, k, random);
     ps_dtype_narrow(s->dtype, random, values, rows);
     ps_panel_pack(s->dtype, rows, n_rows, bytes / PS_PANEL_LANES, piece, out);
+    ps_mem_free(rows);
+    ps_mem_free(random);
+}
+
+/* The same of blocks that are drawn as such; `first` counts values. */
+static void draw_blocks(const shape *s, uint32_t stream, uint64_t first, int n_rows, int piece,
+                        int k, char *out)
+{
+    const int values = ps_dtype_block_values(s->dtype), blocks = piece / values;
+    const size_t packed = ps_dtype_block_bytes(s->dtype) * PS_PANEL_LANES;
+    memset(out, 0, packed * (size_t)blocks);
+    for (int i = 0; i < blocks * n_rows; i++) {
+        const uint64_t at = (first / (uint64_t)values + (uint64_t)i) * PS_SYNTHETIC_BLOCK_DRAWS;
+        const ps_rng_block counter = {{(uint32_t)at, (uint32_t)(at >> 32), stream, PURPOSE_BLOCKS}};
+        ps_quant_block block;
+        ps_synthetic_block(s->dtype, s->seed, counter, 1.0f / sqrtf((float)k), &block);
+        ps_quant_put(s->dtype, &block, i % n_rows, (uint8_t *)out + (size_t)(i / n_rows) * packed);
+    }
+}
+
+/* n_rows rows of `piece` values each of a matrix with k of them. */
+static void draw_piece(const shape *s, uint32_t stream, uint64_t first, int n_rows, int piece,
+                       int k, char *out)
+{
+    if (ps_dtype_can_narrow(s->dtype)) {
+        draw_numbers(s, stream, first, n_rows, piece, k, out);
+    } else {
+        draw_blocks(s, stream, first, n_rows, piece, k, out);
+    }
 }
 
 static pool draw_pool(const shape *s, uint32_t stream, int k)
@@ -199,14 +240,10 @@ static pool draw_pool(const shape *s, uint32_t stream, int k)
     p.n = (int)(POOL_VALUES / values);
     p.piece_bytes = ps_panel_bytes(s->dtype, p.k);
     p.pieces = ps_mem_new((size_t)p.n, p.piece_bytes);
-    float *random = ps_mem_new(values, sizeof *random);
-    char *rows = ps_mem_new(p.piece_bytes, 1);
     for (int i = 0; i < p.n; i++) {
-        draw_piece(s, stream, (uint64_t)i * values, PS_PANEL_LANES, p.k, k, random, rows,
+        draw_piece(s, stream, (uint64_t)i * values, PS_PANEL_LANES, p.k, k,
                    p.pieces + (size_t)i * p.piece_bytes);
     }
-    ps_mem_free(rows);
-    ps_mem_free(random);
     return p;
 }
 
@@ -224,18 +261,6 @@ static void fill_panel(const shape *s, const pool *p, uint32_t stream, int numbe
     }
 }
 
-/* The last panel of a matrix, whose rows do not fill it. */
-static void draw_rest(const shape *s, uint32_t stream, const ps_tensor_need *need, char *panel)
-{
-    const size_t bytes = ps_panel_bytes(s->dtype, need->k);
-    float *random = ps_mem_new((size_t)need->k * PS_PANEL_LANES, sizeof *random);
-    char *rows = ps_mem_new(bytes, 1);
-    draw_piece(s, stream, POOL_VALUES, need->n % PS_PANEL_LANES, need->k, need->k, random, rows,
-               panel);
-    ps_mem_free(rows);
-    ps_mem_free(random);
-}
-
 static ps_err write_panels(const shape *s, ps_ckpt_writer *w, const ps_tensor_need *need,
                            uint32_t stream)
 {
@@ -248,7 +273,7 @@ static ps_err write_panels(const shape *s, ps_ckpt_writer *w, const ps_tensor_ne
         err = ps_ckpt_append(w, panel, bytes);
     }
     if (!err && need->n % PS_PANEL_LANES > 0) {
-        draw_rest(s, stream, need, panel);
+        draw_piece(s, stream, POOL_VALUES, need->n % PS_PANEL_LANES, need->k, need->k, panel);
         err = ps_ckpt_append(w, panel, bytes);
     }
     ps_mem_free(p.pieces);

@@ -88,7 +88,8 @@ static void note(long number, const char *name, const char *path)
     char line[PATH_BYTES + 64];
     if (!settings.log) return;
     const int n = snprintf(line, sizeof line, "%ld %s %s\n", number, name, path);
-    const int fd = (int)syscall(SYS_openat, AT_FDCWD, settings.log, O_WRONLY | O_CREAT | O_APPEND, 0666);
+    const int fd =
+        (int)syscall(SYS_openat, AT_FDCWD, settings.log, O_WRONLY | O_CREAT | O_APPEND, 0666);
     if (fd < 0) return;
     syscall(SYS_write, fd, line, (size_t)n);
     syscall(SYS_close, fd);

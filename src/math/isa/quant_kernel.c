@@ -99,10 +99,11 @@ V_INLINE void sub_block(const rows_job *job, const uint8_t *block, const block_s
 }
 
 /* Asks for the future of a run. With one row the processor's own reading ahead is enough; with more
- * there is so much work on each line that it falls behind. */
+ * there is so much work on each line that it falls behind, least with a page of 4 KiB as the
+ * distance (q6_k, two rows: 0.62 of plain reads with half a page, 0.77 with one, 0.74 with two). */
 V_INLINE void fetch_ahead(const uint8_t *runs, int r, int run_bytes)
 {
-    enum { DISTANCE = 2048, LINE = 64 };
+    enum { DISTANCE = 4096, LINE = 64 };
     for (int i = 0; i < run_bytes; i += LINE) {
         __builtin_prefetch(runs + DISTANCE + r * run_bytes + i, 0, 3);
     }
