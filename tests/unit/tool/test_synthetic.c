@@ -169,13 +169,12 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("tool/synthetic");
-    TCase *tcase = tcase_create("synthetic");
+    TCase *tcase = scratch_case(suite, "synthetic");
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, acestep_models_have_the_shapes_of_the_real_ones);
     tcase_add_test(tcase, tokens_that_matter_have_their_ids);
     tcase_add_test(tcase, every_text_comes_back);
     tcase_add_test(tcase, equal_specs_give_equal_files_and_seeds_others);
     tcase_add_loop_test(tcase, rows_are_random, 0, PS_DTYPE_COUNT);
-    suite_add_tcase(suite, tcase);
     return scratch_run(suite);
 }
