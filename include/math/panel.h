@@ -15,7 +15,7 @@
  *
  * Arithmetic of quantised weights with integer activations (math/engine.h): a row x is rounded in
  * runs of 32 values of k,
- *   xs = max|x| / limit (f32 division; limit 32767 or 127),  q[k] = x[k] / xs to nearest even,
+ *   xs = max|x| / limit (f32 division; limit 32639 or 127),  q[k] = x[k] / xs to nearest even,
  *   xs = 0 and q = 0 where that scale would be zero or denormal; xs = NaN where x holds NaN or
  *   infinity, so that every output of the row becomes NaN,
  * and each sub-block s of the weights (16 or 32 values, never across runs) adds to the accumulator,

@@ -34,9 +34,20 @@ typedef struct ps_panel_job {
     size_t out_stride;
 } ps_panel_job;
 
-/* A run of 32 activations rounded to integers (math/panel.h). */
+/* The largest integers that activations are rounded to (math/panel.h). The larger one is such that
+ * an integer is 256 upper + lower, both signed bytes. */
+enum { PS_ROUNDED_LIMIT_I8 = 127, PS_ROUNDED_LIMIT_I16 = 256 * 127 + 127 };
+
+/* A run of 32 activations rounded to integers (math/panel.h): either as they are, or, for kernels
+ * that multiply bytes, as upper and lower bytes in the order of the weights' codes: byte 4j + (0, 1,
+ * 2, 3) is of value 4j + (0, 2, 1, 3). */
 typedef struct ps_rounded {
-    int16_t q[32];
+    union {
+        int16_t q[32];
+        struct {
+            int8_t upper[32], lower[32];
+        };
+    };
     float scale;         // xs
     int32_t sum[3];      // of q[0..15], of q[16..31], of all
     float scaled_sum[3]; // xs * (float)sum
@@ -80,6 +91,7 @@ typedef struct ps_kernels {
     /* out[k1 - k0][16] = values k0 .. k1-1 of one panel of quantised weights, exactly; k0 and k1
      * are multiples of the format's block. */
     void (*quant_widen)(ps_dtype dtype, const void *panel, int k0, int k1, float *out);
+    bool rounds_to_bytes; // which form of ps_rounded this build writes and takes
     /* Rounds x[k], k a multiple of 32, to integers of magnitude <= limit. */
     void (*round_row)(const float *x, int k, int limit, ps_rounded *out);
     /* out[i] = (x[i] / sqrt(mean(x^2) + eps)) * weight[i], 16 lanes of sums and the fixed tree. */

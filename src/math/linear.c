@@ -197,7 +197,8 @@ static void round_item(void *arg, int item, int thread)
 {
     (void)thread;
     const rounding *r = arg;
-    const int limit = r->engine->activations == PS_ACTIVATIONS_I8 ? INT8_MAX : INT16_MAX;
+    const int limit =
+        r->engine->activations == PS_ACTIVATIONS_I8 ? PS_ROUNDED_LIMIT_I8 : PS_ROUNDED_LIMIT_I16;
     const int k = r->call->weight->k;
     r->engine->kernels->round_row(r->call->x + (size_t)item * r->call->x_stride, k, limit,
                                   r->out + (size_t)item * runs_of(k));

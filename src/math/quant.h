@@ -20,8 +20,8 @@
  * So masking the even and the odd bytes gives two pairs of consecutive k as 16-bit halves of each
  * lane: what an integer multiply-add of pairs takes.
  *
- * The integers of a sub-block stay small: |sum of q * code| <= 32 * 32767 * 255 < 2^28, and the
- * part that the zero point takes off, 32 * 32767 * 128, is half of that.
+ * The integers of a sub-block stay small: |sum of q * code| <= 32 * 32639 * 255 < 2^28, and the
+ * part that the zero point takes off, 32 * 32639 * 128, is half of that.
  *
  * tq1_0: a byte holds five base-3 digits d0..d4, as ceil(256/243 * (81 d0 + 27 d1 + 9 d2 + 3 d3 +
  * d4)): multiplying by 3 moves the first digit to bit 8. Of each 16 byte units j, the first 15 are

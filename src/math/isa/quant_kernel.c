@@ -27,13 +27,39 @@ void PS_ISA(ps_quant_widen)(ps_dtype dtype, const void *panel, int k0, int k1, f
         macro(PS_MXFP4) macro(PS_Q2_K) macro(PS_Q3_K) macro(PS_Q4_K) macro(PS_Q5_K) macro(PS_Q6_K) \
             macro(PS_IQ4_XS) macro(PS_TQ2_0)
 
-/* Values 2i and 2i + 1 of a run in all lanes. */
-V_INLINE w16 value_pair(const ps_rounded *x, int i)
+/* A step of a dot product is one byte unit by the activations of its 4 k, in two halves: the pairs
+ * of even and of odd bytes as 16 bits, by values as they are; or all codes by the upper bytes of the
+ * values, and by the lower ones. */
+#ifdef ROUND_TO_BYTES
+enum { HALVES_APART = true };
+
+V_INLINE w16 half_step(w16 sum, w16 codes, const ps_rounded *x, int j, int half)
+{
+    int32_t bytes;
+    memcpy(&bytes, (half ? x->lower : x->upper) + 4 * j, sizeof bytes);
+    return w_dot_bytes(sum, codes, w_set(bytes));
+}
+
+/* The sum of a sub-block from those of its halves. */
+V_INLINE w16 both_halves(w16 first, w16 second)
+{
+    return w_add(w_shl(first, 8), second);
+}
+#else
+enum { HALVES_APART = false }; // they may share one sum
+
+V_INLINE w16 half_step(w16 sum, w16 codes, const ps_rounded *x, int j, int half)
 {
     int32_t pair;
-    memcpy(&pair, x->q + 2 * i, sizeof pair);
-    return w_set(pair);
+    memcpy(&pair, x->q + 4 * j + 2 * half, sizeof pair);
+    return w_dot(sum, half ? w_high_bytes(codes) : w_low_bytes(codes), w_set(pair));
 }
+
+V_INLINE w16 both_halves(w16 first, w16 second)
+{
+    return w_add(first, second);
+}
+#endif
 
 /* ---- few rows ---- */
 
@@ -51,30 +77,30 @@ typedef struct rows_job {
     size_t x_stride;
 } rows_job;
 
-/* The integers of sub-block h of a run: dot[rows]. */
+/* The integers of sub-block h of a run: dot[rows]. Few rows have a second chain of sums each. */
 V_INLINE void sub_block_dot(const rows_job *job, const uint8_t *run, int h, const ps_rounded *x,
                             int sum, w16 *dot)
 {
     const ps_quant_format *f = job->format;
     const int n = RUN_UNITS * f->sub / PS_QUANT_RUN;
-    w16 odd[FEW_ROWS]; // a second chain of sums
+    const bool apart = HALVES_APART || job->rows < FEW_ROWS;
+    w16 first[FEW_ROWS];
     for (int i = 0; i < job->rows; i++) {
+        first[i] = w_set(0);
         dot[i] = w_set(-f->zero * x[(size_t)i * job->x_stride].sum[sum]);
-        odd[i] = w_set(0);
     }
     UNROLL_UNITS
     for (int j = h * n; j < (h + 1) * n; j++) {
         const w16 codes = byte_unit(f, run, j);
-        const w16 low = w_low_bytes(codes), high = w_high_bytes(codes);
         for (int i = 0; i < job->rows; i++) {
             const ps_rounded *row = &x[(size_t)i * job->x_stride];
-            w16 *second = job->rows < FEW_ROWS ? &odd[i] : &dot[i];
-            dot[i] = w_dot(dot[i], low, value_pair(row, 2 * j));
-            *second = w_dot(*second, high, value_pair(row, 2 * j + 1));
+            w16 *of_first = apart ? &first[i] : &dot[i];
+            *of_first = half_step(*of_first, codes, row, j, 0);
+            dot[i] = half_step(dot[i], codes, row, j, 1);
         }
     }
-    for (int i = 0; i < job->rows && job->rows < FEW_ROWS; i++) {
-        dot[i] = w_add(dot[i], odd[i]);
+    for (int i = 0; i < job->rows && apart; i++) {
+        dot[i] = both_halves(first[i], dot[i]);
     }
 }
 
@@ -255,24 +281,28 @@ V_INLINE void tile_sub_block(const tile_job *t, int rows, int panels, int first_
 {
     const ps_rounded *x = t->x + r;
     for (int i = 0; i < rows; i++) {
-        const w16 start = w_set(-t->zero * x[(size_t)i * t->x_stride].sum[sum]);
         for (int p = 0; p < panels; p++) {
-            dot[i][p] = start;
+            dot[i][p] = w_set(0);
         }
     }
-    KEEP_ROLLED
-    for (int j = first; j < first + n; j++) {
-        for (int half = 0; half < 2; half++) {
-            w16 w[4];
+    for (int half = 0; half < 2; half++) {
+        KEEP_ROLLED
+        for (int j = first; j < first + n; j++) {
+            w16 codes[4];
             for (int p = 0; p < panels; p++) {
-                const w16 codes = w_load(t->weights->codes[first_panel + p][r * RUN_UNITS + j]);
-                w[p] = half ? w_high_bytes(codes) : w_low_bytes(codes);
+                codes[p] = w_load(t->weights->codes[first_panel + p][r * RUN_UNITS + j]);
             }
             for (int i = 0; i < rows; i++) {
-                const w16 pair = value_pair(&x[(size_t)i * t->x_stride], 2 * j + half);
                 for (int p = 0; p < panels; p++) {
-                    dot[i][p] = w_dot(dot[i][p], w[p], pair);
+                    dot[i][p] =
+                        half_step(dot[i][p], codes[p], &x[(size_t)i * t->x_stride], j, half);
                 }
+            }
+        }
+        for (int i = 0; i < rows && half == 0; i++) {
+            const w16 start = w_set(-t->zero * x[(size_t)i * t->x_stride].sum[sum]);
+            for (int p = 0; p < panels; p++) {
+                dot[i][p] = both_halves(dot[i][p], start);
             }
         }
     }

@@ -249,6 +249,17 @@ static void scale(float *x, float factor, int n)
     }
 }
 
+/* Integers i .. i + 15 of a run, in this build's form. */
+V_INLINE void store_integers(w16 q, int i, ps_rounded *out)
+{
+#ifdef ROUND_TO_BYTES
+    w_store_bytes(out->upper + i, w_sar(w_add(q, w_set(128)), 8));
+    w_store_bytes(out->lower + i, q);
+#else
+    w_store_i16(out->q + i, q);
+#endif
+}
+
 /* Integers of one run; a scale that is not finite, or no normal number, leaves zeros. */
 static void round_run(const float *x, float limit, ps_rounded *out)
 {
@@ -266,8 +277,8 @@ static void round_run(const float *x, float limit, ps_rounded *out)
     if (scale > 0.0f) {
         const w16 low = w_from_float(v_div(a, v_set(scale)));
         const w16 high = w_from_float(v_div(b, v_set(scale)));
-        w_store_i16(out->q, low);
-        w_store_i16(out->q + 16, high);
+        store_integers(low, 0, out);
+        store_integers(high, 16, out);
         out->sum[0] = w_sum(low);
         out->sum[1] = w_sum(high);
     }
@@ -338,6 +349,9 @@ const ps_kernels PS_ISA(ps_kernels) = {
     .panel_product = PS_ISA(ps_panel_product),
     .quant_product = PS_ISA(ps_quant_product),
     .quant_widen = PS_ISA(ps_quant_widen),
+#ifdef ROUND_TO_BYTES
+    .rounds_to_bytes = true,
+#endif
     .round_row = round_row,
     .rms_norm = rms_norm,
     .add = add,
