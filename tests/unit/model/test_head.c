@@ -161,11 +161,10 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("model/head");
-    TCase *tcase = tcase_create("head");
+    TCase *tcase = scratch_case(suite, "head");
     tcase_set_timeout(tcase, 60);
     tcase_add_loop_test(tcase, what_is_wanted_has_its_bits_and_the_rest_is_minus_infinity, 0, 4);
     tcase_add_test(tcase, ranges_may_end_anywhere);
     tcase_add_test(tcase, only_panels_that_somebody_wants_are_read);
-    suite_add_tcase(suite, tcase);
     return scratch_run(suite);
 }
