@@ -8,6 +8,7 @@
 #   an array of jobs, each with requests of its own
 #   scancel: a clean stop, and the same command goes on
 #   a warning (scancel --signal): saved and queued again
+#   the ranks started by srun --mpi=pmix, where Slurm has that
 #
 # Slurm counts time limits in minutes, so this takes some. Prints the log lines of the jobs.
 set -u
@@ -105,11 +106,13 @@ echo "slurm: $(scontrol --version), node $(sinfo -h -o '%n %T %c CPUs'), mpi: $(
 
 # ---- jobs ----
 
-# script NAME COMMAND-WORDS: launch/slurm.sbatch as a user edits it.
+# script NAME COMMAND-WORDS [LAUNCHER]: launch/slurm.sbatch as a user edits it; mpirun by default.
 script() {
+    local launcher=${3:-mpirun} options=''
+    if [ "$launcher" = mpirun ]; then options='--allow-run-as-root --oversubscribe'; fi
     sed -e "s|^program=[^ ]*|program=$PIPESTEP|" -e "s|^model=[^ ]*|model=$model|" \
-        -e "s|^command=.*|command=($2)|" -e 's|^launcher=[^ ]*|launcher=mpirun|' \
-        -e 's|^launcher_options=.*|launcher_options=(--allow-run-as-root --oversubscribe)|' \
+        -e "s|^command=.*|command=($2)|" -e "s|^launcher=[^ ]*|launcher=$launcher|" \
+        -e "s|^launcher_options=.*|launcher_options=($options)|" \
         -e 's|^#SBATCH --nodes=.*|#SBATCH --nodes=1|' -e 's|^#SBATCH --ntasks-per-node=.*|#SBATCH --ntasks-per-node=2|' \
         -e 's|^#SBATCH --cpus-per-task=.*|#SBATCH --cpus-per-task=1|' -e 's|^#SBATCH --time=.*|#SBATCH --time=00:01:00|' \
         -e "s|^#SBATCH --output=.*|#SBATCH --output=$PWD/%x-%A_%a.log|" -e "s|^#SBATCH --job-name=.*|#SBATCH --job-name=$1|" \
@@ -198,5 +201,20 @@ show "$job"
 grep -q 'saved and stopped by SIGUSR1' warned-*.log || complain "a warning: $(cat warned-*.log)"
 [ "$(state_of "$job")" = COMPLETED ] || complain "a warning: the job is $(state_of "$job")"
 cmp out.jsonl few-wanted.jsonl || complain 'after a warning: another output'
+# ---- srun ----
+
+if srun --mpi=list 2>&1 | grep -qw pmix; then
+    rm -f out.jsonl*
+    script direct "batch \"\$model\" --in $PWD/few.jsonl --out $PWD/out.jsonl --report $PWD/srun.json --no-progress -t 1" srun
+    job=$(sbatch --parsable direct.sbatch)
+    until_true 120 has_left "$job"
+    echo "srun --mpi=pmix: job $job"
+    show "$job"
+    [ "$(state_of "$job")" = COMPLETED ] || complain "srun: the job is $(state_of "$job"): $(tail -n 20 direct-*.log)"
+    grep -q '"rank": 1,' srun.json || complain 'srun: the ranks did not find each other'
+    cmp out.jsonl few-wanted.jsonl || complain 'srun: another output'
+else
+    echo 'srun: left out: Slurm has no plugin for PMIx here'
+fi
 [ $bad -eq 0 ] && echo 'slurm: all outputs as those of undisturbed runs'
 exit $bad
