@@ -20,7 +20,7 @@ score() {
 }
 
 # Up to 24 rows take another way through the kernels than more.
-i16=418d4f7411460c0cfb02a41594bf0e5adff343e544f01d709e21de9834f894c0
+i16=12197707176ec7505ab857d8fadaf3854d515083f0b36d6725d8ce9f7c61ea9b
 score $i16 alone 0 1 -t 1
 score $i16 alone 0 1 -t 2 --chunk 24
 score $i16 alone 0 1 -t 3 --chunk 25
@@ -32,7 +32,7 @@ score $i16 alone 0 4 -t 1 --chunk 100 --wait shared
 for set in $sets; do
     score $i16 alone 0 1 -t 2 --chunk 64 --isa "$set"
 done
-short=83df38064f5be655f7f5de31c93a9646205170303c41cb5b4f7007198cb7f3ef
+short=28b386fe0e5aa62a7ee0fdd505bfccd2ffc798c213e60e0684af8178cb3efa44
 for set in $sets; do
     score $short few 0 1 -t 1 --chunk 1 --isa "$set"
 done
@@ -50,7 +50,7 @@ for set in $sets; do
 done
 
 # generate RANKS ARG ...: checksum of two samples of 60 tokens with log-probabilities.
-generated=09936868f37274fb1b535b80fa75ae6a2d8ac7a2966e6e5ff2cfb829e732dab7
+generated=e9887569b022098d9246785c739aea7baca8490de5df0eb2a37d29bbb0b8d26a
 generate() {
     same "generate, $*" "$generated" "$(run "$1" generate mixed.h5 --tokens few -n 60 --samples 2 --json --logprobs 3 \
         --seed 77 --temperature 0.9 --top-k 50 --ignore-eos "${@:2}" | sum)"
