@@ -184,7 +184,14 @@ until_true 60 has_left "$job"
 echo "scancel: job $job"
 show "$job"
 [ -s out.jsonl.journal ] || complain 'scancel: no journal is left'
-# mpirun kills its ranks a second after it is told to end. Where that was too early the lock is left, of a dead job.
+# Slurm tells all processes of the script's to end, and the script tells mpirun, which at the second time leaves at once;
+# its ranks are gone a second or two later. Where that was too early for them the lock is left, of a dead job.
+holder_is_gone() {
+    local pid
+    pid=$(sed -n 's/.*"pid": \([0-9]*\).*/\1/p' out.jsonl.lock 2>/dev/null)
+    [ -z "$pid" ] || is_gone "$pid"
+}
+until_true 20 holder_is_gone || complain 'scancel: rank 0 is left'
 launch 1 600 "$PIPESTEP" batch "$model" -q --in in.jsonl --out out.jsonl </dev/null || complain 'after scancel: does not go on'
 cmp out.jsonl wanted.jsonl || complain 'after scancel: another output'
 
