@@ -92,7 +92,9 @@ row_54() {
     # The last one of all that are under way: nothing follows it.
     PARCEL_TIMES=-1 parcels drop
     ended 20 3
-    says 'nothing has moved for 3.0 s although work is under way; rank ' # whoever looks first
+    # Whoever looks first says so; each waits for the one before it.
+    grep -aqE 'nothing has moved for 3\.0 s although work is under way; rank (2 .* waits for rank 1|1 .* waits for rank 0|0 .* waits for rank 2) ' err ||
+        complain "nobody says who waits for whom: $(grep -a pipestep err)"
     goes_on 2
 }
 row_55() {

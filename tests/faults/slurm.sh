@@ -120,8 +120,6 @@ script() {
 }
 
 state_of() { scontrol show job "$1" 2>/dev/null | sed -n 's/.*JobState=\([A-Z]*\).*/\1/p' | head -n 1; }
-# Cancelled is said at once; until its processes are gone a job is listed as completing.
-has_left() { has_ended "$1" && ! squeue -h -j "$1" 2>/dev/null | grep -q .; }
 has_ended() { case $(state_of "$1") in COMPLETED | FAILED | CANCELLED | TIMEOUT | NODE_FAIL) ;; *) return 1 ;; esac }
 is_running() { [ "$(state_of "$1")" = RUNNING ]; }
 has_lines() { [ "$(wc -l 2>/dev/null <"$1" || echo 0)" -ge "$2" ]; }
@@ -149,7 +147,7 @@ launch 2 600 "$PIPESTEP" batch "$model" -q -t 1 --in in.jsonl --out wanted.jsonl
 
 script short "batch \"\$model\" --in $PWD/in.jsonl --out $PWD/out.jsonl --no-progress -t 1"
 job=$(sbatch --parsable short.sbatch) || complain 'sbatch fails'
-until_true 600 has_left "$job"
+until_true 600 has_ended "$job"
 echo "a time limit that is too short: job $job"
 show "$job"
 [ "$(state_of "$job")" = COMPLETED ] || complain "the job is $(state_of "$job"): $(tail -n 20 short-*.log)"
@@ -180,7 +178,7 @@ script cancelled "batch \"\$model\" --in $PWD/in.jsonl --out $PWD/out.jsonl --no
 job=$(sbatch --parsable cancelled.sbatch)
 until_true 60 has_lines out.jsonl.journal 100 || complain "the job does not begin: $(cat cancelled-*.log)"
 scancel "$job"
-until_true 60 has_left "$job"
+until_true 60 has_ended "$job"
 echo "scancel: job $job"
 show "$job"
 [ -s out.jsonl.journal ] || complain 'scancel: no journal is left'
@@ -202,19 +200,20 @@ script warned "batch \"\$model\" --in $PWD/few.jsonl --out $PWD/out.jsonl --no-p
 job=$(sbatch --parsable warned.sbatch)
 until_true 60 has_lines out.jsonl.journal 20 || complain "the job does not begin: $(cat warned-*.log)"
 scancel --batch --signal=USR1 "$job"
-until_true 200 has_left "$job"
+until_true 200 has_ended "$job"
 echo "a warning: job $job"
 show "$job"
 grep -q 'saved and stopped by SIGUSR1' warned-*.log || complain "a warning: $(cat warned-*.log)"
 [ "$(state_of "$job")" = COMPLETED ] || complain "a warning: the job is $(state_of "$job")"
 cmp out.jsonl few-wanted.jsonl || complain 'after a warning: another output'
+
 # ---- srun ----
 
 if srun --mpi=list 2>&1 | grep -qw pmix; then
     rm -f out.jsonl*
     script direct "batch \"\$model\" --in $PWD/few.jsonl --out $PWD/out.jsonl --report $PWD/srun.json --no-progress -t 1" srun
     job=$(sbatch --parsable direct.sbatch)
-    until_true 120 has_left "$job"
+    until_true 120 has_ended "$job"
     echo "srun --mpi=pmix: job $job"
     show "$job"
     [ "$(state_of "$job")" = COMPLETED ] || complain "srun: the job is $(state_of "$job"): $(tail -n 20 direct-*.log)"

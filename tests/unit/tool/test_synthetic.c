@@ -150,8 +150,11 @@ START_TEST(rows_are_random)
         squares += (double)rows[i] * (double)rows[i];
     }
     ck_assert_double_le(fabs(sum / N), 0.3);
-    // Scales that are powers of two are off by a factor of the root of two at most.
-    ck_assert_double_eq_tol(log2(squares / N), 0.0, _i == PS_MXFP4 ? 1.0 : 0.03);
+    if (_i == PS_MXFP4) { // scales that are powers of two are off by the root of two at most
+        ck_assert(squares / N >= 0.5 && squares / N <= 2.0);
+    } else {
+        ck_assert_double_eq_tol(squares / N, 1.0, 0.02);
+    }
     for (int r = 1; r < N; r++) {
         for (int other = r % 16; other < r; other += 16) {
             ck_assert_int_ne(memcmp(rows + (size_t)r * K, rows + (size_t)other * K, K * 4), 0);
