@@ -150,5 +150,7 @@ void ps_json_append_real(ps_text *out, double value)
         snprintf(number, sizeof number, "%.*g", digits, value);
         if (strtod(number, NULL) == value) break;
     }
-    ps_text_append_str(out, number);
+    // "-0" would be a whole number to a reader, and whole numbers have no sign at zero.
+    const bool negative_zero = value == 0.0 && signbit(value);
+    ps_text_append_str(out, negative_zero ? "-0.0" : number);
 }
