@@ -32,6 +32,7 @@ typedef struct ps_panel_job {
     size_t x_stride;
     float *out;
     size_t out_stride;
+    int panels_behind; // of the same matrix, which the caller multiplies next; 0: not known
 } ps_panel_job;
 
 /* The largest integers that activations are rounded to (math/panel.h). The larger one is such that

@@ -1,5 +1,6 @@
 /* Deals panels over the pool. An item is a run of panels of one matrix: long enough that the memory
- * streams (about 256 KiB of weights), short enough that the threads end together. The split changes
+ * streams (about 256 KiB of weights, 1 MiB for a few rows of floats, which ask for weights ahead
+ * within an item), short enough that the threads end together. The split changes
  * nothing in the sums, since a panel is never divided.
  *
  * With --gemm blas the panels of an item are widened into a [K][64] strip and multiplied by sgemm;
@@ -18,6 +19,7 @@
 #include "math/quant.h"
 
 enum { ITEM_BYTES = 256 * 1024, ITEMS_PER_THREAD = 4, BLAS_PANELS = 4 };
+enum { AHEAD_ITEM_BYTES = 1024 * 1024, AHEAD_ROWS_MIN = 3, AHEAD_ROWS_MAX = 32 };
 
 typedef struct work {
     const ps_engine *engine;
@@ -86,6 +88,9 @@ static void panel_item(const work *w, const ps_linear_call *call, int panel, int
         .x_stride = call->x_stride,
         .out = call->out + (size_t)panel * PS_PANEL_LANES,
         .out_stride = call->out_stride,
+        // With more threads another one takes them.
+        .panels_behind =
+            ps_pool_threads(w->engine->pool) == 1 ? ps_panel_count(weight->n) - panel - panels : 0,
     };
     w->engine->kernels->panel_product(&job);
 }
@@ -161,12 +166,15 @@ static void run_item(void *arg, int item, int thread)
     add_bias(w->engine, call, panel, panels);
 }
 
-/* Panels of one item: a multiple of four (the one-row kernel's width) of about ITEM_BYTES, fewer
- * when there would be too few items for the threads. */
-static int choose_panels(const ps_linear *weight, int n_threads)
+/* Panels of one item: a multiple of four (the one-row kernel's width) of about as many bytes as
+ * wanted, fewer when there would be too few items for the threads. */
+static int choose_panels(const ps_linear *weight, int rows, int n_threads)
 {
     const int count = ps_panel_count(weight->n);
-    int panels = (int)(ITEM_BYTES / ps_panel_bytes(weight->dtype, weight->k));
+    const bool asks_ahead =
+        !ps_dtype_is_quantised(weight->dtype) && rows >= AHEAD_ROWS_MIN && rows <= AHEAD_ROWS_MAX;
+    const size_t bytes = asks_ahead ? AHEAD_ITEM_BYTES : ITEM_BYTES;
+    int panels = (int)(bytes / ps_panel_bytes(weight->dtype, weight->k));
     const int fair = count / (n_threads * ITEMS_PER_THREAD);
     if (panels > fair) panels = fair;
     return panels < 4 ? 4 : panels / 4 * 4;
@@ -267,8 +275,9 @@ void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int
         const ps_linear *weight = calls[c].weight;
         assert(weight->k >= 1 && weight->n >= 1);
         assert(calls[c].out_stride >= (size_t)ps_panel_count(weight->n) * PS_PANEL_LANES);
-        w.panels_per_item[c] =
-            uses_blas(&w, &calls[c]) ? BLAS_PANELS : choose_panels(weight, n_threads);
+        w.panels_per_item[c] = uses_blas(&w, &calls[c])
+                                   ? BLAS_PANELS
+                                   : choose_panels(weight, calls[c].rows, n_threads);
         const int items =
             (ps_panel_count(weight->n) + w.panels_per_item[c] - 1) / w.panels_per_item[c];
         w.first_item[c + 1] = w.first_item[c] + items;
