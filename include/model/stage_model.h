@@ -32,7 +32,7 @@ typedef struct ps_limits {
     int head_ids;      // ids whose logits most tokens need, for the plan; 0: all
     int64_t steps;     // of decoding that the work takes, about; 0: few
     int chunk_least;   // the scheduler may cut prompts so small; 0: by chunk_rows (serve/chunks.h)
-    double chunk_growth;
+    double chunk_growth, chunk_overhead;
 } ps_limits;
 
 /* The context of a sequence without an end. */

@@ -38,7 +38,8 @@ typedef struct ps_parcel_head {
     uint32_t magic, kind;
     uint64_t sequence, bytes;
     uint32_t n_actions, n_rows, n_data, stride;
-    uint64_t reserved[2]; // zero
+    uint64_t slowest_ns; // WORK: what the stage took that took longest so far
+    uint64_t reserved;   // zero
 } ps_parcel_head;
 
 typedef struct ps_parcel_action {

@@ -38,6 +38,7 @@ typedef struct ps_finished {
     int n_wanted;
     const ps_parcel_row *rows; // [n_rows] as submitted
     int n_rows;
+    int64_t slowest_ns; // what the slowest stage took for it
 } ps_finished;
 
 ps_err ps_pipeline_open(const ps_stage_params *params, ps_pipeline **out) PS_MUST_CHECK;

@@ -27,6 +27,9 @@ typedef struct ps_plan_times {
     double *byte_ns;  // [n_stages] a byte of its caches; owned
     double head_ns;   // on stage 0
     double hop_ns;    // a parcel from rank to rank
+    // What the slowest stage takes for such a parcel, and for one of a prompt with chunk_rows.
+    double rows_ns, chunk_ns;
+    int chunk_rows; // 0: not measured
 } ps_plan_times;
 
 void ps_plan_times_release(ps_plan_times *times);

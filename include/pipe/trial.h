@@ -7,9 +7,10 @@
  *
  *   t(l, s) = t(l, owner) b(s) / b(owner)      b: time over bytes of a rank's own layers
  *
- * A hop is a turn of a parcel without rows over the ranks. Medians of several rounds.
+ * A hop is a turn of a parcel without rows over the ranks. Then come a few rounds with pieces of
+ * prompts, from which follows how large these should be (serve/chunks.h). Medians of several rounds.
  *
- * Cost: opening the model once more, and a dozen tokens.
+ * Cost: opening the model once more, a dozen tokens, and 96 tokens of prompts for each rank.
  * Errors: those of opening and running a pipeline.   MPI: collective; the times are the same on all
  * ranks.
  */

@@ -130,7 +130,8 @@ ps_err ps_pipeline_collect(ps_pipeline *p, ps_finished *out)
     *out = (ps_finished){.sequence = p->collected++,
                          .n_wanted = (int)p->parcel.head->n_data,
                          .rows = p->parcel.rows,
-                         .n_rows = (int)p->parcel.head->n_rows};
+                         .n_rows = (int)p->parcel.head->n_rows,
+                         .slowest_ns = (int64_t)p->parcel.head->slowest_ns};
     if (ps_pipeline_in_flight(p) == 0) ps_watch_expect_progress(p->stage.watch, false);
     return PS_OK;
 }

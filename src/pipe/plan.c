@@ -415,6 +415,9 @@ void ps_plan_describe(const ps_plan *plan, ps_text *out)
                     "rows %.1f tokens/s\n",
                     plan->head_ns * 1e-6, plan->hop_ns * 1e-3, ps_plan_round_ns(plan) * 1e-6,
                     plan->timed_rows, ps_plan_tokens_per_s(plan));
+    if (plan->limits.chunk_overhead > 0.0)
+        ps_text_appendf(out, "a prompt's parcel takes as long as %.1f rows beside its own\n",
+                        plan->limits.chunk_overhead);
 }
 
 /* What only a measured plan says. */
@@ -423,9 +426,9 @@ static void append_times(const ps_plan *plan, ps_text *out)
     if (plan->timed_rows == 0) return;
     ps_text_appendf(out,
                     "\"timed_rows\": %d, \"head_ns\": %.0f, \"hop_ns\": %.0f, \"round_ns\": %.0f, "
-                    "\"planned_tokens_per_s\": %.3f, ",
+                    "\"planned_tokens_per_s\": %.3f, \"chunk_overhead_rows\": %.3f, ",
                     plan->timed_rows, plan->head_ns, plan->hop_ns, ps_plan_round_ns(plan),
-                    ps_plan_tokens_per_s(plan));
+                    ps_plan_tokens_per_s(plan), plan->limits.chunk_overhead);
 }
 
 void ps_plan_to_json(const ps_plan *plan, ps_text *out)

@@ -139,6 +139,12 @@ void ps_stage_end_span(ps_stage *stage, ps_stage_span span, uint64_t sequence, i
         stage->span_observer(stage->span_arg, span, sequence, begin_ns, end_ns);
 }
 
+/* For whoever cuts prompts into parcels (serve/chunks.h). */
+static void note_time(ps_parcel_head *head, int64_t ns)
+{
+    if (ns > 0 && (uint64_t)ns > head->slowest_ns) head->slowest_ns = (uint64_t)ns;
+}
+
 ps_err ps_stage_step(ps_stage *stage, const ps_parcel *parcel, int *n_data)
 {
     ps_stage_begin(stage);
@@ -153,6 +159,7 @@ ps_err ps_stage_step(ps_stage *stage, const ps_parcel *parcel, int *n_data)
     const ps_rows rows = {
         .n = n_rows, .slot = stage->slots, .position = stage->positions, .hidden = stage->hidden};
     PS_TRY(ps_stage_blocks(stage->model, &rows, parcel->data));
+    note_time(parcel->head, ps_clock_now_ns() - begin);
     *n_data = stage->last ? keep_wanted(parcel) : n_rows;
     ps_watch_step(stage->watch);
     stage->report.parcels++;

@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-enum { WARM_ROUNDS = 2, ROUNDS = 9, SAMPLES_MAX = 256 };
+enum { WARM_ROUNDS = 2, ROUNDS = 9, CHUNK_ROUNDS = 3, CHUNK_ROWS = 32, SAMPLES_MAX = 256 };
 
 /* The last times of one thing; which of them are dropped does not matter. */
 typedef struct samples {
@@ -22,8 +22,10 @@ typedef struct trial {
     ps_pipeline *pipeline;
     int rows;        // of a parcel
     int n_parcels;   // under way at a time
+    int chunk_rows;  // of a parcel with a prompt
     samples *layers; // [own layers]
     samples head, turn;
+    samples few, many;  // the slowest stage's blocks: of `rows`, of `chunk_rows`
     int64_t *layer_end; // [own layers] of the parcel being computed
     int n_marked;
 } trial;
@@ -57,15 +59,22 @@ static void mark_layer(void *arg, int layer, const float *x, size_t stride, int 
     if (layer >= t->part.first_layer && rows > 0) t->layer_end[t->n_marked++] = ps_clock_now_ns();
 }
 
+/* Parcels of one token for each of some sequences; those behind them hold prompts. */
+static int count_parcels(const trial *t)
+{
+    return (WARM_ROUNDS + ROUNDS) * t->n_parcels;
+}
+
 /* When the blocks of a parcel are done it is known when the first of them began. */
 static void end_span(void *arg, ps_stage_span span, uint64_t sequence, int64_t begin_ns,
                      int64_t end_ns)
 {
     trial *t = arg;
     const uint64_t first = (uint64_t)WARM_ROUNDS * (uint64_t)t->n_parcels;
-    if (span == PS_SPAN_HEAD && sequence >= first) add(&t->head, (double)(end_ns - begin_ns));
+    const bool counts = sequence >= first && sequence < (uint64_t)count_parcels(t);
+    if (span == PS_SPAN_HEAD && counts) add(&t->head, (double)(end_ns - begin_ns));
     if (span != PS_SPAN_BLOCKS) return;
-    for (int i = 0; i < t->n_marked && sequence >= first; i++) {
+    for (int i = 0; i < t->n_marked && counts; i++) {
         add(&t->layers[i], (double)(t->layer_end[i] - begin_ns));
         begin_ns = t->layer_end[i];
     }
@@ -74,22 +83,48 @@ static void end_span(void *arg, ps_stage_span span, uint64_t sequence, int64_t b
 
 /* ---- rank 0: parcels ---- */
 
+/* A slot begins anew. Returns the number of actions. */
+static int begin_slot(const trial *t, int round, int slot, ps_parcel_action *actions)
+{
+    int n = 0;
+    if (round > 0) actions[n++] = (ps_parcel_action){.kind = PS_ACTION_END, .slot = slot};
+    actions[n++] = (ps_parcel_action){
+        .kind = PS_ACTION_BEGIN, .slot = slot, .argument = t->params->plan->limits.context};
+    return n;
+}
+
+static int32_t some_token(const trial *t, int round, int row)
+{
+    return (int32_t)((row * 7919 + round * 104729) % t->params->ckpt->spec.vocab_size);
+}
+
 static ps_err submit(trial *t, int round, int parcel)
 {
     ps_parcel_action actions[2 * PS_HEAD_ROWS];
     ps_batch_row rows[PS_HEAD_ROWS];
     int n_actions = 0;
-    const ps_spec *spec = &t->params->ckpt->spec;
     for (int r = 0; r < t->rows; r++) {
         const int slot = parcel * t->rows + r;
-        if (round > 0)
-            actions[n_actions++] = (ps_parcel_action){.kind = PS_ACTION_END, .slot = slot};
-        actions[n_actions++] = (ps_parcel_action){
-            .kind = PS_ACTION_BEGIN, .slot = slot, .argument = t->params->plan->limits.context};
-        const int32_t token = (int32_t)((slot * 7919 + round * 104729) % spec->vocab_size);
-        rows[r] = (ps_batch_row){.slot = slot, .token = token, .wants_logits = true};
+        n_actions += begin_slot(t, round, slot, actions + n_actions);
+        rows[r] =
+            (ps_batch_row){.slot = slot, .token = some_token(t, round, slot), .wants_logits = true};
     }
     const ps_batch batch = {actions, n_actions, rows, t->rows};
+    uint64_t sequence;
+    return ps_pipeline_submit(t->pipeline, &batch, &sequence);
+}
+
+/* A piece of a prompt, in the first slot of the parcel's. */
+static ps_err submit_chunk(trial *t, int round, int parcel)
+{
+    ps_parcel_action actions[2];
+    ps_batch_row rows[CHUNK_ROWS];
+    const int slot = parcel * t->rows;
+    const int n_actions = begin_slot(t, round, slot, actions);
+    for (int r = 0; r < t->chunk_rows; r++) {
+        rows[r] = (ps_batch_row){.slot = slot, .position = r, .token = some_token(t, round, r)};
+    }
+    const ps_batch batch = {actions, n_actions, rows, t->chunk_rows};
     uint64_t sequence;
     return ps_pipeline_submit(t->pipeline, &batch, &sequence);
 }
@@ -111,18 +146,24 @@ static ps_err collect(trial *t, ps_finished *done)
     return err;
 }
 
-/* Every parcel's next round begins when it has come back, as tokens do. */
+/* Every parcel's next round begins when it has come back, as tokens do. Rounds with prompts come
+ * last. */
 static ps_err run_rounds(trial *t)
 {
     assert(t->n_parcels > 0);
-    const int total = (WARM_ROUNDS + ROUNDS) * t->n_parcels;
+    const int n_few = count_parcels(t), first_few = WARM_ROUNDS * t->n_parcels;
+    const int total = n_few + (t->chunk_rows > 0 ? CHUNK_ROUNDS * t->n_parcels : 0);
+    const int first_many = n_few + t->n_parcels;
     ps_finished done;
     for (int sent = 0, back = 0; back < total;) {
         if (sent < total && sent - back < t->n_parcels && ps_pipeline_can_submit(t->pipeline)) {
-            PS_TRY(submit(t, sent / t->n_parcels, sent % t->n_parcels));
+            const int round = sent / t->n_parcels, parcel = sent % t->n_parcels;
+            PS_TRY(sent < n_few ? submit(t, round, parcel) : submit_chunk(t, round, parcel));
             sent++;
         } else {
             PS_TRY(collect(t, &done));
+            if (back >= first_few && back < n_few) add(&t->few, (double)done.slowest_ns);
+            if (back >= first_many) add(&t->many, (double)done.slowest_ns);
             back++;
         }
     }
@@ -162,8 +203,9 @@ static ps_err lead(trial *t)
 
 /* ---- together ---- */
 
-/* What each rank tells the others: its layers, then head, turn and time over bytes. */
-enum { TOLD_HEAD, TOLD_TURN, TOLD_BYTE, TOLD };
+/* What each rank tells the others: its layers, then head, turn, time over bytes; rank 0 what the
+ * slowest took for few rows and for many. */
+enum { TOLD_HEAD, TOLD_TURN, TOLD_BYTE, TOLD_FEW, TOLD_MANY, TOLD };
 
 static void tell(trial *t, double *mine)
 {
@@ -183,6 +225,8 @@ static void tell(trial *t, double *mine)
         bytes = (double)ps_weights_head_bytes(ckpt);
     }
     rest[TOLD_BYTE] = bytes > 0.0 ? ns / bytes : 0.0;
+    rest[TOLD_FEW] = median(&t->few);
+    rest[TOLD_MANY] = median(&t->many);
 }
 
 /* all: [n_stages, n_layers + TOLD] */
@@ -196,6 +240,9 @@ static void fill_times(const trial *t, const double *all, ps_plan_times *out)
     out->byte_ns = ps_mem_new((size_t)plan->n_stages, sizeof *out->byte_ns);
     out->head_ns = all[(size_t)n_layers + TOLD_HEAD];
     out->hop_ns = all[(size_t)n_layers + TOLD_TURN] / plan->n_stages;
+    out->chunk_rows = t->chunk_rows;
+    out->rows_ns = all[(size_t)n_layers + TOLD_FEW];
+    out->chunk_ns = all[(size_t)n_layers + TOLD_MANY];
     for (int s = 0; s < plan->n_stages; s++) {
         out->byte_ns[s] = all[(size_t)s * row + (size_t)n_layers + TOLD_BYTE];
     }
@@ -252,6 +299,8 @@ ps_err ps_trial_run(const ps_stage_params *params, int rows, ps_plan_times *out)
     if (t.rows > PS_HEAD_ROWS) t.rows = PS_HEAD_ROWS;
     if (t.rows > plan->limits.rows_max) t.rows = plan->limits.rows_max;
     t.n_parcels = n_slots / t.rows < plan->in_flight ? n_slots / t.rows : plan->in_flight;
+    t.chunk_rows = plan->limits.chunk_rows < CHUNK_ROWS ? plan->limits.chunk_rows : CHUNK_ROWS;
+    if (t.chunk_rows <= t.rows || plan->n_stages == 1) t.chunk_rows = 0;
     t.layers = ps_mem_new(n_own + 1, sizeof *t.layers);
     t.layer_end = ps_mem_new(n_own + 1, sizeof *t.layer_end);
     const ps_err err = measure(&t, out);

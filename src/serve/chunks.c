@@ -2,7 +2,8 @@
 
 #include <math.h>
 
-enum { CHUNKS_PER_STAGE = 16 };
+/* Means are over the last MEMORY parcels, so that they follow a machine that others use too. */
+enum { FEW_ROWS = PS_CHUNKS_LEAST, MEMORY = 8 };
 
 /* Multiply-adds of a row in a layer's MLP. */
 static double mlp_cost(const ps_spec *s, const ps_layer_spec *layer)
@@ -31,12 +32,46 @@ double ps_chunks_cost(double growth, int64_t position, int64_t n)
     return (double)n * (1.0 + growth * ((double)position + 0.5 * (double)n));
 }
 
-int ps_chunks_rows(double growth, double cost, int n_stages, int64_t position, int least, int most)
+void ps_chunks_saw(ps_chunks_times *times, double cost, double ns)
 {
-    const double share = cost / ((double)CHUNKS_PER_STAGE * (n_stages - 1));
+    ps_chunks_mean *mean = cost < FEW_ROWS ? &times->few : &times->many;
+    if (mean->n < MEMORY) mean->n++;
+    mean->cost += (cost - mean->cost) / mean->n;
+    mean->ns += (ns - mean->ns) / mean->n;
+}
+
+/* Where the line through two points begins, in rows. Noise may turn it, or move it below 0. */
+static double overhead_of(ps_chunks_mean few, ps_chunks_mean many)
+{
+    const double least = 0.25, ns = many.ns - few.ns;
+    if (ns <= 0.0 || few.ns <= 0.0) return 0.0;
+    return fmax(few.ns * (many.cost - few.cost) / ns - few.cost, least);
+}
+
+double ps_chunks_overhead(const ps_chunks_times *times)
+{
+    if (times->few.n < MEMORY || times->many.n < 2) return 0.0;
+    return overhead_of(times->few, times->many);
+}
+
+double ps_chunks_overhead_of(const ps_plan_times *times)
+{
+    if (times->chunk_rows == 0) return 0.0;
+    const ps_chunks_mean few = {.cost = times->rows, .ns = times->rows_ns};
+    const ps_chunks_mean many = {.cost = times->chunk_rows, .ns = times->chunk_ns};
+    return overhead_of(few, many);
+}
+
+int ps_chunks_rows(double growth, double overhead, double cost, int n_stages, int64_t position,
+                   int least, int most)
+{
+    if (overhead <= 0.0) overhead = PS_CHUNKS_OVERHEAD;
+    const double share = sqrt(cost * overhead / (n_stages - 1)); // C / m
     // The positive root, written so that it holds for growth 0.
     const double row = 1.0 + growth * (double)position;
     const double rows = 2.0 * share / (row + sqrt(row * row + 2.0 * growth * share));
     if (rows >= most) return most;
-    return rows <= least ? (least < most ? least : most) : (int)lround(rows);
+    const int tiles = (int)lround(rows / PS_CHUNKS_TILE) * PS_CHUNKS_TILE;
+    const int wanted = tiles > least ? tiles : least;
+    return wanted < most ? wanted : most;
 }

@@ -31,6 +31,7 @@ struct ps_sched {
     int n_actions;
     ps_batch_row *rows; // [rows_max] of the parcel being made
     int n_rows;
+    ps_chunks_times times; // of parcels that came back
 };
 
 ps_sched *ps_sched_new(const ps_sched_params *params)
@@ -337,8 +338,19 @@ static int choose_chunk(const ps_sched *s)
             cost += ps_chunks_cost(l->chunk_growth, partner->first, (int64_t)partner->tokens.n);
     }
     if (!next) return l->chunk_rows;
-    return ps_chunks_rows(l->chunk_growth, cost, s->params.in_flight, next->n_submitted,
-                          l->chunk_least, l->chunk_rows);
+    const double overhead = ps_chunks_overhead(&s->times);
+    return ps_chunks_rows(l->chunk_growth, overhead > 0.0 ? overhead : l->chunk_overhead, cost,
+                          s->params.in_flight, next->n_submitted, l->chunk_least, l->chunk_rows);
+}
+
+static void note_times(ps_sched *s, const ps_finished *done)
+{
+    if (done->n_rows == 0 || done->slowest_ns == 0) return;
+    double cost = 0.0;
+    for (int r = 0; r < done->n_rows; r++) {
+        cost += ps_chunks_cost(s->params.limits.chunk_growth, done->rows[r].position, 1);
+    }
+    ps_chunks_saw(&s->times, cost, (double)done->slowest_ns);
 }
 
 static void add_prompts(ps_sched *s)
@@ -440,6 +452,7 @@ ps_err ps_sched_step(ps_sched *s)
     if (!is_idle && can_submit) return PS_OK;
     ps_finished done;
     PS_TRY(ps_pipeline_collect(pipeline, &done));
+    note_times(s, &done);
     const ps_err err = hand_out(s, &done);
     ps_pipeline_release(pipeline);
     return err;

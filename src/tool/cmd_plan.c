@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "serve/chunks.h"
 #include "tool/commands.h"
 #include "tool/job.h"
 #include "tool/placing.h"
@@ -110,6 +111,7 @@ static ps_err make_measured_plan(const state *s, ps_job *job, ps_plan *plan, siz
     *base = ps_mem_resident();
     ps_plan_times times;
     PS_TRY(measure(s, job, engine.wait, &times));
+    job->limits.chunk_overhead = ps_chunks_overhead_of(&times);
     const ps_err err = ps_job_make_plan(job, count_ranks(s, job), &times, plan);
     ps_plan_times_release(&times);
     PS_TRY(ps_comm_agree(job->comm, err));

@@ -443,6 +443,7 @@ static ps_err start(const ps_job_command *c, ps_job *job)
         ps_plan_times times;
         const int n_slots = job->limits.n_slots, in_flight = job->plan.in_flight;
         PS_TRY(ps_trial_run(&stage, (n_slots + in_flight - 1) / in_flight, &times));
+        job->limits.chunk_overhead = ps_chunks_overhead_of(&times);
         ps_plan_release(&job->plan);
         const ps_err err = make_plan(job, &times);
         ps_plan_times_release(&times);

@@ -35,6 +35,9 @@ START_TEST(every_layer_has_a_time_on_every_rank)
     ck_assert_int_eq(times.rows, 2);
     ck_assert_double_gt(times.head_ns, 0.0);
     ck_assert_int_eq(times.hop_ns > 0.0, ranks_size() > 1);
+    ck_assert_int_eq(times.chunk_rows, ranks_size() > 1 ? limits.chunk_rows : 0);
+    ck_assert_int_eq(times.chunk_ns > 0.0, ranks_size() > 1);
+    ck_assert_double_gt(times.rows_ns, 0.0);
     for (int s = 0; s < ranks_size(); s++) {
         ck_assert_double_gt(times.byte_ns[s], 0.0);
         for (int l = 0; l < LAYERS; l++) {

@@ -25,6 +25,7 @@ struct ps_pipeline {
     int n_buffers, n_sending; // batches that can be on their way out at a time, and are; 0: any
     bool held;                // a collected batch that was not released
     const float *shown;       // logits of the last call
+    int64_t batch_ns, row_ns;
 };
 
 int __wrap_ps_pipeline_in_flight(const ps_pipeline *p);
@@ -101,6 +102,12 @@ const fake_batch *fake_pipeline_batch(const ps_pipeline *p, int number)
 {
     ck_assert_int_lt(number, p->submitted);
     return &p->batches[number];
+}
+
+void fake_pipeline_set_times(ps_pipeline *p, int64_t batch_ns, int64_t row_ns)
+{
+    p->batch_ns = batch_ns;
+    p->row_ns = row_ns;
 }
 
 void fake_pipeline_lose(ps_pipeline *p, int number)
@@ -226,7 +233,8 @@ ps_err __wrap_ps_pipeline_collect(ps_pipeline *p, ps_finished *out)
     *out = (ps_finished){.sequence = (uint64_t)p->collected++,
                          .n_wanted = f->n_wanted,
                          .rows = f->rows,
-                         .n_rows = f->n_rows};
+                         .n_rows = f->n_rows,
+                         .slowest_ns = p->batch_ns + f->n_rows * p->row_ns};
     p->held = true;
     return PS_OK;
 }

@@ -38,6 +38,9 @@ void fake_pipeline_lose(ps_pipeline *p, int number);
  */
 void fake_pipeline_set_buffers(ps_pipeline *p, int n);
 
+/* What the slowest stage takes for a batch, and more for each of its rows; 0, at first: not known. */
+void fake_pipeline_set_times(ps_pipeline *p, int64_t batch_ns, int64_t row_ns);
+
 /* Tokens that a slot holds now; 0: it is free. */
 size_t fake_pipeline_length(const ps_pipeline *p, int slot);
 

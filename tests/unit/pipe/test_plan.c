@@ -388,7 +388,13 @@ START_TEST(a_slow_node_gets_fewer_layers)
     for (int i = 0; i < STAGES * LAYERS; i++) {
         layer_ns[i] = i / LAYERS == 2 ? 2000 : 1000;
     }
-    ps_plan_times times = {STAGES, LAYERS, 1, layer_ns, byte_ns, 4000, 10};
+    ps_plan_times times = {.n_stages = STAGES,
+                           .n_layers = LAYERS,
+                           .rows = 1,
+                           .layer_ns = layer_ns,
+                           .byte_ns = byte_ns,
+                           .head_ns = 4000,
+                           .hop_ns = 10};
     ps_plan_params params = params_of(&ckpt, STAGES);
     params.times = &times;
     expect_split(&params, "0,4,2");
@@ -423,8 +429,13 @@ START_TEST(as_many_parcels_are_under_way_as_the_slowest_stage_needs)
         layer_ns[i] = 1000;
     }
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        const ps_plan_times times = {STAGES,           LAYERS,         3, layer_ns, byte_ns,
-                                     cases[i].head_ns, cases[i].hop_ns};
+        const ps_plan_times times = {.n_stages = STAGES,
+                                     .n_layers = LAYERS,
+                                     .rows = 3,
+                                     .layer_ns = layer_ns,
+                                     .byte_ns = byte_ns,
+                                     .head_ns = cases[i].head_ns,
+                                     .hop_ns = cases[i].hop_ns};
         ps_plan_params params = params_of(&ckpt, STAGES);
         params.times = &times;
         params.split = cases[i].split;

@@ -2,6 +2,7 @@
  * the logits of their own tokens whatever else is under way. */
 #include "serve/sched.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -207,11 +208,11 @@ START_TEST(a_prompt_alone_is_cut_so_that_stages_are_busy)
 {
     static const struct {
         int n, in_flight, first, n_chunks;
-    } cases[] = {{320, 1, 64, 5},   // nothing to fill
-                 {320, 2, 20, 16},  // 16 chunks
-                 {320, 3, 10, 32},  // 16 for each further stage
-                 {48, 2, 4, 12},    // no smaller than the least
-                 {599, 2, 37, 17}}; // the last is what is left
+    } cases[] = {{320, 1, 64, 5},  // nothing to fill
+                 {320, 2, 24, 14}, // sqrt(2 * 320), in tiles of 12; the last is what is left
+                 {320, 3, 12, 27}, // sqrt(2 * 320 / 2)
+                 {599, 2, 36, 17}, // sqrt(2 * 599)
+                 {10, 2, 4, 3}};   // no smaller than the least
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         stage *s = open_choosing(1, cases[i].in_flight, 0.0);
         add(s, 0, cases[i].n, 0, 0);
@@ -230,7 +231,7 @@ START_TEST(where_others_wait_chunks_are_as_large_as_may_be)
     add(s, 1, 320, 0, 0);
     run(s);
     ck_assert_int_eq(fake_pipeline_batch(s->pipeline, 0)->n_rows, 64);
-    ck_assert_int_eq(fake_pipeline_batch(s->pipeline, 5)->n_rows, 20);
+    ck_assert_int_eq(fake_pipeline_batch(s->pipeline, 5)->n_rows, 24);
     close_stage(s);
 }
 END_TEST
@@ -242,21 +243,64 @@ START_TEST(later_chunks_are_smaller_where_keys_cost)
     add(s, 0, 600, 0, 0);
     run(s);
     const int n = fake_pipeline_count(s->pipeline);
-    const double share = ps_chunks_cost(growth, 0, 600) / 16;
+    const double share = sqrt(PS_CHUNKS_OVERHEAD * ps_chunks_cost(growth, 0, 600));
     int position = 0, last = 64;
-    ck_assert_int_ge(n, 16);
-    ck_assert_int_le(n, 18);
+    ck_assert_int_ge(n, 34);
+    ck_assert_int_le(n, 40);
     for (int b = 0; b < n; b++) {
         const int rows = fake_pipeline_batch(s->pipeline, b)->n_rows;
         ck_assert_int_le(rows, last);
-        // Equal costs, to half a row; the first is cut off at 64, the last is what is left.
-        const double half_row = 0.5 * (1.0 + growth * 600);
+        // Equal costs, to half a tile; the last is what is left.
+        const double half_tile = 0.5 * PS_CHUNKS_TILE * (1.0 + growth * (position + 2 * rows));
         const double cost = ps_chunks_cost(growth, position, rows);
-        if (rows < 64 && b < n - 1) ck_assert_double_eq_tol(cost, share, half_row);
+        if (b < n - 1) ck_assert_double_eq_tol(cost, share, half_tile);
         position += rows;
         last = rows;
     }
     close_stage(s);
+}
+END_TEST
+
+/* A batch costs as much as twelve rows: 300 rows in sqrt(300 / 12) chunks. */
+START_TEST(chunks_follow_what_parcels_took)
+{
+    stage *s = open_choosing(2, 2, 0.0);
+    fake_pipeline_set_times(s->pipeline, 12000, 1000);
+    add(s, 0, 500, 20, 0);
+    run(s);
+    const int before = fake_pipeline_count(s->pipeline);
+    add(s, 1, 300, 0, 0);
+    run(s);
+    ck_assert_int_eq(fake_pipeline_batch(s->pipeline, before)->n_rows, 60);
+    ck_assert_int_eq(fake_pipeline_count(s->pipeline), before + 5);
+    close_stage(s);
+}
+END_TEST
+
+START_TEST(overhead_is_where_the_line_begins)
+{
+    ps_chunks_times times = {0};
+    for (int i = 0; i < 8; i++) {
+        ck_assert_double_eq(ps_chunks_overhead(&times), 0.0); // not known yet
+        ps_chunks_saw(&times, 2.0, 4.5);
+    }
+    ps_chunks_saw(&times, 20.0, 22.5);
+    ck_assert_double_eq(ps_chunks_overhead(&times), 0.0);
+    ps_chunks_saw(&times, 40.0, 42.5);
+    ck_assert_double_eq_tol(ps_chunks_overhead(&times), 2.5, 1e-12);
+    // The machine gets slower: the means follow.
+    for (int i = 0; i < 200; i++) {
+        ps_chunks_saw(&times, 2.0, 5.0);
+        ps_chunks_saw(&times, 20.0, 14.0);
+    }
+    ck_assert_double_eq_tol(ps_chunks_overhead(&times), 8.0, 1e-6);
+
+    ps_plan_times trial = {.rows = 4, .rows_ns = 1e6, .chunk_rows = 32, .chunk_ns = 4.5e6};
+    ck_assert_double_eq_tol(ps_chunks_overhead_of(&trial), 4.0, 1e-12);
+    trial.chunk_ns = 9e5; // noise
+    ck_assert_double_eq(ps_chunks_overhead_of(&trial), 0.0);
+    trial.chunk_rows = 0;
+    ck_assert_double_eq(ps_chunks_overhead_of(&trial), 0.0);
 }
 END_TEST
 
@@ -661,6 +705,8 @@ int main(void)
     tcase_add_test(tcase, a_prompt_alone_is_cut_so_that_stages_are_busy);
     tcase_add_test(tcase, where_others_wait_chunks_are_as_large_as_may_be);
     tcase_add_test(tcase, later_chunks_are_smaller_where_keys_cost);
+    tcase_add_test(tcase, chunks_follow_what_parcels_took);
+    tcase_add_test(tcase, overhead_is_where_the_line_begins);
     tcase_add_test(tcase, growth_is_the_cost_of_keys_in_rows);
     tcase_add_test(tcase, a_task_that_wants_all_sees_every_row_in_order);
     tcase_add_test(tcase, short_prompts_share_a_chunk);

@@ -246,7 +246,7 @@ START_TEST(limits_follow_the_needs)
     ck_assert_int_eq(l.n_slots, 16);
     ck_assert_int_eq(l.context, 1000); // the model's
     ck_assert_int_eq(l.chunk_rows, 128);
-    ck_assert_int_eq(l.chunk_least, 32);
+    ck_assert_int_eq(l.chunk_least, 12);
     l = limits_of("", (ps_needs){1000, 4000, 0, 0}, 0, 1000, 7);
     ck_assert_int_eq(l.n_slots, 28);
     l = limits_of("", (ps_needs){0, 0, 0, 0}, 0, 1000, 1);
