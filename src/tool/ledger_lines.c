@@ -172,21 +172,14 @@ bool ps_ledger_read_run(const char *body, size_t n, int *n_ranks, int *n_threads
 
 /* ---- notes ---- */
 
-/* -inf, which JSON does not have, is null; "-0" would be read as an integer, which has no sign. */
-static void append_logprob(double value, ps_text *out)
-{
-    ps_json_append_real(out, value);
-    if (value == 0.0 && signbit(value)) ps_text_append_str(out, ".0");
-}
-
-/* [chosen, id, log-probability, id, ...] */
+/* [chosen, id, log-probability, id, ...]; -inf, which JSON does not have, is null. */
 static void append_logprobs(const ps_sampler_logprobs *l, ps_text *out)
 {
     ps_text_append_char(out, '[');
-    append_logprob(l->chosen, out);
+    ps_json_append_real(out, l->chosen);
     for (int i = 0; i < l->n_top; i++) {
         ps_text_appendf(out, ",%d,", l->token[i]);
-        append_logprob(l->logprob[i], out);
+        ps_json_append_real(out, l->logprob[i]);
     }
     ps_text_append_char(out, ']');
 }

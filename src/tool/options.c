@@ -73,7 +73,7 @@ static const ps_opt run_rows[] = {
     {"ctx", 0, PS_OPT_I64, RUN(context), 0, 281474976710656.0, "0", NULL, "N",
      "positions of a sequence; 0: as many as the work needs, up to the model's"},
     {"chunk", 0, PS_OPT_INT, RUN(chunk), 0, 8192, "0", NULL, "N",
-     "prompt tokens in one message between ranks; 0: up to 128, as few as 32 when that keeps all "
+     "prompt tokens in one message between ranks; 0: up to 128, as few as 12 when that keeps all "
      "ranks at work"},
     {"window", 0, PS_OPT_TEXT, RUN(windows), 0, 0, NULL, NULL, "LIST",
      "keys that the layers see instead of the model's: N, full, model, chunk:C or chunk:C+L, with "
