@@ -1,4 +1,6 @@
+#include <float.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,7 +151,9 @@ static ps_err read_logit_bias(const json_t *sampling, const char *where, ps_samp
         const json_t *pair = json_array_get(array, i);
         const json_t *id = json_array_get(pair, 0), *bias = json_array_get(pair, 1);
         const json_int_t token = json_is_integer(id) ? json_integer_value(id) : -1;
-        if (token < 0 || token > INT32_MAX || !json_is_number(bias))
+        // What is beyond a float would be written as no number.
+        if (token < 0 || token > INT32_MAX || !json_is_number(bias) ||
+            fabs(json_number_value(bias)) > (double)FLT_MAX)
             return PS_FAIL(PS_ERR_FORMAT, "%s: entry %zu of logit_bias is not [token, number]",
                            where, i);
         biases[out->n_logit_bias++] =

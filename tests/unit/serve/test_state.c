@@ -276,6 +276,7 @@ START_TEST(json_that_says_something_else_is_refused)
         {"\"stop_bytes\": [3", "\"stop_bytes\": [0", "a stop string of 0 bytes"},
         {"\"stop_bytes\": [3", "\"stop_bytes\": [5000", "a stop string of 5000 bytes"},
         {"[4, -1.5]", "[4]", "entry 0 of logit_bias"},
+        {"[4, -1.5]", "[4, -1e39]", "entry 0 of logit_bias"},
         {"\"banned\": [9]", "\"banned\": [\"9\"]", "entry 0 of banned"},
         {"\"top_k\": 7", "\"top_k\": 7.5", "top_k"},
         {"\"temperature\": 0.1", "\"temperature\": null", "temperature"},
