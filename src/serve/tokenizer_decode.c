@@ -227,17 +227,19 @@ void ps_detokenizer_save(const ps_detokenizer *d, ps_text *out)
 }
 
 /* Whether a machine of this kind can hold these: the machines take their text for UTF-8, but for
- * the unfinished characters of bytes, and the beginning of a literal, which may end in one. */
+ * the unfinished characters of bytes, and what waits for the rest of a literal is its beginning. */
 static bool is_possible(const ps_tok_decoder *d, const saved_machine *s, const char *held,
                         const char *other)
 {
-    bool unfinished;
     if (s->flags < 0 || s->flags > SAVED_FLAGS) return false;
     if (s->n_taken < 0 || s->n_taken > d->n_start || s->n_waiting < 0 || s->n_waiting > d->n_stop)
         return false;
     const size_t n = (size_t)s->held_bytes;
-    const size_t valid = ps_utf8_valid_prefix(held, n, &unfinished);
-    if (valid < n && !(d->type == PS_TOK_DECODE_REPLACE && unfinished)) return false;
+    if (ps_utf8_valid_prefix(held, n, NULL) < n) return false;
+    const ps_tok_pattern *p = &d->pattern;
+    if (n > 0 && d->type == PS_TOK_DECODE_REPLACE && p->literal && p->literal_bytes > 0 &&
+        (n >= p->literal_bytes || memcmp(held, p->literal, n) != 0))
+        return false;
     return d->type != PS_TOK_DECODE_BPE ||
            ps_utf8_valid_prefix(other, (size_t)s->other_bytes, NULL) == (size_t)s->other_bytes;
 }

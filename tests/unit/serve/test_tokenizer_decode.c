@@ -298,6 +298,33 @@ START_TEST(what_another_tokenizer_held_back_is_refused)
 }
 END_TEST
 
+/* What waits for the rest of a literal is a beginning of it, and so whole characters. */
+START_TEST(only_the_beginning_of_a_literal_can_have_been_held_back)
+{
+    static const struct {
+        const char *held;
+        ps_err wanted;
+    } cases[] = {{"", PS_OK},
+                 {"ab", PS_OK},
+                 {"aba", PS_ERR_FORMAT},
+                 {"ac", PS_ERR_FORMAT},
+                 {"a\xEF", PS_ERR_FORMAT}};
+    ps_tokenizer *t = open_decoder("{\"type\": \"Replace\", \"pattern\": {\"String\": \"aba\"}, "
+                                   "\"content\": \"x\"}");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const int32_t numbers[5] = {0, 0, 0, (int32_t)strlen(cases[i].held), 0};
+        ps_text saved = {0};
+        ps_text_append(&saved, numbers, sizeof numbers);
+        ps_text_append_str(&saved, cases[i].held);
+        ps_detokenizer *d = ps_detokenizer_new(t, false);
+        ck_assert_int_eq(ps_detokenizer_load(d, saved.data, saved.len), cases[i].wanted);
+        ps_detokenizer_free(d);
+        ps_text_release(&saved);
+    }
+    ps_tokenizer_free(t);
+}
+END_TEST
+
 START_TEST(a_finished_stream_begins_anew)
 {
     ps_tokenizer *t = open_decoder("{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\"}");
@@ -333,6 +360,7 @@ int main(void)
     tcase_add_test(tcase, replace_behind_a_fuse_holds_back_what_may_begin_a_match);
     tcase_add_loop_test(tcase, streams_agree_with_whole_texts, 0, 6);
     tcase_add_test(tcase, what_another_tokenizer_held_back_is_refused);
+    tcase_add_test(tcase, only_the_beginning_of_a_literal_can_have_been_held_back);
     tcase_add_test(tcase, a_finished_stream_begins_anew);
     Suite *suite = suite_create("serve/tokenizer_decode");
     suite_add_tcase(suite, tcase);
