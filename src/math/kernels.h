@@ -12,6 +12,9 @@
 #include "math/activation.h"
 #include "math/dtype.h"
 
+/* Rows from which on a product with panels asks for weights ahead. */
+enum { PS_PANEL_AHEAD_ROWS = 3 };
+
 /* out[r, 16 p + lane] = sum_k x[r, k] weights[p, k, lane]
  *
  *   x        [rows, k]             f32, row stride x_stride

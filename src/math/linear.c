@@ -19,7 +19,7 @@
 #include "math/quant.h"
 
 enum { ITEM_BYTES = 256 * 1024, ITEMS_PER_THREAD = 4, BLAS_PANELS = 4 };
-enum { AHEAD_ITEM_BYTES = 1024 * 1024, AHEAD_ROWS_MIN = 3, AHEAD_ROWS_MAX = 32 };
+enum { AHEAD_ITEM_BYTES = 1024 * 1024, AHEAD_ROWS_MAX = 32 };
 
 typedef struct work {
     const ps_engine *engine;
@@ -171,8 +171,8 @@ static void run_item(void *arg, int item, int thread)
 static int choose_panels(const ps_linear *weight, int rows, int n_threads)
 {
     const int count = ps_panel_count(weight->n);
-    const bool asks_ahead =
-        !ps_dtype_is_quantised(weight->dtype) && rows >= AHEAD_ROWS_MIN && rows <= AHEAD_ROWS_MAX;
+    const bool asks_ahead = !ps_dtype_is_quantised(weight->dtype) && rows >= PS_PANEL_AHEAD_ROWS &&
+                            rows <= AHEAD_ROWS_MAX;
     const size_t bytes = asks_ahead ? AHEAD_ITEM_BYTES : ITEM_BYTES;
     int panels = (int)(bytes / ps_panel_bytes(weight->dtype, weight->k));
     const int fair = count / (n_threads * ITEMS_PER_THREAD);

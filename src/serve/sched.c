@@ -320,12 +320,18 @@ static bool is_prompt(const ps_task *task)
     return count_left(task) > 0;
 }
 
+/* Chunks are cut by what parcels take: --chunk says nothing, and there are stages to keep busy. */
+static bool chooses_chunks(const ps_sched *s)
+{
+    return s->params.limits.chunk_least > 0 && s->params.in_flight > 1;
+}
+
 /* Rows of prompts for the next parcel. Where others wait for a slot the stages will have work
  * anyway; else all prompts that are being read are cut as if they were one. */
 static int choose_chunk(const ps_sched *s)
 {
     const ps_limits *l = &s->params.limits;
-    if (l->chunk_least == 0 || s->params.in_flight == 1 || s->n_waiting > 0) return l->chunk_rows;
+    if (!chooses_chunks(s) || s->n_waiting > 0) return l->chunk_rows;
     double cost = 0.0;
     const ps_task *next = NULL;
     for (int i = 0; i < l->n_slots; i++) {
@@ -345,7 +351,7 @@ static int choose_chunk(const ps_sched *s)
 
 static void note_times(ps_sched *s, const ps_finished *done)
 {
-    if (done->n_rows == 0 || done->slowest_ns == 0) return;
+    if (!chooses_chunks(s) || done->n_rows == 0 || done->slowest_ns == 0) return;
     double cost = 0.0;
     for (int r = 0; r < done->n_rows; r++) {
         cost += ps_chunks_cost(s->params.limits.chunk_growth, done->rows[r].position, 1);

@@ -237,7 +237,7 @@ static bool is_possible(const ps_tok_decoder *d, const saved_machine *s, const c
     const size_t n = (size_t)s->held_bytes;
     if (ps_utf8_valid_prefix(held, n, NULL) < n) return false;
     const ps_tok_pattern *p = &d->pattern;
-    if (n > 0 && d->type == PS_TOK_DECODE_REPLACE && p->literal && p->literal_bytes > 0 &&
+    if (n > 0 && ps_tok_replaces_literal(d) &&
         (n >= p->literal_bytes || memcmp(held, p->literal, n) != 0))
         return false;
     return d->type != PS_TOK_DECODE_BPE ||

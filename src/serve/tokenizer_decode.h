@@ -57,6 +57,12 @@ typedef struct ps_tok_machine {
     int n_waiting;   // Strip: characters that may be the string's last
 } ps_tok_machine;
 
+/* Replaces a literal as text comes; a regular expression needs whole strings. */
+static inline bool ps_tok_replaces_literal(const ps_tok_decoder *d)
+{
+    return d->type == PS_TOK_DECODE_REPLACE && d->pattern.literal && d->pattern.literal_bytes > 0;
+}
+
 /* Feeds the pieces and appends to *out what is certain; `finish` says that nothing comes after
  * them. Errors: PS_ERR_LIMIT from a regular expression. */
 ps_err ps_tok_machine_run(ps_tok_machine *m, const ps_tok_pieces *in, bool finish,

@@ -286,8 +286,7 @@ static void replace_literal(ps_tok_machine *m, const char *text, size_t n, bool 
 
 static bool sees_whole_strings(const ps_tok_decoder *d)
 {
-    if (d->type == PS_TOK_DECODE_REPLACE)
-        return !d->pattern.literal || d->pattern.literal_bytes == 0;
+    if (d->type == PS_TOK_DECODE_REPLACE) return !ps_tok_replaces_literal(d);
     return d->type == PS_TOK_DECODE_BYTE_LEVEL || d->type == PS_TOK_DECODE_BYTE_FALLBACK ||
            d->type == PS_TOK_DECODE_BPE;
 }

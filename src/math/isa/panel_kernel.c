@@ -14,7 +14,7 @@
 void PS_ISA(ps_panel_product)(const ps_panel_job *job);
 void PS_ISA(ps_quant_widen)(ps_dtype dtype, const void *panel, int k0, int k1, float *out);
 
-enum { GROUP_PANELS = 4, LINE_BYTES = 64, FETCH_ROWS = 3 };
+enum { GROUP_PANELS = 4, LINE_BYTES = 64 };
 
 V_INLINE v16 load_weights(ps_dtype dtype, const void *weights, size_t at)
 {
@@ -72,7 +72,7 @@ V_INLINE ahead plan_ahead(const ps_panel_job *job, ps_dtype dtype, span now, spa
  * not read ahead far enough. Packed panels are weights; what lies otherwise are keys and values. */
 V_INLINE bool wants_ahead(const ps_panel_job *job, ps_dtype dtype)
 {
-    const int least = dtype == PS_F32 ? 2 * FETCH_ROWS : FETCH_ROWS;
+    const int least = dtype == PS_F32 ? 2 * PS_PANEL_AHEAD_ROWS : PS_PANEL_AHEAD_ROWS;
     return !job->chain && job->k_stride == PS_PANEL_LANES && job->rows >= least;
 }
 
@@ -96,7 +96,7 @@ V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, int rows, int panels
     const int work = rows * panels * local.lines;
     for (int k = over.k0; k < over.k1; k++, at += job->k_stride) {
         v16 w[4];
-        if (rows >= FETCH_ROWS) ask_ahead(&local, work);
+        if (rows >= PS_PANEL_AHEAD_ROWS) ask_ahead(&local, work);
         for (int p = 0; p < panels; p++) {
             w[p] = load_weights(dtype, job->weights, at + (size_t)p * job->panel_stride);
         }
