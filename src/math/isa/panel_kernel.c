@@ -33,17 +33,24 @@ typedef struct span {
     int panel, panels, k0, k1;
 } span;
 
-/* The block of weights behind this one, asked for line by line while all rows pass over this one. The
- * processor reads ahead by itself, but not over the end of a page of 4 KiB, and with several rows
- * there is too much work on each line for the misses at a page's begin to overlap. What counts is to
- * ask evenly and into the second cache level: f16 on a thread of a Zen 4, of the roof at 4 and 8 rows
- * 0.72 and 0.78 without, 0.83 and 0.85 so, 0.73 at 4 if all lines of a k are asked for at once, 0.68
- * into the first level. */
+/* Weights that are asked for ahead. The processor reads ahead by itself, but not over the end of a
+ * page of 4 KiB, and with several rows there is too much work on each line for the misses at a page's
+ * begin to overlap. What helps differs (ASK_AHEAD in the vec header):
+ *
+ * evenly     the block behind this one, line by line, while all rows pass over this one, into the
+ *            second cache level: f16 on a thread of a Zen 4, of the roof at 4 and 8 rows 0.72 and 0.78
+ *            without, 0.83 and 0.85 so, 0.73 at 4 if all lines of a k are asked for at once, 0.68 into
+ *            the first level.
+ * in stream  a fixed distance before the tile that reads them first, one line at a time: f16 on a thread
+ *            of a Zen 3, of plain reads at 4 rows 0.56 without, 0.76 so, and 0.47 if two lines are asked
+ *            for at once, which is why tiles of two panels do without. Counting what to ask for, as
+ *            above, takes as long there as the products do. */
 typedef struct ahead {
     const char *next;   // a line of the first panel
     size_t panel_bytes; // from panel to panel
     int panel, lines;   // to ask for next; of the block in all, 0: nothing to ask for
     int done, enough;   // multiply-adds since the last line, from one to the next, times lines
+    bool in_stream;     // the tile is the first that reads its weights, and asks for them
 } ahead;
 
 V_INLINE void ask_ahead(ahead *a, int work)
@@ -57,9 +64,14 @@ V_INLINE void ask_ahead(ahead *a, int work)
     }
 }
 
+V_INLINE size_t value_bytes_of(ps_dtype dtype)
+{
+    return dtype == PS_F32 ? 4 : 2;
+}
+
 V_INLINE ahead plan_ahead(const ps_panel_job *job, ps_dtype dtype, span now, span next)
 {
-    const size_t value_bytes = dtype == PS_F32 ? 4 : 2;
+    const size_t value_bytes = value_bytes_of(dtype);
     const size_t first = (size_t)next.panel * job->panel_stride + (size_t)next.k0 * job->k_stride;
     const size_t bytes = (size_t)(next.k1 - next.k0) * job->k_stride * value_bytes;
     return (ahead){.next = (const char *)job->weights + first * value_bytes,
@@ -72,8 +84,41 @@ V_INLINE ahead plan_ahead(const ps_panel_job *job, ps_dtype dtype, span now, spa
  * not read ahead far enough. Packed panels are weights; what lies otherwise are keys and values. */
 V_INLINE bool wants_ahead(const ps_panel_job *job, ps_dtype dtype)
 {
-    const int least = dtype == PS_F32 ? 2 * PS_PANEL_AHEAD_ROWS : PS_PANEL_AHEAD_ROWS;
-    return !job->chain && job->k_stride == PS_PANEL_LANES && job->rows >= least;
+    const bool more = ASK_AHEAD == ASK_EVENLY && dtype == PS_F32;
+    const int least = more ? 2 * PS_PANEL_AHEAD_ROWS : PS_PANEL_AHEAD_ROWS;
+    return ASK_AHEAD != ASK_NOT && !job->chain && job->k_stride == PS_PANEL_LANES &&
+           job->rows >= least;
+}
+
+/* One k of a tile: weights at `at`, activations at x. */
+V_INLINE void tile_step(const ps_panel_job *job, ps_dtype dtype, int rows, int panels, size_t at,
+                        const float *x, v16 (*acc)[4])
+{
+    v16 w[4];
+    for (int p = 0; p < panels; p++) {
+        w[p] = load_weights(dtype, job->weights, at + (size_t)p * job->panel_stride);
+    }
+    for (int r = 0; r < rows; r++) {
+        const v16 value = v_set(x[(size_t)r * job->x_stride]);
+        for (int p = 0; p < panels; p++) {
+            acc[r][p] = v_fma(value, w[p], acc[r][p]);
+        }
+    }
+}
+
+/* Steps of a tile of one panel from *k on, as many as fill lines; asks for each line ahead. */
+V_INLINE void steps_in_stream(const ps_panel_job *job, ps_dtype dtype, int rows, int end, int *k,
+                              size_t *at, const float *x, v16 (*acc)[4])
+{
+    enum { DISTANCE = 2048 };
+    const size_t value_bytes = value_bytes_of(dtype);
+    const int of_line = (int)(LINE_BYTES / (PS_PANEL_LANES * value_bytes));
+    for (; *k + of_line <= end; *k += of_line) {
+        __builtin_prefetch((const char *)job->weights + *at * value_bytes + DISTANCE, 0, 3);
+        for (int i = 0; i < of_line; i++, *at += PS_PANEL_LANES) {
+            tile_step(job, dtype, rows, 1, *at, x + *k + i, acc);
+        }
+    }
 }
 
 /* One tile over k in [k0, k1), which overwrites out or is added to it. All of dtype, rows and panels
@@ -94,18 +139,14 @@ V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, int rows, int panels
     size_t at = (size_t)panel * job->panel_stride + (size_t)over.k0 * job->k_stride;
     ahead local = *fetch;
     const int work = rows * panels * local.lines;
-    for (int k = over.k0; k < over.k1; k++, at += job->k_stride) {
-        v16 w[4];
-        if (rows >= PS_PANEL_AHEAD_ROWS) ask_ahead(&local, work);
-        for (int p = 0; p < panels; p++) {
-            w[p] = load_weights(dtype, job->weights, at + (size_t)p * job->panel_stride);
-        }
-        for (int r = 0; r < rows; r++) {
-            const v16 value = v_set(x[(size_t)r * job->x_stride + (size_t)k]);
-            for (int p = 0; p < panels; p++) {
-                acc[r][p] = v_fma(value, w[p], acc[r][p]);
-            }
-        }
+    int k = over.k0;
+    if (ASK_AHEAD == ASK_IN_STREAM && panels == 1 && rows >= PS_PANEL_AHEAD_ROWS &&
+        local.in_stream) {
+        steps_in_stream(job, dtype, rows, over.k1, &k, &at, x, acc);
+    }
+    for (; k < over.k1; k++, at += job->k_stride) {
+        if (ASK_AHEAD == ASK_EVENLY && rows >= PS_PANEL_AHEAD_ROWS) ask_ahead(&local, work);
+        tile_step(job, dtype, rows, panels, at, x + k, acc);
     }
     *fetch = local;
     const bool add = job->add || (!job->chain && over.k0 > 0);
@@ -170,6 +211,7 @@ V_INLINE void all_rows(const ps_panel_job *job, ps_dtype dtype, span at, ahead *
         default:
             strip(job, dtype, 1, row, at, fetch);
         }
+        fetch->in_stream = false;
     }
 }
 
@@ -196,8 +238,8 @@ V_INLINE void product(const ps_panel_job *job, ps_dtype dtype, bool from_memory)
     span at = {.panels = job->panels < GROUP_PANELS ? job->panels : GROUP_PANELS,
                .k1 = job->k < block ? job->k : block};
     while (at.panels > 0) {
-        ahead fetch = {.enough = 1};
-        if (from_memory) {
+        ahead fetch = {.enough = 1, .in_stream = from_memory};
+        if (from_memory && ASK_AHEAD == ASK_EVENLY) {
             const span next = span_after(job, block, at, most);
             if (next.panels == GROUP_PANELS) fetch = plan_ahead(job, dtype, at, next);
         }

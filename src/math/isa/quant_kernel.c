@@ -77,17 +77,53 @@ typedef struct rows_job {
     size_t x_stride;
 } rows_job;
 
-/* Asks for the future of a run, a line with each unit. With one row the processor's own reading ahead
- * is enough; with more there is so much work on each line that it falls behind, least with a page or
- * one and a half as the distance (q6_k, two rows, of plain reads: 0.68 with half a page, 0.76 with one,
- * 0.80 so, 0.78 with two; q8_0, four rows: 0.84, 0.95, 0.90, 0.85). With all lines of a run at once,
- * or into the second cache level, it is worse (0.88, 0.67). */
+/* Asks for the future of a run, a line with each unit: the processor's own reading ahead falls behind
+ * where there is much work on each line.
+ *
+ * Zen 4: one row does without; more rows least with a page or one and a half as the distance (q6_k, two
+ * rows, of plain reads: 0.68 with half a page, 0.76 with one, 0.80 so, 0.78 with two; q8_0, four rows:
+ * 0.84, 0.95, 0.90, 0.85). With all lines of a run at once, or into the second cache level, it is worse
+ * (0.88, 0.67).
+ * Zen 3: one row needs it too (of plain reads, q8_0, q4_0, q4_k: 0.74, 0.64, 0.60 without, 0.88, 0.82,
+ * 0.79 so), best a quarter of a page before its use. */
 V_INLINE void fetch_ahead(const rows_job *job, const uint8_t *run, int unit)
 {
-    enum { PAGE = 4096, LINE = 64 };
-    const int distance = job->rows < FEW_ROWS ? PAGE + PAGE / 2 : PAGE;
-    if ((size_t)unit * LINE < ps_quant_run_bytes(job->format))
-        __builtin_prefetch(run + distance + unit * LINE, 0, 3);
+    enum { LINE = 64 };
+    if (job->rows >= FETCH_ROWS && (size_t)unit * LINE < ps_quant_run_bytes(job->format))
+        __builtin_prefetch(run + FETCH_DISTANCE(job->rows) + unit * LINE, 0, 3);
+}
+
+/* One row of plain nibbles, where bytes are not multiplied as they are: nibbles stay where they are in
+ * their 16 bits, which multiplies products by 1, 16 or 256, and sums are shifted once for each run.
+ * |256 * sum of q * code| <= 2^8 * 8 * 32639 * 15 < 2^30. With more rows there are not enough registers
+ * (q4_0 on a Zen 3: one row 1.12 of the speed of byte units, two rows 0.72). */
+V_INLINE bool sums_in_place(const ps_quant_format *f, int rows)
+{
+    return rows == 1 && !HALVES_APART && f->low_bits == 4 && f->plane_bits == 0 && !f->numbers &&
+           f->sub == PS_QUANT_RUN;
+}
+
+V_INLINE w16 pair_of(const ps_rounded *x, int pair)
+{
+    int32_t values;
+    memcpy(&values, x->q + 2 * pair, sizeof values);
+    return w_set(values);
+}
+
+/* The integers of a run. */
+V_INLINE w16 nibbles_dot(const rows_job *job, const uint8_t *run, const ps_rounded *x)
+{
+    w16 dot = w_set(-job->format->zero * x->sum[2]), by_16 = w_set(0), by_256 = by_16;
+    UNROLL_UNITS
+    for (int u = 0; u < RUN_UNITS / 2; u++) {
+        const w16 unit = w_load(run + u * PS_QUANT_UNIT_BYTES);
+        fetch_ahead(job, run, u);
+        dot = w_dot(dot, w_and(unit, w_set(0x000F000F)), pair_of(x, 4 * u));
+        by_256 = w_dot(by_256, w_and(unit, w_set(0x0F000F00)), pair_of(x, 4 * u + 1));
+        by_16 = w_dot(by_16, w_and(unit, w_set(0x00F000F0)), pair_of(x, 4 * u + 2));
+        dot = w_dot(dot, w_high_nibbles(unit), pair_of(x, 4 * u + 3));
+    }
+    return w_add(dot, w_add(w_sar(by_16, 4), w_sar(by_256, 8)));
 }
 
 /* The integers of sub-block h of a run: dot[rows]. Few rows have a second chain of sums each. */
@@ -105,7 +141,7 @@ V_INLINE void sub_block_dot(const rows_job *job, const uint8_t *run, int h, cons
     UNROLL_UNITS
     for (int j = h * n; j < (h + 1) * n; j++) {
         const w16 codes = byte_unit(f, run, j);
-        if (job->rows > 1) fetch_ahead(job, run, j);
+        fetch_ahead(job, run, j);
         for (int i = 0; i < job->rows; i++) {
             const ps_rounded *row = &x[(size_t)i * job->x_stride];
             w16 *of_first = apart ? &first[i] : &dot[i];
@@ -127,7 +163,11 @@ V_INLINE void sub_block(const rows_job *job, const uint8_t *block, const block_s
     const int halves = PS_QUANT_RUN / f->sub, s = r * halves + h, sum = halves == 1 ? 2 : h;
     const uint8_t *run = block + f->head_bytes + (size_t)r * ps_quant_run_bytes(f);
     w16 dot[FEW_ROWS];
-    sub_block_dot(job, run, h, x, sum, dot);
+    if (sums_in_place(f, job->rows)) {
+        dot[0] = nibbles_dot(job, run, x);
+    } else {
+        sub_block_dot(job, run, h, x, sum, dot);
+    }
     const v16 scale = has_subs ? v_load(scales->scale[s]) : block_scale(f, block);
     for (int i = 0; i < job->rows; i++) {
         const ps_rounded *row = &x[(size_t)i * job->x_stride];

@@ -14,11 +14,16 @@ typedef struct w16 {
 /* Register tiles of the panel kernel, for 16 registers: a panel takes two accumulators a row. */
 #define TILE_ROWS_MAX     6
 #define TILE_PANELS(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
+#define ASK_AHEAD         ASK_IN_STREAM
 
 /* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
 #define UNROLL_UNITS _Pragma("GCC unroll 16")
 #define KEEP_ROLLED  _Pragma("GCC unroll 1")
 #define DIRECT_ROWS  24 // of quantised weights that unpacking does not pay for; 0: always unpacked
+
+/* Rows of quantised weights from which on they are asked for ahead, and how far, in bytes. */
+#define FETCH_ROWS           1
+#define FETCH_DISTANCE(rows) ((rows) == 1 ? 1024 : 4096)
 
 /* Tiles of rows and unpacked panels of quantised weights: the integer accumulators fill the
  * registers. */
@@ -180,6 +185,10 @@ V_INLINE w16 w_sar(w16 a, int n)
 V_INLINE w16 w_high_bytes(w16 a)
 {
     return (w16){_mm256_srli_epi16(a.low, 8), _mm256_srli_epi16(a.high, 8)};
+}
+V_INLINE w16 w_high_nibbles(w16 a)
+{
+    return (w16){_mm256_srli_epi16(a.low, 12), _mm256_srli_epi16(a.high, 12)};
 }
 V_INLINE w16 w_dot(w16 acc, w16 a, w16 b)
 {

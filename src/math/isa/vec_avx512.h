@@ -9,11 +9,16 @@ typedef __m512i w16;
  * With 32 registers, 24 accumulators leave room for the weights and the broadcast. */
 #define TILE_ROWS_MAX     6
 #define TILE_PANELS(rows) 4
+#define ASK_AHEAD         ASK_EVENLY
 
 /* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
 #define UNROLL_UNITS _Pragma("GCC unroll 16")
 #define KEEP_ROLLED  _Pragma("GCC unroll 1")
 #define DIRECT_ROWS  24 // of quantised weights that unpacking does not pay for; 0: always unpacked
+
+/* Rows of quantised weights from which on they are asked for ahead, and how far, in bytes. */
+#define FETCH_ROWS           2
+#define FETCH_DISTANCE(rows) ((rows) < 4 ? 6144 : 4096)
 
 /* Tiles of rows and unpacked panels of quantised weights: the integer accumulators fill the
  * registers. */
@@ -155,6 +160,10 @@ V_INLINE w16 w_sar(w16 a, int n)
 V_INLINE w16 w_high_bytes(w16 a)
 {
     return _mm512_srli_epi16(a, 8);
+}
+V_INLINE w16 w_high_nibbles(w16 a)
+{
+    return _mm512_srli_epi16(a, 12);
 }
 V_INLINE w16 w_dot(w16 acc, w16 a, w16 b)
 {
