@@ -82,12 +82,6 @@ V_INLINE v16 block_min(const uint8_t *head)
     return half_lanes(head + 2 * PS_QUANT_LANES);
 }
 
-/* With 0 - a, a zero would lose its sign. */
-V_INLINE v16 negative(v16 a)
-{
-    return v_mul(a, v_set(-1.0f));
-}
-
 /* Field i of 8 or 6 bits from the words behind the halves (math/quant.h). */
 V_INLINE w16 byte_field(const uint8_t *words, int i)
 {
@@ -114,22 +108,22 @@ V_INLINE w16 xs_field(const uint8_t *fields, int i)
     return w_or(low, w_shl(high, 4));
 }
 
-/* Scale and minimum of sub-block s of a format that has such. */
-V_INLINE void sub_scale(const ps_quant_format *f, const uint8_t *head, int s, float *scale,
-                        float *min)
+/* Scale and minimum of sub-block s of a format that has such, from the block's d and -dmin. That a
+ * minimum is -dmin by its field keeps the sign of a zero. */
+V_INLINE void sub_scale(const ps_quant_format *f, const uint8_t *head, int s, v16 d, v16 minus_dmin,
+                        float *scale, float *min)
 {
-    const v16 d = half_lanes(head);
     const uint8_t *words = head + 2 * PS_QUANT_LANES * (ps_quant_has_min(f->scales) ? 2 : 1);
     w16 field;
     switch (f->scales) {
     case PS_SCALES_Q2:
         field = byte_field(words, s);
         v_store(scale, v_mul(d, w_to_float(w_and(field, w_set(15)))));
-        v_store(min, negative(v_mul(block_min(head), w_to_float(w_shr(field, 4)))));
+        v_store(min, v_mul(minus_dmin, w_to_float(w_shr(field, 4))));
         return;
     case PS_SCALES_K:
         v_store(scale, v_mul(d, w_to_float(six_field(words, 2 * s))));
-        v_store(min, negative(v_mul(block_min(head), w_to_float(six_field(words, 2 * s + 1)))));
+        v_store(min, v_mul(minus_dmin, w_to_float(six_field(words, 2 * s + 1))));
         return;
     case PS_SCALES_Q6:
         field = w_load(words + s / 4 * PS_QUANT_UNIT_BYTES);
@@ -146,9 +140,12 @@ V_INLINE void sub_scales(const ps_quant_format *f, const uint8_t *head,
                          float (*scale)[PS_QUANT_LANES], float (*min)[PS_QUANT_LANES])
 {
     const int n = f->values / f->sub;
+    const v16 d = half_lanes(head);
+    const v16 minus_dmin =
+        ps_quant_has_min(f->scales) ? v_mul(block_min(head), v_set(-1.0f)) : v_zero();
     UNROLL_UNITS
     for (int s = 0; s < n; s++) {
-        sub_scale(f, head, s, scale[s], min[s]);
+        sub_scale(f, head, s, d, minus_dmin, scale[s], min[s]);
     }
 }
 

@@ -194,6 +194,7 @@ V_INLINE void few_rows(const ps_quant_job *job, const ps_quant_format *f, int ro
         for (int k = k0; k < k1; k += f->values, panel += block_bytes) {
             if (ps_quant_has_subs(f->scales)) sub_scales(f, panel, scales.scale, scales.min);
             for (int r = 0; r < f->values / PS_QUANT_RUN; r++, x++) {
+                UNROLL_UNITS
                 for (int h = 0; h < PS_QUANT_RUN / f->sub; h++) {
                     sub_block(&shape, panel, &scales, r, h, x, acc);
                 }
