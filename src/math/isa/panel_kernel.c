@@ -163,7 +163,7 @@ V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, int rows, int panels
 V_INLINE void strip(const ps_panel_job *job, ps_dtype dtype, int rows, int row, span at,
                     ahead *fetch)
 {
-    const int wide = TILE_PANELS(rows);
+    const int wide = TILE_PANELS(rows, dtype == PS_F32);
     const int end = at.panel + at.panels;
     int panel = at.panel;
     for (; panel + wide <= end; panel += wide) {
@@ -183,13 +183,13 @@ V_INLINE void strip(const ps_panel_job *job, ps_dtype dtype, int rows, int row, 
     }
 }
 
-/* Tiles of as many rows as there are registers for, or one less: a small last one would wait for its
- * weights and not for its products. */
+/* Tiles of as many rows as there are registers for and one of the rest, or as even as they can be. */
 V_INLINE void all_rows(const ps_panel_job *job, ps_dtype dtype, span at, ahead *fetch)
 {
     const int tiles = (job->rows + TILE_ROWS_MAX - 1) / TILE_ROWS_MAX;
     for (int t = 0, row = 0, rows; t < tiles; t++, row += rows) {
-        rows = (job->rows - row) / (tiles - t);
+        const int left = job->rows - row;
+        rows = EVEN_TILES ? left / (tiles - t) : left < TILE_ROWS_MAX ? left : TILE_ROWS_MAX;
         switch (rows) {
 #if TILE_ROWS_MAX == 6
         case 6:

@@ -7,9 +7,10 @@ typedef __m512i w16;
 
 /* Register tiles of the panel kernel: TILE_PANELS(rows) panels of 16 outputs beside each other.
  * With 32 registers, 24 accumulators leave room for the weights and the broadcast. */
-#define TILE_ROWS_MAX     6
-#define TILE_PANELS(rows) 4
-#define ASK_AHEAD         ASK_EVENLY
+#define TILE_ROWS_MAX             6
+#define TILE_PANELS(rows, is_f32) 4
+#define EVEN_TILES                1 // a small last one would wait for its weights and not for its products
+#define ASK_AHEAD                 ASK_EVENLY
 
 /* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
 #define UNROLL_UNITS _Pragma("GCC unroll 16")

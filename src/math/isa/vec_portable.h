@@ -12,9 +12,10 @@ typedef struct w16 {
 } w16;
 
 /* Two rows of one panel fill the 32 registers of 128 bits that a 64-bit machine usually has. */
-#define TILE_ROWS_MAX     2
-#define TILE_PANELS(rows) 1
-#define ASK_AHEAD         ASK_NOT
+#define TILE_ROWS_MAX             2
+#define TILE_PANELS(rows, is_f32) 1
+#define EVEN_TILES                0
+#define ASK_AHEAD                 ASK_NOT
 
 /* Unrolled by lanes already: more would only grow the code. */
 #define UNROLL_UNITS
