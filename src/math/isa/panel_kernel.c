@@ -35,7 +35,7 @@ typedef struct span {
 
 /* Weights that are asked for ahead. The processor reads ahead by itself, but not over the end of a
  * page of 4 KiB, and with several rows there is too much work on each line for the misses at a page's
- * begin to overlap. What helps differs (ASK_AHEAD in the vec header):
+ * begin to overlap. What helps differs (ASKS_... in the vec header):
  *
  * evenly     the block behind this one, line by line, while all rows pass over this one, into the
  *            second cache level: f16 on a thread of a Zen 4, of the roof at 4 and 8 rows 0.72 and 0.78
@@ -84,9 +84,9 @@ V_INLINE ahead plan_ahead(const ps_panel_job *job, ps_dtype dtype, span now, spa
  * not read ahead far enough. Packed panels are weights; what lies otherwise are keys and values. */
 V_INLINE bool wants_ahead(const ps_panel_job *job, ps_dtype dtype)
 {
-    const bool more = ASK_AHEAD == ASK_EVENLY && dtype == PS_F32;
+    const bool more = ASKS_EVENLY && dtype == PS_F32;
     const int least = more ? 2 * PS_PANEL_AHEAD_ROWS : PS_PANEL_AHEAD_ROWS;
-    return ASK_AHEAD != ASK_NOT && !job->chain && job->k_stride == PS_PANEL_LANES &&
+    return (ASKS_EVENLY || ASKS_IN_STREAM) && !job->chain && job->k_stride == PS_PANEL_LANES &&
            job->rows >= least;
 }
 
@@ -140,12 +140,11 @@ V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, int rows, int panels
     ahead local = *fetch;
     const int work = rows * panels * local.lines;
     int k = over.k0;
-    if (ASK_AHEAD == ASK_IN_STREAM && panels == 1 && rows >= PS_PANEL_AHEAD_ROWS &&
-        local.in_stream) {
+    if (ASKS_IN_STREAM && panels == 1 && rows >= PS_PANEL_AHEAD_ROWS && local.in_stream) {
         steps_in_stream(job, dtype, rows, over.k1, &k, &at, x, acc);
     }
     for (; k < over.k1; k++, at += job->k_stride) {
-        if (ASK_AHEAD == ASK_EVENLY && rows >= PS_PANEL_AHEAD_ROWS) ask_ahead(&local, work);
+        if (ASKS_EVENLY && rows >= PS_PANEL_AHEAD_ROWS) ask_ahead(&local, work);
         tile_step(job, dtype, rows, panels, at, x + k, acc);
     }
     *fetch = local;
@@ -239,7 +238,7 @@ V_INLINE void product(const ps_panel_job *job, ps_dtype dtype, bool from_memory)
                .k1 = job->k < block ? job->k : block};
     while (at.panels > 0) {
         ahead fetch = {.enough = 1, .in_stream = from_memory};
-        if (from_memory && ASK_AHEAD == ASK_EVENLY) {
+        if (from_memory && ASKS_EVENLY) {
             const span next = span_after(job, block, at, most);
             if (next.panels == GROUP_PANELS) fetch = plan_ahead(job, dtype, at, next);
         }

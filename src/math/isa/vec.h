@@ -34,9 +34,6 @@
  * registers than there are. */
 #define V_KEEP_ORDER(value) __asm__("" : "+v"(value))
 
-/* How a product of several rows of floats asks for weights ahead (panel_kernel.c). */
-enum { ASK_NOT, ASK_EVENLY, ASK_IN_STREAM };
-
 #if defined(__AVX512F__)
 #include "math/isa/vec_avx512.h"
 #elif defined(__AVX2__)

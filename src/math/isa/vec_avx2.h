@@ -18,8 +18,9 @@ typedef struct w16 {
 #define TILE_ROWS_MAX 6
 #define TILE_PANELS(rows, is_f32)                                                                  \
     ((rows) == 1 ? 4 : (rows) == 2 || ((rows) == 3 && (is_f32)) ? 2 : 1)
-#define EVEN_TILES 0
-#define ASK_AHEAD  ASK_IN_STREAM
+#define EVEN_TILES     0
+#define ASKS_EVENLY    0 // for weights ahead (panel_kernel.c)
+#define ASKS_IN_STREAM 1
 
 /* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
 #define UNROLL_UNITS _Pragma("GCC unroll 16")

@@ -10,7 +10,8 @@ typedef __m512i w16;
 #define TILE_ROWS_MAX             6
 #define TILE_PANELS(rows, is_f32) 4
 #define EVEN_TILES                1 // a small last one would wait for its weights and not for its products
-#define ASK_AHEAD                 ASK_EVENLY
+#define ASKS_EVENLY               1 // for weights ahead (panel_kernel.c)
+#define ASKS_IN_STREAM            0
 
 /* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
 #define UNROLL_UNITS _Pragma("GCC unroll 16")

@@ -15,7 +15,8 @@ typedef struct w16 {
 #define TILE_ROWS_MAX             2
 #define TILE_PANELS(rows, is_f32) 1
 #define EVEN_TILES                0
-#define ASK_AHEAD                 ASK_NOT
+#define ASKS_EVENLY               0 // for weights ahead (panel_kernel.c)
+#define ASKS_IN_STREAM            0
 
 /* Unrolled by lanes already: more would only grow the code. */
 #define UNROLL_UNITS
