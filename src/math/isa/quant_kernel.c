@@ -27,6 +27,14 @@ void PS_ISA(ps_quant_widen)(ps_dtype dtype, const void *panel, int k0, int k1, f
         macro(PS_MXFP4) macro(PS_Q2_K) macro(PS_Q3_K) macro(PS_Q4_K) macro(PS_Q5_K) macro(PS_Q6_K) \
             macro(PS_IQ4_XS) macro(PS_TQ2_0)
 
+/* Two consecutive values as they are, in every lane. */
+V_INLINE w16 pair_of(const ps_rounded *x, int pair)
+{
+    int32_t values;
+    memcpy(&values, x->q + 2 * pair, sizeof values);
+    return w_set(values);
+}
+
 /* A step of a dot product is one byte unit by the activations of its 4 k, in two halves: the pairs
  * of even and of odd bytes as 16 bits, by values as they are; or all codes by the upper bytes of the
  * values, and by the lower ones. */
@@ -50,9 +58,7 @@ enum { HALVES_APART = false }; // they may share one sum
 
 V_INLINE w16 half_step(w16 sum, w16 codes, const ps_rounded *x, int j, int half)
 {
-    int32_t pair;
-    memcpy(&pair, x->q + 4 * j + 2 * half, sizeof pair);
-    return w_dot(sum, half ? w_high_bytes(codes) : w_low_bytes(codes), w_set(pair));
+    return w_dot(sum, half ? w_high_bytes(codes) : w_low_bytes(codes), pair_of(x, 2 * j + half));
 }
 
 V_INLINE w16 both_halves(w16 first, w16 second)
@@ -101,13 +107,6 @@ V_INLINE bool sums_in_place(const ps_quant_format *f, int rows)
 {
     return rows == 1 && !HALVES_APART && f->low_bits == 4 && f->plane_bits == 0 && !f->numbers &&
            f->sub == PS_QUANT_RUN;
-}
-
-V_INLINE w16 pair_of(const ps_rounded *x, int pair)
-{
-    int32_t values;
-    memcpy(&values, x->q + 2 * pair, sizeof values);
-    return w_set(values);
 }
 
 /* The integers of a run. */
