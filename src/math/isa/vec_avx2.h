@@ -25,7 +25,7 @@ typedef struct w16 {
 /* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
 #define UNROLL_UNITS _Pragma("GCC unroll 16")
 #define KEEP_ROLLED  _Pragma("GCC unroll 1")
-#define DIRECT_ROWS  24 // of quantised weights that unpacking does not pay for; 0: always unpacked
+#define DIRECT_ROWS  16 // of quantised weights that unpacking does not pay for; 0: always unpacked
 
 /* Rows of quantised weights from which on they are asked for ahead, and how far, in bytes. */
 #define FETCH_ROWS           1
@@ -175,6 +175,10 @@ V_INLINE w16 w_or(w16 a, w16 b)
 V_INLINE w16 w_add(w16 a, w16 b)
 {
     return (w16){_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
+}
+V_INLINE w16 w_sub_pairs(w16 a, w16 b)
+{
+    return (w16){_mm256_sub_epi16(a.low, b.low), _mm256_sub_epi16(a.high, b.high)};
 }
 V_INLINE w16 w_shl(w16 a, int n)
 {

@@ -23,9 +23,13 @@ typedef __m512i w16;
 #define FETCH_DISTANCE(rows) ((rows) < 4 ? 6144 : 4096)
 
 /* Tiles of rows and unpacked panels of quantised weights: the integer accumulators fill the
- * registers. */
-#define QUANT_ROWS   6
+ * registers. Two panels of 16 bits would fill the first cache level. */
+#define QUANT_ROWS 6
+#ifdef __AVX512VNNI__
 #define QUANT_PANELS 2
+#else
+#define QUANT_PANELS 1
+#endif
 
 V_INLINE v16 v_zero(void)
 {
@@ -146,6 +150,10 @@ V_INLINE w16 w_or(w16 a, w16 b)
 V_INLINE w16 w_add(w16 a, w16 b)
 {
     return _mm512_add_epi32(a, b);
+}
+V_INLINE w16 w_sub_pairs(w16 a, w16 b)
+{
+    return _mm512_sub_epi16(a, b);
 }
 V_INLINE w16 w_shl(w16 a, int n)
 {

@@ -226,6 +226,15 @@ V_INLINE int32_t v_half_(uint32_t lane, int shift)
 {
     return (int16_t)(lane >> shift);
 }
+V_INLINE w16 w_sub_pairs(w16 a, w16 b)
+{
+    V_EACH
+    {
+        const uint32_t low = (a.lane[i] - b.lane[i]) & 0xFFFFu;
+        a.lane[i] = (a.lane[i] & 0xFFFF0000u) - (b.lane[i] & 0xFFFF0000u) + low;
+    }
+    return a;
+}
 V_INLINE w16 w_dot(w16 acc, w16 a, w16 b)
 {
     V_EACH acc.lane[i] += (uint32_t)(v_half_(a.lane[i], 0) * v_half_(b.lane[i], 0)) +

@@ -546,8 +546,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("pipe/watch");
-    TCase *tcase = tcase_create("watch");
-    tcase_set_timeout(tcase, 60);
+    TCase *tcase = scratch_case(suite, "watch");
     tcase_add_test(tcase, ranks_that_poll_live_for_ever);
     tcase_add_test(tcase, rank_0_finds_who_is_silent_and_who_waits_for_it);
     tcase_add_test(tcase, a_silent_rank_nobody_waits_for_is_named_alone);
@@ -565,7 +564,6 @@ int main(void)
     tcase_add_test(tcase, new_work_after_a_long_rest_has_the_whole_deadline);
     tcase_add_test(tcase, telling_all_waits_for_those_whose_post_is_clogged);
     tcase_add_test(tcase, a_long_message_is_cut_to_fit_a_note);
-    suite_add_tcase(suite, tcase);
     tcase_add_test(tcase, who_is_missed_is_said_once_and_that_it_is_back);
     tcase_add_test(tcase, what_any_rank_is_asked_for_comes_to_rank_0);
     tcase_add_test(tcase, a_table_is_printed_once_for_all_that_are_asked);
