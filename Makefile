@@ -41,11 +41,15 @@ BASE_FLAGS = -std=c17 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno $(OPT_$(MO
              $(PACKAGE_CFLAGS) -MMD -MP
 
 # Kernels are compiled once for each instruction set.
-ISAS := portable $(if $(filter x86_64,$(shell uname -m)),avx2 avx512 avx512vnni)
-ISA_FLAGS_portable :=
+MACHINE := $(shell uname -m)
+ISAS_x86_64 := avx2 avx512 avx512vnni
+ISAS_aarch64 := neon neon_i8mm
+ISAS := portable $(ISAS_$(MACHINE))
+ISA_FLAGS_portable := -DPS_ISA_PORTABLE
 ISA_FLAGS_avx2 := -mavx2 -mfma -mf16c
 ISA_FLAGS_avx512 := $(ISA_FLAGS_avx2) -mavx512f -mavx512vl -mavx512dq -mavx512bw -mprefer-vector-width=512
 ISA_FLAGS_avx512vnni := $(ISA_FLAGS_avx512) -mavx512vnni
+ISA_FLAGS_neon_i8mm := -march=armv8.2-a+i8mm
 # Fully instrumented, kernels take many minutes to compile. For libFuzzer they need not be: no input says which way they
 # go. For the address sanitizer reads and writes beyond a caller's arrays are what matters.
 KERNEL_FLAGS_fuzz := -fno-sanitize=all
@@ -353,6 +357,11 @@ VALGRIND_TESTS := $(addprefix $(B)/tests/unit/,base/test_mem base/test_json base
 ## valgrind: some unit tests, and a model of a few kilobytes on one rank and on two, under valgrind's memcheck
 valgrind: all $(VALGRIND_TESTS) $(B)/tests/tools/tiny_model
 	@tests/checks/valgrind.sh $(B) $(VALGRIND_TESTS)
+
+.PHONY: neon
+## neon: the kernels for 64-bit ARM under an emulator: the bits of portable C
+neon:
+	@tests/checks/neon.sh
 
 .PHONY: deadlock
 ## deadlock: scheduler and ring on 2 to 16 ranks in SimGrid, where every send waits for its receive

@@ -1,14 +1,15 @@
 #!/bin/sh
 # Makes sure that what pipestep is built from is there; silent when it is.
 #
-#   launch/deps.sh [build|demo|pictures|test|fuzz|all]
+#   launch/deps.sh [build|demo|pictures|test|fuzz|arm|all]
 #
 # build     compiler, make, pkg-config, MPI, OpenBLAS, HDF5, jansson, PCRE2, utf8proc, xxHash, hwloc, OpenSSL (default)
 # demo      and abcmidi, for MIDI files; the demo does without it where it cannot be had
 # pictures  build, and gnuplot, for the figures of pipestep bias
 # test      build, and Check
 # fuzz      build, and clang with libFuzzer; FUZZ_CC names another clang
-# all       demo, pictures, test and fuzz, and the tools of make lint and make format
+# arm       a compiler and an emulator for 64-bit ARM, for make neon on other machines
+# all       demo, pictures, test, fuzz and arm, and the tools of make lint and make format
 #
 # Looks for programs, headers and pkg-config modules, so it is right on any distribution. On Debian and its kin,
 # as root, it installs what is missing; elsewhere it names it, with the command that installs it, and fails.
@@ -109,6 +110,16 @@ probe_fuzz() {
     fi
 }
 
+# On ARM itself there is nothing to emulate.
+probe_arm() {
+    [ "$(uname -m)" != aarch64 ] || return 0
+    if has_program "${CROSS_CC:-aarch64-linux-gnu-gcc}" && { has_program qemu-aarch64-static || has_program qemu-aarch64; }; then
+        return 0
+    fi
+    missing 'a compiler and an emulator for ARM' 'gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static' - \
+        'aarch64-linux-gnu-gcc qemu-user-static'
+}
+
 probe_tools() {
     has_tool clang-tidy || missing clang-tidy clang-tidy clang-tools-extra -
     has_tool clang-format || missing clang-format clang-format - -
@@ -122,6 +133,7 @@ probe() {
     case $set_wanted in test | all) probe_test ;; esac
     case $set_wanted in pictures | all) probe_pictures ;; esac
     case $set_wanted in fuzz | all) probe_fuzz ;; esac
+    case $set_wanted in arm | all) probe_arm ;; esac
     if [ "$set_wanted" = all ]; then probe_tools; fi
 }
 
@@ -168,9 +180,9 @@ tell() {
 }
 
 case $set_wanted in
-build | demo | pictures | test | fuzz | all) ;;
+build | demo | pictures | test | fuzz | arm | all) ;;
 *)
-    say "unknown set $set_wanted: build, demo, pictures, test, fuzz or all"
+    say "unknown set $set_wanted: build, demo, pictures, test, fuzz, arm or all"
     exit 2
     ;;
 esac

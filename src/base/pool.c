@@ -62,6 +62,9 @@ static inline void relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    // Takes as long as a pause of x86; yield is nothing on most processors.
+    __asm__ __volatile__("isb");
 #else
     atomic_signal_fence(memory_order_seq_cst);
 #endif

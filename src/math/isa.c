@@ -6,6 +6,10 @@
 #include "base/text.h"
 #include "math/kernels.h"
 
+#ifdef __aarch64__
+#include <sys/auxv.h>
+#endif
+
 extern const ps_kernels ps_kernels_portable;
 static bool always(void)
 {
@@ -29,6 +33,14 @@ static bool has_avx512vnni(void)
 }
 #endif
 
+#ifdef __aarch64__
+extern const ps_kernels ps_kernels_neon, ps_kernels_neon_i8mm;
+static bool has_i8mm(void)
+{
+    return (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0;
+}
+#endif
+
 static const struct {
     const ps_kernels *kernels;
     bool (*supported)(void);
@@ -38,6 +50,10 @@ static const struct {
     {&ps_kernels_avx2, has_avx2},
     {&ps_kernels_avx512, has_avx512},
     {&ps_kernels_avx512vnni, has_avx512vnni},
+#endif
+#ifdef __aarch64__
+    {&ps_kernels_neon, always}, // every 64-bit ARM that Linux runs on
+    {&ps_kernels_neon_i8mm, has_i8mm},
 #endif
 };
 

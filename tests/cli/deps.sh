@@ -62,7 +62,7 @@ deps: missing: jansson
 deps: to install: apt-get install libjansson-dev   (as root)' $? "$out"
 
 out=$(deps everything)
-says 'an unknown set' 2 'deps: unknown set everything: build, demo, pictures, test, fuzz or all' $? "$out"
+says 'an unknown set' 2 'deps: unknown set everything: build, demo, pictures, test, fuzz, arm or all' $? "$out"
 
 # Another distribution: nothing but these in PATH.
 mkdir other

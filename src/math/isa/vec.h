@@ -34,12 +34,16 @@
  * registers than there are. */
 #define V_KEEP_ORDER(value) __asm__("" : "+v"(value))
 
-#if defined(__AVX512F__)
+#if defined(PS_ISA_PORTABLE)
+#include "math/isa/vec_portable.h"
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+#include "math/isa/vec_neon.h"
+#elif defined(__AVX512F__)
 #include "math/isa/vec_avx512.h"
 #elif defined(__AVX2__)
 #include "math/isa/vec_avx2.h"
 #else
-#include "math/isa/vec_portable.h"
+#error "no vectors for this instruction set"
 #endif
 
 /* The even bytes of each lane as its two halves. */
