@@ -34,16 +34,16 @@
  * registers than there are. */
 #define V_KEEP_ORDER(value) __asm__("" : "+v"(value))
 
-#if defined(PS_ISA_PORTABLE)
-#include "math/isa/vec_portable.h"
-#elif defined(__ARM_NEON) && defined(__aarch64__)
+/* Compilers for 64-bit ARM always have NEON, and those for x86 what -march says: portable C is chosen by
+ * name. */
+#if defined(__aarch64__) && !defined(PS_ISA_PORTABLE)
 #include "math/isa/vec_neon.h"
-#elif defined(__AVX512F__)
+#elif defined(__AVX512F__) && !defined(PS_ISA_PORTABLE)
 #include "math/isa/vec_avx512.h"
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) && !defined(PS_ISA_PORTABLE)
 #include "math/isa/vec_avx2.h"
 #else
-#error "no vectors for this instruction set"
+#include "math/isa/vec_portable.h"
 #endif
 
 /* The even bytes of each lane as its two halves. */
