@@ -30,8 +30,18 @@ enum { LANES = 4 };
 typedef double lanes __attribute__((vector_size(LANES * sizeof(double))));
 typedef uint64_t lane_bits __attribute__((vector_size(LANES * sizeof(double))));
 
+/* Of a function of lanes the program may hold a build of its own for AVX2, which the loader chooses: the same
+ * operations, four at once for two. Sanitizers do not let functions be chosen before they have started. */
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) &&                 \
+    !defined(__SANITIZE_THREAD__) && !defined(__clang__)
+#define LANES_BUILDS __attribute__((target_clones("avx2", "default")))
+#else
+#define LANES_BUILDS
+#endif
+
 /* x = n ln2 + r, Taylor to r^13. n ln2's first part is exact for |n| < 2^20. */
-static void exp_lanes(const double x[LANES], double out[LANES])
+static inline __attribute__((always_inline)) void exp_lanes(const double x[LANES],
+                                                            double out[LANES])
 {
     static const double inverse_factorial[14] = {1.0 / 6227020800.0,
                                                  1.0 / 479001600.0,
@@ -63,7 +73,7 @@ static void exp_lanes(const double x[LANES], double out[LANES])
     memcpy(out, &result, sizeof result);
 }
 
-void ps_sampler_exp(const double *x, double *out, size_t n)
+LANES_BUILDS void ps_sampler_exp(const double *x, double *out, size_t n)
 {
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
@@ -87,24 +97,54 @@ ps_err ps_sampler_reject_all(int V)
     return PS_FAIL(PS_ERR_NUMERIC, "logits: all %d tokens have -inf, wanted a number somewhere", V);
 }
 
-ps_err ps_sampler_load(ps_sampler_work *c, const ps_sampler_input *in)
+/* Whether all n numbers are finite: without a branch for each, so that vectors compare them. */
+static bool all_finite(const float *x, int n)
 {
-    const ps_id_range whole = {0, c->V};
-    const ps_id_range *ranges = in->n_ranges > 0 ? in->ranges : &whole;
-    int n = 0;
-    for (int r = 0; r == 0 || r < in->n_ranges; r++) {
-        assert(ranges[r].first >= 0 && ranges[r].end <= c->V);
-        for (int v = ranges[r].first; v < ranges[r].end; v++) {
-            const float x = in->logits[v];
-            if (!(x < INFINITY)) return ps_sampler_reject(v, x);
+    bool finite = true;
+    for (int i = 0; i < n; i++) {
+        finite &= x[i] > -INFINITY && x[i] < INFINITY;
+    }
+    return finite;
+}
+
+/* Adds tokens first .. end-1 but for those with -inf. */
+static ps_err load_some(ps_sampler_work *c, const float *logits, int first, int end)
+{
+    int n = c->n;
+    if (all_finite(logits + first, end - first)) {
+        for (int v = first; v < end; v++, n++) {
             c->token[n] = v;
-            c->z[n] = (double)x;
-            n += x > -INFINITY; // a removed token is written over by the next one
+            c->z[n] = (double)logits[v];
         }
+        c->n = n;
+        return PS_OK;
+    }
+    for (int v = first; v < end; v++) {
+        const float x = logits[v];
+        if (!(x < INFINITY)) return ps_sampler_reject(v, x);
+        c->token[n] = v;
+        c->z[n] = (double)x;
+        n += x > -INFINITY; // a removed token is written over by the next one
     }
     c->n = n;
+    return PS_OK;
+}
+
+ps_err ps_sampler_load(ps_sampler_work *c, const ps_sampler_input *in)
+{
+    enum { SOME = 1024 };
+    const ps_id_range whole = {0, c->V};
+    const ps_id_range *ranges = in->n_ranges > 0 ? in->ranges : &whole;
+    c->n = 0;
     c->weighted = false;
-    return n > 0 ? PS_OK : ps_sampler_reject_all(c->V);
+    for (int r = 0; r == 0 || r < in->n_ranges; r++) {
+        const int end = ranges[r].end;
+        assert(ranges[r].first >= 0 && end <= c->V);
+        for (int v = ranges[r].first; v < end; v += SOME) {
+            PS_TRY(load_some(c, in->logits, v, end - v < SOME ? end : v + SOME));
+        }
+    }
+    return c->n > 0 ? PS_OK : ps_sampler_reject_all(c->V);
 }
 
 /* Moves a token that stays to its new place. */
@@ -239,10 +279,32 @@ int ps_sampler_largest(const ps_sampler_work *c)
     return at;
 }
 
+/* Its value alone, by chains that do not wait for each other. */
+static double largest_z(const ps_sampler_work *c)
+{
+    double best[LANES];
+    for (int l = 0; l < LANES; l++) {
+        best[l] = c->z[0];
+    }
+    int i = 0;
+    for (; i + LANES <= c->n; i += LANES) {
+        for (int l = 0; l < LANES; l++) {
+            best[l] = c->z[i + l] > best[l] ? c->z[i + l] : best[l];
+        }
+    }
+    for (; i < c->n; i++) {
+        best[0] = c->z[i] > best[0] ? c->z[i] : best[0];
+    }
+    for (int l = 1; l < LANES; l++) {
+        best[0] = best[l] > best[0] ? best[l] : best[0];
+    }
+    return best[0];
+}
+
 double ps_sampler_weigh(ps_sampler_work *c)
 {
     if (!c->weighted) {
-        const double largest = c->z[ps_sampler_largest(c)];
+        const double largest = largest_z(c);
         for (int i = 0; i < c->n; i++) {
             c->weight[i] = c->z[i] - largest;
         }
