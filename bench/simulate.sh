@@ -5,7 +5,8 @@
 #   bench/simulate.sh           make bench-simulate; wants smpicc and smpirun (Debian: libsimgrid-dev)
 #
 # RANKS (2 4 8 16 64 256 1024) of prompts, DECODE_RANKS (2 4 8 16 64); LINKS, words name:latency_us:MB_per_s of a hop;
-# STAGE_US (1000); CHUNKS (32) of 8 rows; TOKENS (8); CASES, words of: prompt decode sleep model; PRESET of the last.
+# STAGE_US (1000); CHUNKS (32) of 8 rows; TOKENS (8); CASES, words of: prompt decode sleep model; PRESET and RUNS (5 pairs)
+# of the last.
 #
 #   prompt  one prompt in chunks: equal stages, and stages that differ by up to 30 %
 #   decode  two sequences for each rank: equal stages, unequal ones, and sequences of any length up to twice the mean
@@ -106,30 +107,40 @@ asleep() {
     done
 }
 
-# A model's own times, and the model.
+# pair_of_model RANKS: its times, then the model itself with the split and the groups that were planned, then the
+# simulation of both; a line of model.csv.
+pair_of_model() {
+    local stages head hop flight real simulated
+    launch_bound "$1" 1 300 "$program" plan "$model" --measure --slots $sequences --ctx $((new + 2)) -t 1 --json >"$work/plan.json"
+    head=$(field "$work/plan.json" head_ns)
+    hop=$(field "$work/plan.json" hop_ns)
+    flight=$(field "$work/plan.json" in_flight)
+    stages=$(grep -o '"time_ns": [0-9]*' "$work/plan.json" |
+        awk -v h="$head" '{printf "%s%.3f", (NR > 1 ? "," : ""), ($2 - (NR == 1 ? h : 0)) / 1e3}')
+    launch_bound "$1" 1 300 "$program" batch "$model" -i "$work/requests.jsonl" -o "$work/out.jsonl" -q -t 1 \
+        --slots $sequences --in-flight "$flight" --split "$(grep -o '"first_layer": [0-9]*, "end_layer": [0-9]*' \
+            "$work/plan.json" | awk '{printf "%s%d", (NR > 1 ? "," : ""), $4 - $2}')" --report "$work/report.json"
+    real=$(field "$work/report.json" wall_s)
+    platform "$(awk -v h="$hop" 'BEGIN {print (h > 0 ? h : 1) / 1e3}')" 8000
+    simulated=$(simulate "$1" stages="$stages" head_us="$(awk -v h="$head" 'BEGIN {print h / 1e3}')" requests=$sequences \
+        tokens=$new in_flight="$flight" width=1024 | cut -d, -f16)
+    awk -v p="$1" -v n=$sequences -v t=$new -v g="$flight" -v r="$real" -v s="$simulated" \
+        -v planned="$(field "$work/plan.json" planned_tokens_per_s)" 'BEGIN {
+        printf "%d,%d,%d,%d,%.4f,%.4f,%.3f,%.2f,%.2f\n", p, n, t, g, r, s, r / s, planned, n * t / r}'
+}
+
+# A model's own times, and the model: as many pairs as RUNS, for a machine's speed changes from one to the next.
 of_model() {
-    local np stages head hop flight real simulated
-    local model=$work/model.h5 sequences=8 new=32
+    local np model=$work/model.h5 sequences=8 new=32
     "$program" bench -q --synthetic "${PRESET:-llama-0.3b,type=f16}" -o "$model"
     requests $sequences 1 $new "$(vocabulary "$model")" >"$work/requests.jsonl"
     echo "ranks,sequences,tokens,in_flight,real_s,simulated_s,real_of_simulated,planned_tokens_s,real_tokens_s" >"$work/model.csv"
     for np in $(seq "$(launcher_cores)"); do
-        launch_bound "$np" 1 300 "$program" plan "$model" --measure --slots $sequences --ctx $((new + 2)) -t 1 --json >"$work/plan.json"
-        head=$(field "$work/plan.json" head_ns)
-        hop=$(field "$work/plan.json" hop_ns)
-        flight=$(field "$work/plan.json" in_flight)
-        stages=$(grep -o '"time_ns": [0-9]*' "$work/plan.json" |
-            awk -v h="$head" '{printf "%s%.3f", (NR > 1 ? "," : ""), ($2 - (NR == 1 ? h : 0)) / 1e3}')
-        launch_bound "$np" 1 300 "$program" batch "$model" -i "$work/requests.jsonl" -o "$work/out.jsonl" -q -t 1 \
-            --slots $sequences --in-flight "$flight" --split "$(grep -o '"first_layer": [0-9]*, "end_layer": [0-9]*' \
-                "$work/plan.json" | awk '{printf "%s%d", (NR > 1 ? "," : ""), $4 - $2}')" --report "$work/report.json"
-        real=$(field "$work/report.json" wall_s)
-        platform "$(awk -v h="$hop" 'BEGIN {print (h > 0 ? h : 1) / 1e3}')" 8000
-        simulated=$(simulate "$np" stages="$stages" head_us="$(awk -v h="$head" 'BEGIN {print h / 1e3}')" requests=$sequences \
-            tokens=$new in_flight="$flight" width=1024 | cut -d, -f16)
-        awk -v p="$np" -v n=$sequences -v t=$new -v g="$flight" -v r="$real" -v s="$simulated" \
-            -v planned="$(field "$work/plan.json" planned_tokens_per_s)" 'BEGIN {
-            printf "%d,%d,%d,%d,%.4f,%.4f,%.3f,%.2f,%.2f\n", p, n, t, g, r, s, r / s, planned, n * t / r}' | tee -a "$work/model.csv" >&2
+        for _ in $(seq "${RUNS:-5}"); do
+            pair_of_model "$np"
+        done | tee "$work/pairs.csv" >&2
+        cat "$work/pairs.csv" >>"$work/model.csv"
+        echo "# model on $np ranks: real over simulated $(cut -d, -f7 "$work/pairs.csv" | median) (median)" | tee -a "$work/model.csv" >&2
     done
     rm -f "$model"
 }
