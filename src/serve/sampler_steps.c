@@ -23,6 +23,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "math/dtype.h"
 #include "math/real.h"
 
 enum { LANES = 4 };
@@ -97,21 +98,13 @@ ps_err ps_sampler_reject_all(int V)
     return PS_FAIL(PS_ERR_NUMERIC, "logits: all %d tokens have -inf, wanted a number somewhere", V);
 }
 
-/* Whether all n numbers are finite: without a branch for each, so that vectors compare them. */
-static bool all_finite(const float *x, int n)
-{
-    bool finite = true;
-    for (int i = 0; i < n; i++) {
-        finite &= x[i] > -INFINITY && x[i] < INFINITY;
-    }
-    return finite;
-}
-
 /* Adds tokens first .. end-1 but for those with -inf. */
 static ps_err load_some(ps_sampler_work *c, const float *logits, int first, int end)
 {
+    const size_t count = (size_t)(end - first);
     int n = c->n;
-    if (all_finite(logits + first, end - first)) {
+    // Nearly always so, and then there is nothing to decide for each.
+    if (ps_dtype_first_not_finite(PS_F32, logits + first, count) == count) {
         for (int v = first; v < end; v++, n++) {
             c->token[n] = v;
             c->z[n] = (double)logits[v];
