@@ -25,7 +25,7 @@ typedef struct ps_plan_times {
     int n_stages, n_layers, rows;
     double *layer_ns; // [n_stages, n_layers] a layer's weights, were it on that stage; owned
     double *byte_ns;  // [n_stages] a byte of its caches; owned
-    double head_ns;   // on stage 0
+    double head_ns;   // on stage 0, with what is done with its logits
     double hop_ns;    // a parcel from rank to rank
     // What the slowest stage takes for such a parcel, and for one of a prompt with chunk_rows.
     double rows_ns, chunk_ns;

@@ -18,13 +18,14 @@ typedef struct samples {
 /* A rank's trial. Layers are its own, from part.first_layer on. */
 typedef struct trial {
     const ps_stage_params *params;
+    const ps_trial_draw *draw; // NULL: nothing is done with logits
     ps_part part;
     ps_pipeline *pipeline;
     int rows;        // of a parcel
     int n_parcels;   // under way at a time
     int chunk_rows;  // of a parcel with a prompt
     samples *layers; // [own layers]
-    samples head, turn;
+    samples head, draws, turn;
     samples few, many;  // the slowest stage's blocks: of `rows`, of `chunk_rows`
     int64_t *layer_end; // [own layers] of the parcel being computed
     int n_marked;
@@ -129,6 +130,17 @@ static ps_err submit_chunk(trial *t, int round, int parcel)
     return ps_pipeline_submit(t->pipeline, &batch, &sequence);
 }
 
+static ps_err draw_from(trial *t, const float *logits, int n_rows, const ps_id_range *ids)
+{
+    const size_t stride = ps_stage_logits_stride(&t->params->ckpt->spec);
+    const int64_t begin = ps_clock_now_ns();
+    for (int r = 0; r < n_rows; r++) {
+        PS_TRY(t->draw->draw(t->draw->arg, logits + (size_t)r * stride, ids));
+    }
+    add(&t->draws, (double)(ps_clock_now_ns() - begin));
+    return PS_OK;
+}
+
 static ps_err collect(trial *t, ps_finished *done)
 {
     PS_TRY(ps_pipeline_collect(t->pipeline, done));
@@ -140,8 +152,10 @@ static ps_err collect(trial *t, ps_finished *done)
     }
     const float *logits;
     ps_err err = PS_OK;
-    if (done->n_wanted > 0)
+    if (done->n_wanted > 0) {
         err = ps_pipeline_logits(t->pipeline, 0, done->n_wanted, wanted, &logits);
+        if (!err && t->draw) err = draw_from(t, logits, done->n_wanted, ids.end > 0 ? &ids : NULL);
+    }
     ps_pipeline_release(t->pipeline);
     return err;
 }
@@ -218,7 +232,7 @@ static void tell(trial *t, double *mine)
         bytes += (double)ps_weights_layer_bytes(ckpt, l);
     }
     double *rest = mine + n_layers;
-    rest[TOLD_HEAD] = median(&t->head);
+    rest[TOLD_HEAD] = median(&t->head) + median(&t->draws);
     rest[TOLD_TURN] = median(&t->turn);
     if (bytes == 0.0) { // a rank with nothing but the head
         ns = rest[TOLD_HEAD];
@@ -287,13 +301,14 @@ static ps_err measure(trial *t, ps_plan_times *out)
     return gathered;
 }
 
-ps_err ps_trial_run(const ps_stage_params *params, int rows, ps_plan_times *out)
+ps_err ps_trial_run(const ps_stage_params *params, int rows, const ps_trial_draw *draw,
+                    ps_plan_times *out)
 {
     const ps_plan *plan = params->plan;
     const ps_part part = plan->stages[ps_comm_rank(params->comm)].part;
     const size_t n_own = (size_t)(part.end_layer - part.first_layer);
     *out = (ps_plan_times){0};
-    trial t = {.params = params, .part = part};
+    trial t = {.params = params, .draw = draw, .part = part};
     const int n_slots = plan->limits.n_slots;
     t.rows = rows < n_slots ? rows : n_slots;
     if (t.rows > PS_HEAD_ROWS) t.rows = PS_HEAD_ROWS;

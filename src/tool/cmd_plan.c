@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "serve/chunks.h"
+#include "serve/rehearsal.h"
 #include "tool/commands.h"
 #include "tool/job.h"
 #include "tool/placing.h"
@@ -91,7 +92,7 @@ static ps_err measure(const state *s, ps_job *job, ps_wait wait, ps_plan_times *
                                    .verify = (ps_verify)job->run.verify,
                                    .wait = wait};
     const int n_ranks = count_ranks(s, job), n_slots = job->limits.n_slots;
-    const ps_err err = ps_trial_run(&stage, (n_slots + n_ranks - 1) / n_ranks, times);
+    const ps_err err = ps_rehearsal_run(&stage, (n_slots + n_ranks - 1) / n_ranks, times);
     ps_plan_release(&plan);
     PS_TRY(err);
     if (job->size == 1) ps_trial_spread(times, count_ranks(s, job));

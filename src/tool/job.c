@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/signals.h"
 #include "serve/chunks.h"
+#include "serve/rehearsal.h"
 #include "tool/import/cached.h"
 #include "tool/metrics.h"
 #include "tool/placing.h"
@@ -442,7 +443,7 @@ static ps_err start(const ps_job_command *c, ps_job *job)
     if (splits_by_measure(&job->run)) {
         ps_plan_times times;
         const int n_slots = job->limits.n_slots, in_flight = job->plan.in_flight;
-        PS_TRY(ps_trial_run(&stage, (n_slots + in_flight - 1) / in_flight, &times));
+        PS_TRY(ps_rehearsal_run(&stage, (n_slots + in_flight - 1) / in_flight, &times));
         job->limits.chunk_overhead = ps_chunks_overhead_of(&times);
         ps_plan_release(&job->plan);
         const ps_err err = make_plan(job, &times);

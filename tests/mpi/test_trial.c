@@ -1,8 +1,10 @@
 /* Trials: who times what, the same times on all ranks, and plans made of them. */
 #include "pipe/trial.h"
 
+#include <math.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "support/ranks.h"
 #include "support/scratch.h"
@@ -21,7 +23,7 @@ static void prepare(ranks_pipeline *p, tiny_family family)
 static void run(const ranks_pipeline *p, int rows, ps_plan_times *times)
 {
     const ps_stage_params params = ranks_pipeline_stage(p);
-    assert_ok(ps_trial_run(&params, rows, times));
+    assert_ok(ps_trial_run(&params, rows, NULL, times));
     ck_assert_int_eq(times->n_stages, ranks_size());
     ck_assert_int_eq(times->n_layers, LAYERS);
 }
@@ -66,6 +68,39 @@ START_TEST(others_times_follow_the_speed_of_the_rank)
             }
         }
     }
+    ps_plan_times_release(&times);
+    ranks_pipeline_close(&p);
+}
+END_TEST
+
+enum { DRAW_US = 500 };
+
+static ps_err draw_slowly(void *arg, const float *logits, const ps_id_range *ids)
+{
+    int *n = arg;
+    ck_assert(logits[0] > -INFINITY);
+    ck_assert_ptr_null(ids);
+    const int64_t end = ps_clock_now_ns() + 1000 * DRAW_US;
+    while (ps_clock_now_ns() < end) {
+    }
+    (*n)++;
+    return PS_OK;
+}
+
+/* What is done with the logits keeps rank 0 from its layers, as its head does. */
+START_TEST(draws_count_as_the_head)
+{
+    enum { ROWS = 3 };
+    ranks_pipeline p;
+    prepare(&p, TINY_LLAMA);
+    const ps_stage_params params = ranks_pipeline_stage(&p);
+    int n_drawn = 0;
+    const ps_trial_draw draw = {draw_slowly, &n_drawn};
+    ps_plan_times times;
+    assert_ok(ps_trial_run(&params, ROWS, ranks_rank() == 0 ? &draw : NULL, &times));
+    ck_assert_double_ge(times.head_ns, ROWS * 1e3 * DRAW_US);
+    ck_assert_int_eq(n_drawn % ROWS, 0);
+    ck_assert_int_eq(n_drawn > ROWS, ranks_rank() == 0);
     ps_plan_times_release(&times);
     ranks_pipeline_close(&p);
 }
@@ -149,6 +184,7 @@ int main(void)
     TCase *tcase = ranks_case(suite, "trial");
     tcase_add_test(tcase, every_layer_has_a_time_on_every_rank);
     tcase_add_test(tcase, others_times_follow_the_speed_of_the_rank);
+    tcase_add_test(tcase, draws_count_as_the_head);
     tcase_add_test(tcase, rows_are_no_more_than_there_are_slots);
     tcase_add_test(tcase, a_pipeline_runs_on_the_plan_that_was_measured);
     tcase_add_test(tcase, one_rank_stands_for_many);
