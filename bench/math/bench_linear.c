@@ -1,10 +1,11 @@
 /* Products with weight matrices: one row against the read bandwidth, many rows against the
  * multiply-add rate, and OpenBLAS on the same f32 shape beside them. Quantised weights with every
- * kind of activations.
+ * kind of activations, or those listed.
  *
- *   bench_linear [THREADS [ISA [TYPE,TYPE...]]]
+ *   bench_linear [THREADS [ISA [TYPE,TYPE... [ACTIVATIONS,...]]]]      all for the last two: every one
  *
- * The weights (2048 x 5632, as many matrices as fill half a GiB) are read from memory each time. */
+ * The weights (2048 x 5632) are read from memory each time: as many matrices as fill half a GiB; a
+ * quarter of that from 8 rows on, which are busy for long enough. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,10 +112,10 @@ static void measure(linear_work *w, ps_dtype dtype, const char *memory, size_t b
 {
     static const int rows[] = {1, 2, 4, 8, 16, 32, 128, 512};
     const size_t matrix = ps_panel_bytes(dtype, K) * (size_t)ps_panel_count(N);
-    const int fitting = (int)(bytes / matrix);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         w->rows = rows[i];
-        w->n_matrices = rows[i] >= 128 ? 2 : fitting < MATRICES_MAX ? fitting : MATRICES_MAX;
+        const int fitting = (int)((rows[i] < 8 ? bytes : bytes / 4) / matrix);
+        w->n_matrices = rows[i] >= 128 ? 1 : fitting < MATRICES_MAX ? fitting : MATRICES_MAX;
         for (int m = 0; m < w->n_matrices; m++) {
             w->weights[m] =
                 (ps_linear){.dtype = dtype, .n = N, .k = K, .panels = memory + (size_t)m * matrix};
@@ -128,22 +129,23 @@ static void measure(linear_work *w, ps_dtype dtype, const char *memory, size_t b
     }
 }
 
-/* Whether `name` is one of the words of a list with commas; everything is in no list. */
+/* Whether `name` is one of the words of a list with commas; everything is in "all". */
 static bool is_listed(const char *list, const char *name)
 {
+    if (strcmp(list, "all") == 0) return true;
     const size_t n = strlen(name);
     for (const char *at = list; at; at = strchr(at, ',')) {
         at += *at == ',';
         if (strncmp(at, name, n) == 0 && (at[n] == ',' || at[n] == '\0')) return true;
     }
-    return !list;
+    return false;
 }
 
 int main(int argc, char **argv)
 {
     enum { ROWS_MAX = 512 };
     const int threads = argc > 1 ? atoi(argv[1]) : 1;
-    const char *only = argc > 3 ? argv[3] : NULL;
+    const char *types = argc > 3 ? argv[3] : "all", *activations = argc > 4 ? argv[4] : "all";
     const size_t bytes = (size_t)1 << 29;
     linear_work w = {.engine = bench_engine(threads, argc > 2 ? argv[2] : "auto")};
     bench_header("linear", &w.engine);
@@ -160,10 +162,12 @@ int main(int argc, char **argv)
         ps_linear_scratch_bytes(PS_GEMM_PANEL, PS_ACTIVATIONS_I16, threads, ROWS_MAX, K);
     w.scratch.memory = bench_memory(w.scratch.bytes);
     for (int t = 0; t < PS_DTYPE_COUNT; t++) {
-        if (!is_listed(only, ps_dtype_name((ps_dtype)t))) continue;
+        if (!is_listed(types, ps_dtype_name((ps_dtype)t))) continue;
         fill((ps_dtype)t, memory, bytes);
-        const int kinds = ps_dtype_is_quantised((ps_dtype)t) ? PS_ACTIVATIONS_COUNT : 1;
-        for (int a = 0; a < kinds; a++) {
+        const bool has_kinds = ps_dtype_is_quantised((ps_dtype)t);
+        for (int a = 0; a < (has_kinds ? PS_ACTIVATIONS_COUNT : 1); a++) {
+            if (has_kinds && !is_listed(activations, ps_activations_name((ps_activations)a)))
+                continue;
             w.engine.activations = (ps_activations)a;
             measure(&w, (ps_dtype)t, memory, bytes, &l);
         }

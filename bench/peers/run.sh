@@ -189,7 +189,7 @@ for threads in 1 2; do
     fmas[$threads]=$(fma_rate "$threads")
 done
 bench_header peers "peer=llama.cpp of llama-cpp-python $(cat "$bin/version")" "runs=$runs" "tokens=$tokens" \
-    "read_gb_s=${reads[*]}" "fma_gflop_s=${fmas[*]}"
+    "read_gb_s=${reads[1]} ${reads[2]:-}" "fma_gflop_s=${fmas[1]} ${fmas[2]:-}"
 echo "type,row,ranks,threads,runs,tokens_s,peer_tokens_s,limit_tokens_s,of_limit,of_peer"
 for type in ${MODEL:-${TYPES:-F16 Q8_0 Q4_0 Q4_K_M}}; do
     if [ -n "${MODEL:-}" ]; then
