@@ -149,7 +149,7 @@ TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.
 BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*/bench_*.c))
 EXAMPLES := $(patsubst tests/examples/%.c,$(B)/tests/examples/%,$(wildcard tests/examples/*.c))
 SUPPORT := $(patsubst tests/support/%.c,$(B)/tests/obj/%.o,$(wildcard tests/support/*.c))
-CHECK_LIBS = $(shell $(PKG_CONFIG) --libs check)
+CHECK_LIBS = -Wl,--wrap=_mark_point $(shell $(PKG_CONFIG) --libs check)
 TEST_FLAGS = $(filter-out -Wpedantic -Wundef,$(BASE_FLAGS)) -Itests $(shell $(PKG_CONFIG) --cflags check)
 
 $(B)/tests/obj/%.o: tests/support/%.c

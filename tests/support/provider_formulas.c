@@ -51,6 +51,7 @@ static void roll_fox(provider *p, int width, dice *d)
 {
     p->bias.kind = PS_BIAS_FOX;
     p->gate = matrix_roll(d, PS_F32, p->bias.n_heads, width, 1.5, true);
+    p->gates = ps_mem_new(1, sizeof *p->gates);
 }
 
 void provider_roll_formula(provider *p, int width, dice *d)
@@ -133,19 +134,30 @@ static double fire(const provider *p, const provider_pair *pair)
     return sum;
 }
 
-/* Sum of the logarithms of the gates between key and query. */
-static double fox(const provider *p, const provider_pair *pair)
+static void add_gates(const provider *p, const provider_pair *pair)
 {
-    double sum = 0.0;
-    for (int64_t t = 0; t < pair->rows; t++) {
+    gate_sums *g = p->gates;
+    ps_mem_free(g->sums);
+    *g = (gate_sums){pair->query_x, pair->head, pair->rows, NULL};
+    g->sums = ps_mem_new((size_t)g->n + 1, sizeof *g->sums);
+    g->sums[0] = 0.0;
+    for (int64_t t = 0; t < g->n; t++) {
         const float *x = pair->query_x - t * pair->x_stride;
         double z = (double)p->gate.bias[pair->head];
         for (int k = 0; k < p->gate.linear.k; k++) {
             z += (double)p->gate.values[pair->head * p->gate.linear.k + k] * (double)x[k];
         }
-        sum += -log(1.0 + exp(-z));
+        g->sums[t + 1] = g->sums[t] - log(1.0 + exp(-z));
     }
-    return sum;
+}
+
+/* Sum of the logarithms of the gates between key and query. */
+static double fox(const provider *p, const provider_pair *pair)
+{
+    const gate_sums *g = p->gates;
+    if (g->query_x != pair->query_x || g->head != pair->head || g->n < pair->rows)
+        add_gates(p, pair);
+    return g->sums[pair->rows];
 }
 
 double provider_formula(const provider *p, const provider_pair *pair)
@@ -161,7 +173,9 @@ double provider_formula(const provider *p, const provider_pair *pair)
         return sandwich(&p->bias, pair);
     case PROVIDER_FIRE:
         return fire(p, pair);
-    default:
+    case PROVIDER_FOX:
         return fox(p, pair);
+    default:
+        return 0.0; // not one of these, and added elsewhere
     }
 }

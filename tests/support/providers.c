@@ -180,6 +180,8 @@ void providers_release(providers *list)
         matrix_release(&p->w_pos);
         matrix_release(&p->gate);
         ps_mem_free(p->doubles);
+        if (p->gates) ps_mem_free(p->gates->sums);
+        ps_mem_free(p->gates);
         for (int own = 0; own < 5; own++) {
             ps_mem_free(p->own[own]);
         }

@@ -28,6 +28,15 @@ typedef struct provider_shape {
     int64_t span, ahead;
 } provider_shape;
 
+/* Sums of the logarithms of the gates of 0, 1, .. n rows from a query back: a key after the other asks
+ * for one of them. */
+typedef struct gate_sums {
+    const float *query_x;
+    int head;
+    int64_t n;
+    double *sums; // [n + 1] owned
+} gate_sums;
+
 /* One provider with all that it was made of. */
 typedef struct provider {
     provider_kind kind;
@@ -39,6 +48,7 @@ typedef struct provider {
     int width;         // fire: hidden units
     double *doubles;   // fire: what was made of them
     matrix gate;       // fox
+    gate_sums *gates;  // fox: of the query that was asked for last; owned
     struct custom_numbers *custom;
 } provider;
 
