@@ -84,7 +84,8 @@ for verify in always never; do
     grep -q 'to the first token [0-9.]* s: ranks ' log || complain "no parts of the start: $(<log)"
     holds "parts of the start, --verify $verify" '($1 + $2 + $3 + $4 + $5 + $6) / $7 > 0.999 && ($1 + $2 + $3 + $4 + $5 + $6) / $7 < 1.001' \
         "$(for part in join index input plan open prompt to_first_token; do value start.json ${part}_s; done | paste -sd' ')"
-    holds "opening, --verify $verify" '$1 >= $2 && $1 >= $3 && $2 > 0' "$(value start.json open_s) $(value start.json map_s) $(value start.json verify_s)"
+    # Mapping and verifying are the slowest rank's: another may be at it longer than rank 0 takes to open its own part.
+    holds "opening, --verify $verify" '$1 > $2 && $1 > $3 && $2 > 0' "$(value start.json to_first_token_s) $(value start.json map_s) $(value start.json verify_s)"
     holds 'the next token' '$1 > 0' "$(value start.json next_token_s)"
 done
 holds 'nothing verified' '$1 < 0.001' "$(value start.json verify_s)"
