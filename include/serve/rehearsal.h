@@ -1,6 +1,6 @@
-/* A trial as the work will go (pipe/trial.h): a token is drawn from each row's logits, at temperature
- * 1 and without other steps, as requests are that ask for nothing else. The draws count as rank 0's
- * head: while it draws, its layers wait.
+/* A trial as the work will go (pipe/trial.h): a token is drawn from each row's logits, at
+ * temperature 1 and without other steps, as for requests that ask for nothing else. The draws count
+ * as rank 0's head: while it draws, its layers wait.
  *
  * Errors: those of the trial; PS_ERR_NUMERIC for logits that are not finite.   MPI: collective.
  */

@@ -87,6 +87,8 @@ for verify in always never; do
     # Mapping and verifying are the slowest rank's: another may be at it longer than rank 0 takes to open its own part.
     holds "opening, --verify $verify" '$1 > $2 && $1 > $3 && $2 > 0' "$(value start.json to_first_token_s) $(value start.json map_s) $(value start.json verify_s)"
     holds 'the next token' '$1 > 0' "$(value start.json next_token_s)"
+    launch 1 60 "$PIPESTEP" generate "$model" --prompt X -n 4 --ids --verify $verify -q --report alone.json >/dev/null
+    holds "opening alone, --verify $verify" '$1 >= $2 && $1 >= $3 && $2 > 0' "$(value alone.json open_s) $(value alone.json map_s) $(value alone.json verify_s)"
 done
 holds 'nothing verified' '$1 < 0.001' "$(value start.json verify_s)"
 

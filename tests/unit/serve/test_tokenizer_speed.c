@@ -13,7 +13,7 @@
 #ifdef __SANITIZE_ADDRESS__
 enum { BYTES = 1000000, GRID_BYTES = 200000 };
 #else
-enum { BYTES = 10000000, GRID_BYTES = 1000000 };
+enum { BYTES = 10000000, GRID_BYTES = 3000000 };
 #endif
 enum { BOUND_S = 20 };
 
