@@ -1,10 +1,10 @@
 /* Products of rounded rows with quantised panels, in integers: few rows.
  *
- * Codes go from memory through registers into the products, one panel after the other. That is one
- * stream for the processor to read ahead in; four panels side by side, as for floats, are read a
- * third slower, since there is more work on each line. More rows are those of quant_tiles.c. Which
- * way a row goes changes nothing: the integers are exact, and the floating-point steps for each
- * sub-block are those of math/panel.h. */
+ * Codes go from memory through registers into the products, mostly one panel after the other. That is
+ * one stream for the processor to read ahead in; four panels side by side, as for floats, are read a
+ * third slower, since there is more work on each line (SIDE_BY_SIDE says where two are not). More rows
+ * are those of quant_tiles.c. Which way a row goes changes nothing: the integers are exact, and the
+ * floating-point steps for each sub-block are those of math/panel.h. */
 #include "math/isa/quant_steps.h"
 
 void PS_ISA(ps_quant_product)(const ps_quant_job *job);
@@ -12,18 +12,18 @@ void PS_ISA(ps_quant_tiles)(const ps_quant_job *job);
 
 #if DIRECT_ROWS > 0
 
-enum { FEW_ROWS = 4 }; // of the largest product
+enum { FEW_ROWS = 4, FEW_PANELS = 2, FEW_SUMS = 4 }; // of the largest products: FEW_SUMS of both
 
 /* Scales of the sub-blocks of one block, where there are such. */
 typedef struct block_scales {
     float scale[PS_QUANT_SUBS_MAX][LANES], min[PS_QUANT_SUBS_MAX][LANES];
 } block_scales;
 
-/* Some rows under a panel. */
+/* Some rows under panels side by side. What is for both is [panels, rows], rows the faster. */
 typedef struct rows_job {
     const ps_quant_format *format;
-    int rows;
-    size_t x_stride;
+    int rows, panels;
+    size_t x_stride, panel_bytes;
 } rows_job;
 
 /* Asks for the future of a run, a line with each unit: the processor's own reading ahead falls behind
@@ -53,9 +53,9 @@ V_INLINE void fetch_ahead(const rows_job *job, const uint8_t *run, int unit)
  * their 16 bits, which multiplies products by 1, 16 or 256, and sums are shifted once for each run.
  * |256 * sum of q * code| <= 2^8 * 8 * 32639 * 15 < 2^30. With more rows there are not enough registers
  * (q4_0 on a Zen 3: one row 1.12 of the speed of byte units, two rows 0.72). */
-V_INLINE bool sums_in_place(const ps_quant_format *f, int rows)
+V_INLINE bool sums_in_place(const ps_quant_format *f, int sums)
 {
-    return rows == 1 && !HALVES_APART && f->low_bits == 4 && f->plane_bits == 0 && !f->numbers &&
+    return sums == 1 && !HALVES_APART && f->low_bits == 4 && f->plane_bits == 0 && !f->numbers &&
            f->sub == PS_QUANT_RUN;
 }
 
@@ -75,35 +75,38 @@ V_INLINE w16 nibbles_dot(const rows_job *job, const uint8_t *run, const ps_round
     return w_add(dot, w_add(w_sar(by_16, 4), w_sar(by_256, 8)));
 }
 
-/* The integers of sub-block h of a run: dot[rows]. Few rows have a second chain of sums each. */
+/* The integers of sub-block h of a run: dot[panels, rows]. Few rows have a second chain of sums each. */
 V_INLINE void sub_block_dot(const rows_job *job, const uint8_t *run, int h, const ps_rounded *x,
                             int sum, w16 *dot)
 {
     const ps_quant_format *f = job->format;
-    const int n = RUN_UNITS * f->sub / PS_QUANT_RUN;
-    const bool apart = HALVES_APART || job->rows < FEW_ROWS;
-    w16 first[FEW_ROWS];
-    for (int i = 0; i < job->rows; i++) {
+    const int n = RUN_UNITS * f->sub / PS_QUANT_RUN, sums = job->panels * job->rows;
+    const bool apart = HALVES_APART || sums < FEW_SUMS;
+    w16 first[FEW_SUMS];
+    for (int i = 0; i < sums; i++) {
         first[i] = w_set(0);
-        dot[i] = w_set(-f->zero * x[(size_t)i * job->x_stride].sum[sum]);
+        dot[i] = w_set(-f->zero * x[(size_t)(i % job->rows) * job->x_stride].sum[sum]);
     }
     UNROLL_UNITS
     for (int j = h * n; j < (h + 1) * n; j++) {
-        const w16 codes = byte_unit(f, run, j);
-        fetch_ahead(job, run, j);
-        for (int i = 0; i < job->rows; i++) {
-            const ps_rounded *row = &x[(size_t)i * job->x_stride];
+        w16 codes[FEW_PANELS];
+        for (int p = 0; p < job->panels; p++) {
+            codes[p] = byte_unit(f, run + (size_t)p * job->panel_bytes, j);
+            fetch_ahead(job, run + (size_t)p * job->panel_bytes, j);
+        }
+        for (int i = 0; i < sums; i++) {
+            const ps_rounded *row = &x[(size_t)(i % job->rows) * job->x_stride];
             w16 *of_first = apart ? &first[i] : &dot[i];
-            *of_first = half_step(*of_first, codes, row, j, 0);
-            dot[i] = half_step(dot[i], codes, row, j, 1);
+            *of_first = half_step(*of_first, codes[i / job->rows], row, j, 0);
+            dot[i] = half_step(dot[i], codes[i / job->rows], row, j, 1);
         }
     }
-    for (int i = 0; i < job->rows && apart; i++) {
+    for (int i = 0; i < sums && apart; i++) {
         dot[i] = both_halves(first[i], dot[i]);
     }
 }
 
-/* Adds the products of sub-block h of run r, whose activations are x[rows], to acc[rows]. */
+/* Adds the products of sub-block h of run r, whose activations are x[rows], to acc[panels, rows]. */
 V_INLINE void sub_block(const rows_job *job, const uint8_t *block, const block_scales *scales,
                         int r, int h, const ps_rounded *x, v16 *acc)
 {
@@ -111,68 +114,79 @@ V_INLINE void sub_block(const rows_job *job, const uint8_t *block, const block_s
     const bool has_subs = ps_quant_has_subs(f->scales), has_min = ps_quant_has_min(f->scales);
     const int halves = PS_QUANT_RUN / f->sub, s = r * halves + h, sum = halves == 1 ? 2 : h;
     const uint8_t *run = block + f->head_bytes + (size_t)r * ps_quant_run_bytes(f);
-    w16 dot[FEW_ROWS];
-    if (sums_in_place(f, job->rows)) {
+    w16 dot[FEW_SUMS];
+    if (sums_in_place(f, job->panels * job->rows)) {
         dot[0] = nibbles_dot(job, run, x);
     } else {
         sub_block_dot(job, run, h, x, sum, dot);
     }
-    const v16 scale = has_subs ? v_load(scales->scale[s]) : block_scale(f, block);
-    for (int i = 0; i < job->rows; i++) {
-        const ps_rounded *row = &x[(size_t)i * job->x_stride];
+    for (int i = 0; i < job->panels * job->rows; i++) {
+        const int p = i / job->rows;
+        const uint8_t *head = block + (size_t)p * job->panel_bytes;
+        const ps_rounded *row = &x[(size_t)(i % job->rows) * job->x_stride];
+        const v16 scale = has_subs ? v_load(scales[p].scale[s]) : block_scale(f, head);
         acc[i] = v_fma(w_to_float(dot[i]), v_mul(scale, v_set(row->scale)), acc[i]);
         if (!has_min) continue;
-        const v16 min = has_subs ? v_load(scales->min[s]) : block_min(block);
+        const v16 min = has_subs ? v_load(scales[p].min[s]) : block_min(head);
         acc[i] = v_fma(min, v_set(row->scaled_sum[sum]), acc[i]);
     }
 }
 
-/* `rows` rows from x on under one panel: out[rows, 16]. The panel is read once, in order. */
-V_INLINE void few_rows(const ps_quant_job *job, const ps_quant_format *f, int rows,
+/* `rows` rows from x on under `panels` panels: out[rows, panels, 16]. Panels are read once, in order. */
+V_INLINE void few_rows(const ps_quant_job *job, const ps_quant_format *f, int rows, int panels,
                        const ps_rounded *x, const uint8_t *panel, float *out)
 {
     const size_t block_bytes = ps_dtype_block_bytes(job->dtype) * LANES;
-    const rows_job shape = {f, rows, job->x_stride};
-    block_scales scales;
+    const rows_job shape = {f, rows, panels, job->x_stride, ps_panel_bytes(job->dtype, job->k)};
+    block_scales scales[FEW_PANELS];
     for (int k0 = 0; k0 < job->k; k0 += PS_PANEL_BLOCK) {
         const int k1 = job->k - k0 < PS_PANEL_BLOCK ? job->k : k0 + PS_PANEL_BLOCK;
-        v16 acc[FEW_ROWS];
-        for (int i = 0; i < rows; i++) {
+        v16 acc[FEW_SUMS];
+        for (int i = 0; i < panels * rows; i++) {
             acc[i] = v_zero();
         }
         for (int k = k0; k < k1; k += f->values, panel += block_bytes) {
-            if (ps_quant_has_subs(f->scales)) sub_scales(f, panel, scales.scale, scales.min);
+            for (int p = 0; p < panels && ps_quant_has_subs(f->scales); p++) {
+                sub_scales(f, panel + (size_t)p * shape.panel_bytes, scales[p].scale,
+                           scales[p].min);
+            }
             for (int r = 0; r < f->values / PS_QUANT_RUN; r++, x++) {
                 UNROLL_UNITS
                 for (int h = 0; h < PS_QUANT_RUN / f->sub; h++) {
-                    sub_block(&shape, panel, &scales, r, h, x, acc);
+                    sub_block(&shape, panel, scales, r, h, x, acc);
                 }
             }
         }
-        for (int i = 0; i < rows; i++) {
-            float *to = out + (size_t)i * job->out_stride;
+        for (int i = 0; i < panels * rows; i++) {
+            float *to = out + (size_t)(i % rows) * job->out_stride + (size_t)(i / rows) * LANES;
             v_store(to, k0 > 0 ? v_add(v_load(to), acc[i]) : acc[i]);
         }
     }
 }
 
-/* A panel comes from memory once; rows beyond the first four find it in a cache. */
+/* Panels come from memory once; rows beyond the first four find them in a cache. */
 V_INLINE void direct_product(const ps_quant_job *job, ps_dtype dtype)
 {
     const ps_quant_format *f = &ps_quant_formats[dtype];
     const size_t panel_bytes = ps_panel_bytes(dtype, job->k);
-    for (int p = 0; p < job->panels; p++) {
-        const uint8_t *panel = (const uint8_t *)job->weights + (size_t)p * panel_bytes;
+    const uint8_t *panel = job->weights;
+    const int aside = SIDE_BY_SIDE(job->rows, f->low_bits);
+    int p = 0;
+    for (; aside > 1 && p + aside <= job->panels;
+         p += aside, panel += (size_t)aside * panel_bytes) {
+        few_rows(job, f, 1, aside, job->x, panel, job->out + (size_t)p * LANES);
+    }
+    for (; p < job->panels; p++, panel += panel_bytes) {
         const ps_rounded *x = job->x;
         float *out = job->out + (size_t)p * LANES;
         int left = job->rows;
         for (; left >= 4; left -= 4, x += 4 * job->x_stride, out += 4 * job->out_stride) {
-            few_rows(job, f, 4, x, panel, out);
+            few_rows(job, f, 4, 1, x, panel, out);
         }
         for (; left >= 2; left -= 2, x += 2 * job->x_stride, out += 2 * job->out_stride) {
-            few_rows(job, f, 2, x, panel, out);
+            few_rows(job, f, 2, 1, x, panel, out);
         }
-        if (left > 0) few_rows(job, f, 1, x, panel, out);
+        if (left > 0) few_rows(job, f, 1, 1, x, panel, out);
     }
 }
 

@@ -19,9 +19,10 @@ typedef __m512i w16;
 #define DIRECT_ROWS  24 // of quantised weights that unpacking does not pay for; 0: always unpacked
 
 /* Rows of quantised weights from which on they are asked for ahead, and how far, in bytes. */
-#define FETCH_ROWS            2
-#define FETCH_DISTANCE(rows)  ((rows) < 4 ? 6144 : 4096)
-#define FETCH_FAR(rows, bits) 0
+#define FETCH_ROWS               2
+#define FETCH_DISTANCE(rows)     ((rows) < 4 ? 6144 : 4096)
+#define FETCH_FAR(rows, bits)    0
+#define SIDE_BY_SIDE(rows, bits) 1
 
 /* Tiles of rows and unpacked panels of quantised weights: the integer accumulators fill the
  * registers. Two panels of 16 bits would fill the first cache level. */
