@@ -14,7 +14,9 @@
 enum {
     DEPTH_MAX = 16,
     BUFFERS_MAX = 2 * DEPTH_MAX,
-    LATENCY_SPINS = 20000, // about 2 ms of tests
+    /* About 200 ms of tests. A sleep of 160 us takes 400 on a virtual machine, and a hop with it, for one of
+     * 30; a stream alone waits for the other stages' steps, tens of ms, at every one. */
+    LATENCY_SPINS = 2000000,
     SHARED_SPINS = 50,
     YIELDS = 100,
     SLEEP_MIN_US = 20,
