@@ -63,6 +63,7 @@ list() {
 run() {
     local kind=$1 np=$2 stages=$3 n=$4 m=$5 key=$6 parcels
     shift 6
+    afresh "$work"
     start "$np" "$program" batch "$file" -i "$work/requests.jsonl" -o "$work/out.jsonl" -q -t "$threads" --bind \
         --report "$work/report.json" --stages "$stages" "$@"
     parcels=$(fields "$work/report.json" parcels | head -n 1)

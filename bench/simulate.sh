@@ -117,6 +117,7 @@ pair_of_model() {
     flight=$(field "$work/plan.json" in_flight)
     stages=$(grep -o '"time_ns": [0-9]*' "$work/plan.json" |
         awk -v h="$head" '{printf "%s%.3f", (NR > 1 ? "," : ""), ($2 - (NR == 1 ? h : 0)) / 1e3}')
+    afresh "$work"
     launch_bound "$1" 1 300 "$program" batch "$model" -i "$work/requests.jsonl" -o "$work/out.jsonl" -q -t 1 \
         --slots $sequences --in-flight "$flight" --split "$(grep -o '"first_layer": [0-9]*, "end_layer": [0-9]*' \
             "$work/plan.json" | awk '{printf "%s%d", (NR > 1 ? "," : ""), $4 - $2}')" --report "$work/report.json"

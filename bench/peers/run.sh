@@ -67,9 +67,10 @@ make_gguf() {
 ours() {
     local ranks=$1 threads=$2 requests=$3 key=$4
     shift 4
+    afresh "$work"
     launch_bound "$ranks" "$threads" $LIMIT_S "$program" batch "$h5" -i "$requests" -o "$work/out.jsonl" -q -t "$threads" --weights "${WEIGHTS:-copy}" \
-        --report "$work/ours.json" "$@"
-    field "$work/ours.json" "$key"
+        --report "$work/report.json" "$@" || return
+    field "$work/report.json" "$key"
 }
 
 rpc_options=()

@@ -12,6 +12,8 @@ column() {
         printf "%s%s/%s/%s:%s", (m++ ? " " : ""), $1, $2, $6, $n}' out.csv
 }
 
+# What a benchmark that was killed has left is nothing to go on from.
+mkdir -p bench/scaling && echo 'of another job' | tee bench/scaling/out.jsonl >bench/scaling/out.jsonl.journal
 RANKS='1 2 3' CHUNKS='2 4' timeout 300 "$TOP/bench/scaling.sh" >out.csv 2>log || complain "scaling.sh: $(<log)"
 same 'layers' 'layers/1/0:3 layers/2/0:6 layers/3/0:9 prompt/1/2:4 prompt/2/2:4 prompt/3/2:4 prompt/1/4:4 prompt/2/4:4 prompt/3/4:4 replicas/2/0:4 replicas/2/0:4 replicas/3/0:4 replicas/3/0:4 sequences/1/0:4 sequences/2/0:4 sequences/3/0:4 strong/1/0:4 strong/2/0:4 strong/3/0:4' \
     "$(column layers)"
