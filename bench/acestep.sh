@@ -32,7 +32,7 @@ most() { each "$1" | sort -g | tail -n 1; }
 song() {
     launch_bound "$1" "$2" 600 "$program" acestep "$4" --caption 'slow piano and rain' --instrumental --bpm 90 \
         --keyscale 'A minor' --timesignature 4 --duration "$seconds" --batch "$3" --seed 1 -t "$2" -q \
-        --report "$report" >/dev/null
+        --report "$report" >/dev/null || return
     echo "$(number new_tokens_per_s) $(($(sum weight_bytes) + $(sum cache_bytes))) $(number new_tokens) \
 $(most peak_resident_bytes)"
 }
@@ -42,7 +42,7 @@ full() {
     launch_bound "$1" "$2" 600 "$program" generate "$4" --prompt "$(printf 'x%.0s' {1..150})" --guidance 2 \
         --negative "$(printf 'y%.0s' {1..100})" --temperature 0.85 --top-p 0.9 --sampler-order pytorch --seed 1 \
         --ignore-eos --samples "$3" --slots $((2 * $3)) -n $((5 * seconds)) --json -t "$2" -q --report "$report" \
-        >/dev/null
+        >/dev/null || return
     number new_tokens_per_s
 }
 

@@ -23,11 +23,11 @@ median() { sort -g | awk '{a[NR]=$1} END {if (NR) print a[int((NR+1)/2)]}'; }
 # field JSON-FILE KEY: the first number of that key
 field() { sed -n "s/.*\"$2\": \([0-9.eE+-]*\).*/\1/p" "$1" | head -n 1; }
 
-# afresh DIRECTORY: without the output, the journal and the report of a run that was killed there
-afresh() { rm -f "$1"/out.jsonl "$1"/out.jsonl.* "$1"/report.json; }
-
 # fields JSON-FILE KEY: that key's number of each stage, a line each
 fields() { sed -n "s/^  {\"rank\".*\"$2\": \([0-9.eE+-]*\).*/\1/p" "$1"; }
+
+# afresh DIRECTORY: without the output, the journal and the report of a run that was killed there
+afresh() { rm -f "$1"/out.jsonl "$1"/out.jsonl.* "$1"/report.json; }
 
 # read_rate THREADS, fma_rate THREADS: the machine's limits, GB/s and GFLOP/s
 read_rate() { "$program" bench --limits -t "$1" | sed -n '3s/,.*//p'; }

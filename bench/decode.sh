@@ -26,7 +26,7 @@ median_line() { sort -g | awk '{a[NR]=$0} END {print a[int((NR+1)/2)]}'; }
 # decode RANKS THREADS MODEL: p50 of a token in ms
 decode() {
     launch_bound "$1" "$2" 300 "$program" generate "$3" --tokens "$work/prompt.txt" -n "$tokens" --ids --ignore-eos \
-        -t "$2" --weights "$weights" -q --report "$work/report.json" >/dev/null
+        -t "$2" --weights "$weights" -q --report "$work/report.json" >/dev/null || return
     field "$work/report.json" token_p50_ms
 }
 
