@@ -13,6 +13,7 @@ void PS_ISA(ps_quant_tiles)(const ps_quant_job *job);
 #if DIRECT_ROWS > 0
 
 enum { FEW_ROWS = 4, FEW_PANELS = 2, FEW_SUMS = 4 }; // of the largest products: FEW_SUMS of both
+_Static_assert(SIDE_BY_SIDE(1, 8) <= FEW_PANELS && FEW_PANELS <= FEW_SUMS, "panels have a place");
 
 /* Scales of the sub-blocks of one block, where there are such. */
 typedef struct block_scales {

@@ -22,7 +22,7 @@ typedef __m512i w16;
 #define FETCH_ROWS               2
 #define FETCH_DISTANCE(rows)     ((rows) < 4 ? 6144 : 4096)
 #define FETCH_FAR(rows, bits)    0
-#define SIDE_BY_SIDE(rows, bits) 1
+#define SIDE_BY_SIDE(rows, bits) 1 // panel that is read at once
 
 /* Tiles of rows and unpacked panels of quantised weights: the integer accumulators fill the
  * registers. Two panels of 16 bits would fill the first cache level. */

@@ -28,7 +28,7 @@ typedef struct w16 {
 #define FETCH_ROWS               (DIRECT_ROWS + 1)
 #define FETCH_DISTANCE(rows)     0
 #define FETCH_FAR(rows, bits)    0
-#define SIDE_BY_SIDE(rows, bits) 1
+#define SIDE_BY_SIDE(rows, bits) 1 // panel that is read at once
 
 /* Tiles of rows and unpacked panels of quantised weights: the integer accumulators fill half of the
  * registers, those of the products' sums the others. */
