@@ -1,8 +1,9 @@
 /* A pool of threads that works off numbered items.
  *
  * ps_pool_run(pool, n, work, arg) calls work(arg, item, thread) once for every item in [0, n),
- * spread over the threads in no particular order, and returns when all are done. The calling thread
- * is thread 0 and works too. What an item computes must not depend on which thread takes it.
+ * and returns when all are done. The calling thread is thread 0 and works too. Thread t of T begins
+ * with item ceil(n t / T) and goes on in order to where the next one began; whoever is done takes the
+ * last items of others. What an item computes must not depend on which thread takes it.
  *
  * Thread 0 calls the poke function between items and while it waits, at most once per interval:
  * that is how messages move while a long computation runs. The poke function must be short.

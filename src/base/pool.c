@@ -1,8 +1,13 @@
 /* A run is published by giving `state` the next number, open and joined by nobody. A worker that
- * sees it joins (a compare-and-swap that fails once the run is closed), takes items from `next`
- * until none is left, and raises `finished`. The caller works too; when no item is left it closes
- * the run and waits for those who joined. A worker that the system has put aside before it could
- * join is not waited for: on a busy machine that would cost a time slice for every run.
+ * sees it joins (a compare-and-swap that fails once the run is closed), takes items until none is
+ * left, and raises `finished`. The caller works too; when no item is left it closes the run and
+ * waits for those who joined. A worker that the system has put aside before it could join is not
+ * waited for: on a busy machine that would cost a time slice for every run.
+ *
+ * Every thread has a share of items that follow each other and takes them in order; one that has
+ * none left takes the last ones of others. What lies one behind the other in memory is so read as
+ * one stream by each thread. A decoding step of quantised weights (Zen 3, two threads) is 1.05 to
+ * 1.12 times as fast as with items dealt in turn, each of which began with a wait for memory.
  *
  * The caller returns only when finished == joined, so nobody can still look at an old run when the
  * next one is published: that is the invariant.
@@ -40,12 +45,17 @@ static uint32_t run_of(uint64_t state)
     return (uint32_t)(state >> 32);
 }
 
+/* Items that nobody has begun: the first one in the lower 32 bits, one past the last in the upper. */
+typedef struct share {
+    _Alignas(64) _Atomic uint64_t items;
+} share;
+
 struct ps_pool {
     _Alignas(64) _Atomic uint64_t state;
-    _Alignas(64) atomic_int next;
+    _Alignas(64) atomic_int untaken; // items of all shares: the search for more ends at 0
     _Alignas(64) _Atomic uint64_t finished;
     _Alignas(64) atomic_int sleepers;
-    _Alignas(64) int n_items;
+    _Alignas(64) ps_region region; // the pool itself
     ps_pool_work *work;
     void *arg;
     int n_threads, spins;
@@ -56,6 +66,7 @@ struct ps_pool {
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     worker *workers; // [n_threads], entry 0 unused
+    share shares[];  // [n_threads]
 };
 
 static inline void relax(void)
@@ -79,14 +90,51 @@ static void poke_if_due(ps_pool *pool)
     pool->poked_ns = ps_clock_now_ns();
 }
 
-static void take_items(ps_pool *pool, int thread)
+/* The first item of a share, or its last one. False when none is left. */
+static bool take(share *from, bool last, int *item)
 {
+    uint64_t items = atomic_load_explicit(&from->items, memory_order_relaxed);
     for (;;) {
-        const int item = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
-        if (item >= pool->n_items) return;
+        const uint32_t first = (uint32_t)items, end = (uint32_t)(items >> 32);
+        if (first >= end) return false;
+        *item = (int)(last ? end - 1 : first);
+        const uint64_t left = last ? items - (UINT64_C(1) << 32) : items + 1;
+        if (atomic_compare_exchange_weak_explicit(&from->items, &items, left, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return true;
+    }
+}
+
+static void work_off(ps_pool *pool, share *from, bool last, int thread)
+{
+    int item;
+    while (take(from, last, &item)) {
+        atomic_fetch_sub_explicit(&pool->untaken, 1, memory_order_relaxed);
         pool->work(pool->arg, item, thread);
         if (thread == 0) poke_if_due(pool);
     }
+}
+
+static void take_items(ps_pool *pool, int thread)
+{
+    work_off(pool, &pool->shares[thread], false, thread);
+    for (int t = 1; t < pool->n_threads; t++) {
+        if (atomic_load_explicit(&pool->untaken, memory_order_relaxed) <= 0) return;
+        work_off(pool, &pool->shares[(thread + t) % pool->n_threads], true, thread);
+    }
+}
+
+/* Gives every thread its share of the items, the caller the first ones. */
+static void deal(ps_pool *pool, int n_items)
+{
+    const uint64_t n = (uint64_t)n_items, threads = (uint64_t)pool->n_threads;
+    uint64_t first = 0;
+    for (uint64_t t = 0; t < threads; t++) {
+        const uint64_t end = (n * (t + 1) + threads - 1) / threads;
+        atomic_store_explicit(&pool->shares[t].items, end << 32 | first, memory_order_relaxed);
+        first = end;
+    }
+    atomic_store_explicit(&pool->untaken, n_items, memory_order_relaxed);
 }
 
 static void sleep_until_changed(ps_pool *pool, uint32_t seen)
@@ -167,8 +215,10 @@ ps_err ps_pool_open(int n_threads, const int *processors, ps_wait wait, ps_pool 
     *out = NULL;
     fesetenv(FE_DFL_ENV);
     ps_region region;
-    PS_TRY(ps_region_take(sizeof(ps_pool), "thread pool", &region));
+    const size_t bytes = sizeof(ps_pool) + (size_t)n_threads * sizeof(share);
+    PS_TRY(ps_region_take(bytes, "thread pool", &region));
     ps_pool *pool = region.base;
+    pool->region = region;
     pool->n_threads = 1;
     atomic_init(&pool->state, CLOSED);
     pool->spins = wait == PS_WAIT_LATENCY ? LATENCY_SPINS : SHARED_SPINS;
@@ -197,8 +247,7 @@ void ps_pool_close(ps_pool *pool)
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->mutex);
     ps_mem_free(pool->workers);
-    ps_region region = {
-        .base = pool, .bytes = sizeof *pool, .mapped = ps_mem_round_up(sizeof *pool, 4096)};
+    ps_region region = pool->region;
     ps_region_release(&region);
 }
 
@@ -230,8 +279,7 @@ void ps_pool_run(ps_pool *pool, int n_items, ps_pool_work *work, void *arg)
     }
     pool->work = work;
     pool->arg = arg;
-    pool->n_items = n_items;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    deal(pool, n_items);
     atomic_store_explicit(&pool->finished, 0, memory_order_relaxed);
     publish(pool);
     take_items(pool, 0);

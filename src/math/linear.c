@@ -1,7 +1,8 @@
 /* Deals panels over the pool. An item is a run of panels of one matrix: long enough that the memory
  * streams (about 256 KiB of weights, 1 MiB for a few rows of floats, which ask for weights ahead
- * within an item), short enough that the threads end together. The split changes
- * nothing in the sums, since a panel is never divided.
+ * within an item), short enough that the threads end together. A thread's items follow each other,
+ * so what is asked for past an item's end is mostly its own. The split changes nothing in the sums,
+ * since a panel is never divided.
  *
  * With --gemm blas the panels of an item are widened into a [K][64] strip and multiplied by sgemm;
  * its sums depend on the number of rows, which is why that engine is an option and not the default.

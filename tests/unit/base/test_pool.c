@@ -6,6 +6,7 @@
 #include <check.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -122,6 +123,48 @@ START_TEST(all_threads_work_at_the_same_time)
 }
 END_TEST
 
+/* Who did what, in each thread's order. */
+typedef struct diary {
+    meeting all_begun;
+    int n_done[POOL_THREADS_MAX], items[POOL_THREADS_MAX][TALLY_ITEMS_MAX];
+} diary;
+
+static void note_item(void *arg, int item, int thread)
+{
+    diary *d = arg;
+    d->items[thread][d->n_done[thread]++] = item;
+    if (d->n_done[thread] == 1) meeting_item(&d->all_begun, item, thread);
+}
+
+/* A thread reads on in memory from item to item: its own share from the front, then what is left of
+ * others from behind. */
+START_TEST(threads_take_their_own_items_in_order_and_then_the_last_of_others)
+{
+    const int n_threads = 1 + _i % POOL_THREADS_MAX,
+              n_items = n_threads + 7 * (_i / POOL_THREADS_MAX);
+    static diary d;
+    memset(&d, 0, sizeof d);
+    d.all_begun.n = n_threads;
+    ps_pool *pool = pool_runs_open(n_threads, PS_WAIT_SHARED);
+    ps_pool_run(pool, n_items, note_item, &d);
+    ps_pool_close(pool);
+    ck_assert_int_eq(atomic_load(&d.all_begun.met), n_threads);
+    for (int t = 0; t < n_threads; t++) {
+        const int first = (n_items * t + n_threads - 1) / n_threads;
+        const int end = (n_items * (t + 1) + n_threads - 1) / n_threads;
+        int own = 0;
+        while (own < d.n_done[t] && d.items[t][own] == first + own) {
+            own++;
+        }
+        ck_assert_int_ge(own, 1);
+        ck_assert_int_le(own, end - first);
+        for (int i = own; i < d.n_done[t]; i++) {
+            ck_assert(d.items[t][i] < first || d.items[t][i] >= end);
+        }
+    }
+}
+END_TEST
+
 START_TEST(idle_threads_go_to_sleep)
 {
     ps_pool *pool = pool_runs_open(4, (ps_wait)_i);
@@ -230,6 +273,8 @@ int main(void)
     tcase_add_loop_test(tcase, uneven_items_and_pauses_are_survived, 0, 4);
     tcase_add_loop_test(tcase, short_runs_after_each_other_are_whole, 0, 6);
     tcase_add_test(tcase, all_threads_work_at_the_same_time);
+    tcase_add_loop_test(tcase, threads_take_their_own_items_in_order_and_then_the_last_of_others, 0,
+                        3 * POOL_THREADS_MAX);
     tcase_add_loop_test(tcase, idle_threads_go_to_sleep, 0, PS_WAIT_COUNT);
     tcase_add_loop_test(tcase, the_caller_is_poked_between_items_but_not_too_often, 0, 3);
     tcase_add_loop_test(tcase, the_caller_is_poked_while_it_waits_for_the_others, 0, PS_WAIT_COUNT);
