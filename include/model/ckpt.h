@@ -8,7 +8,9 @@
  *   /layers/NNN/<part>/<tensor>, /embed, /head, /norm     names in model/tensors.h
  *
  * Panel matrices are stored as [ceil(N/16)][K][16], those of quantised formats as
- * [ceil(N/16)][bytes of a panel] u8 (math/panel.h), vectors as [N] f32. Where a tensor lies in the
+ * [ceil(N/16)][bytes of a panel] u8 (math/panel.h), vectors as [N] f32. `layout` is vector, panel16,
+ * or, of codes of five and six bits, panel16-halves; until November 2026 those were panel16, of
+ * another order, which is refused. Where a tensor lies in the
  * file is asked of HDF5 when the file is opened, so a file that went through h5repack still works.
  *
  * Rank 0 opens the file; the others get the index from it (pack, unpack) and never touch HDF5
@@ -57,6 +59,9 @@ void ps_ckpt_close(ps_ckpt *ckpt);
  * model finds out here. */
 void ps_ckpt_pack(const ps_ckpt *ckpt, ps_text *out);
 ps_err ps_ckpt_unpack(const char *bytes, size_t n, const char *path, ps_ckpt *out) PS_MUST_CHECK;
+
+/* How a tensor's numbers lie, as the manifest names it. */
+const char *ps_ckpt_layout(const ps_tensor_need *need, ps_dtype dtype);
 
 /* NULL when the spec does not call for it. Borrowed. */
 const ps_ckpt_tensor *ps_ckpt_find(const ps_ckpt *ckpt, ps_role role, int layer);

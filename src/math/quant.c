@@ -161,9 +161,79 @@ static void put_fields(const uint32_t words[8], int bits, int shift, int lane, u
     }
 }
 
+/* Two codes that lie at the same bits of both halves of a word. */
+static uint32_t pair_of(const uint8_t *code, int pair)
+{
+    return (uint32_t)code[2 * pair] | (uint32_t)code[2 * pair + 1] << 16;
+}
+
+static void put_fives(const uint8_t *code, int lane, uint8_t *units)
+{
+    const uint32_t last = pair_of(code, 15);
+    for (int u = 0; u < 5; u++) {
+        const uint32_t word = pair_of(code, 3 * u) | pair_of(code, 3 * u + 1) << 5 |
+                              (last >> u & 0x00010001) << 10 | pair_of(code, 3 * u + 2) << 11;
+        put_32(units, u * UNIT, lane, word);
+    }
+}
+
+/* Eight pairs. */
+static void put_sixes_of(const uint8_t *code, int lane, uint8_t *units)
+{
+    const uint32_t six = pair_of(code, 6), seven = pair_of(code, 7);
+    const uint32_t middle[3] = {six & 0x000F000F, seven & 0x000F000F,
+                                (six >> 4 & 0x00030003) | (seven >> 2 & 0x000C000C)};
+    for (int u = 0; u < 3; u++) {
+        const uint32_t word =
+            pair_of(code, 2 * u) | middle[u] << 6 | pair_of(code, 2 * u + 1) << 10;
+        put_32(units, u * UNIT, lane, word);
+    }
+}
+
+static void put_halves(int bits, const uint8_t *code, int lane, uint8_t *units)
+{
+    if (bits == 5) {
+        put_fives(code, lane, units);
+        return;
+    }
+    put_sixes_of(code, lane, units);
+    put_sixes_of(code + 16, lane, units + 3 * UNIT);
+}
+
+/* `bits` bits of the half word of value k in unit u, from bit `at` on. */
+static int half_field(const uint8_t *units, int u, int k, int lane, int at, int bits)
+{
+    return (int)(get_32(units, u * UNIT, lane) >> (k % 2 * 16 + at)) & ((1 << bits) - 1);
+}
+
+static int get_five(const uint8_t *units, int k, int lane)
+{
+    static const uint8_t place[3] = {0, 5, 11};
+    const int pair = k / 2;
+    if (pair < 15) return half_field(units, pair / 3, k, lane, place[pair % 3], 5);
+    int code = 0;
+    for (int u = 0; u < 5; u++) {
+        code |= half_field(units, u, k, lane, 10, 1) << u;
+    }
+    return code;
+}
+
+static int get_six(const uint8_t *units, int k, int lane)
+{
+    const int pair = k / 2 % 8, first = k / 16 * 3;
+    if (pair < 6) return half_field(units, first + pair / 2, k, lane, pair % 2 * 10, 6);
+    return half_field(units, first + pair - 6, k, lane, 6, 4) |
+           half_field(units, first + 2, k, lane, pair == 6 ? 6 : 8, 2) << 4;
+}
+
 static void put_bits(const ps_quant_format *f, const uint8_t *code, int lane, uint8_t *units)
 {
     for (int i = 0; i < f->values; i += PS_QUANT_RUN) {
+        if (ps_quant_in_halves(f)) {
+            put_halves(f->low_bits, code + i, lane, units);
+            units += ps_quant_run_bytes(f);
+            continue;
+        }
         uint32_t words[PS_QUANT_RUN / 4];
         for (int j = 0; j < PS_QUANT_RUN / 4; j++) {
             words[j] = word_of(code + i + 4 * j);
@@ -179,6 +249,11 @@ static void get_bits(const ps_quant_format *f, const uint8_t *units, int lane, u
     for (int i = 0; i < f->values; i++) {
         const int k = i % PS_QUANT_RUN;
         const uint8_t *run = units + (size_t)(i / PS_QUANT_RUN) * ps_quant_run_bytes(f);
+        if (ps_quant_in_halves(f)) {
+            const bool five = f->low_bits == 5;
+            code[i] = (uint8_t)(five ? get_five(run, k, lane) : get_six(run, k, lane));
+            continue;
+        }
         int value = get_field(run + f->plane_bits * UNIT, f->low_bits, k, lane);
         if (f->plane_bits) value |= get_field(run, f->plane_bits, k, lane) << f->low_bits;
         code[i] = (uint8_t)value;

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "math/panel.h"
+#include "math/quant.h"
 #include "model/ckpt_parts.h"
 
 uint64_t ps_ckpt_hash(const void *bytes, size_t n)
@@ -178,6 +179,21 @@ static ps_err check_size(const char *path, const json_t *entry, const char *name
                    path, name, need->n, need->k, (unsigned long long)wanted);
 }
 
+const char *ps_ckpt_layout(const ps_tensor_need *need, ps_dtype dtype)
+{
+    if (!need->panel) return "vector";
+    return ps_quant_in_halves(&ps_quant_formats[dtype]) ? "panel16-halves" : "panel16";
+}
+
+static ps_err check_layout(const char *path, const char *name, const char *found,
+                           const char *wanted)
+{
+    if (strcmp(found, wanted) == 0) return PS_OK;
+    const bool is_old = strcmp(found, "panel16") == 0 && strcmp(wanted, "panel16-halves") == 0;
+    return PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s has layout %s, wanted %s%s", path, name, found,
+                   wanted, is_old ? ": an older version wrote it, convert the model again" : "");
+}
+
 static ps_err read_tensor(ps_h5_file *file, const char *path, const json_t *entry, const char *name,
                           ps_ckpt_tensor *tensor)
 {
@@ -189,9 +205,7 @@ static ps_err read_tensor(ps_h5_file *file, const char *path, const json_t *entr
         return PS_FAIL(PS_ERR_UNSUPPORTED, "%s: tensor %s has unknown dtype %s", path, name, dtype);
     if (!tensor->need.panel && tensor->dtype != PS_F32)
         return PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s is %s, wanted f32", path, name, dtype);
-    if (strcmp(layout, tensor->need.panel ? "panel16" : "vector") != 0)
-        return PS_FAIL(PS_ERR_FORMAT, "%s: tensor %s has layout %s, wanted %s", path, name, layout,
-                       tensor->need.panel ? "panel16" : "vector");
+    PS_TRY(check_layout(path, name, layout, ps_ckpt_layout(&tensor->need, tensor->dtype)));
     if (tensor->need.panel && tensor->need.k % ps_dtype_block_values(tensor->dtype) != 0)
         return PS_FAIL(PS_ERR_SHAPE, "%s: tensor %s has rows of %d values, %s wants blocks of %d",
                        path, name, tensor->need.k, dtype, ps_dtype_block_values(tensor->dtype));

@@ -100,7 +100,7 @@ ps_err ps_ckpt_end(ps_ckpt_writer *w)
     ps_ckpt_hash_text(XXH3_64bits_digest(w->hash), hash);
     ps_text_appendf(&w->entries, "%s  \"%s\": {\"dtype\": \"%s\", \"layout\": \"%s\", \"shape\": [",
                     w->n_written ? ",\n" : "", name, ps_dtype_name(w->dtype),
-                    w->need.panel ? "panel16" : "vector");
+                    ps_ckpt_layout(&w->need, w->dtype));
     int shape[3];
     const int rank = ps_tensor_shape(&w->need, shape);
     for (int d = 0; d < rank; d++) {

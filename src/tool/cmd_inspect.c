@@ -64,7 +64,7 @@ static void describe_json(const ps_ckpt *c, bool verified, ps_text *out)
         ps_tensor_name(t->need.role, t->need.layer, name);
         ps_text_appendf(
             out, "{\"name\": \"%s\", \"dtype\": \"%s\", \"layout\": \"%s\", \"shape\": ", name,
-            ps_dtype_name(t->dtype), t->need.panel ? "panel16" : "vector");
+            ps_dtype_name(t->dtype), ps_ckpt_layout(&t->need, t->dtype));
         append_shape(&t->need, out);
         ps_text_appendf(out, ", \"bytes\": %llu, \"xxh3\": \"%016llx\"}%s\n",
                         (unsigned long long)t->bytes, (unsigned long long)t->hash,

@@ -14,9 +14,47 @@ V_INLINE w16 w_bytes(int byte)
     return w_set((int32_t)((uint32_t)byte * 0x01010101u));
 }
 
+/* Pair 15 of five bits, bit u from unit u; times 64. */
+V_INLINE w16 last_five(const uint8_t *run)
+{
+    w16 bits = w_set(0);
+    UNROLL_UNITS
+    for (int u = 0; u < 5; u++) {
+        const w16 unit = w_load(run + u * PS_QUANT_UNIT_BYTES);
+        bits = w_or(w_shr(bits, 1), w_and(unit, w_set(0x04000400)));
+    }
+    return bits;
+}
+
+/* Pair 6 or 7 of six bits, from the middles of its unit and of the third; times 64. */
+V_INLINE w16 middle_six(w16 unit, w16 third, int pair)
+{
+    const w16 upper = pair == 6 ? w_shl(w_and(third, w_set(0x00C000C0)), 4)
+                                : w_shl(w_and(third, w_set(0x03000300)), 2);
+    return w_or(w_and(unit, w_set(0x03C003C0)), upper);
+}
+
+/* Pair i of a run whose codes lie in halves: codes as 16-bit halves of the lanes. */
+V_INLINE w16 half_pair(const ps_quant_format *f, const uint8_t *run, int i)
+{
+    if (f->low_bits == 5) {
+        if (i == 15) return w_shr(last_five(run), 6);
+        const w16 unit = w_load(run + i / 3 * PS_QUANT_UNIT_BYTES);
+        if (i % 3 == 2) return w_shr_pairs(unit, 11);
+        return w_and(i % 3 == 0 ? unit : w_shr(unit, 5), w_set(0x001F001F));
+    }
+    const uint8_t *units = run + i / 8 * 3 * PS_QUANT_UNIT_BYTES;
+    const w16 unit = w_load(units + (i % 8 < 6 ? i % 8 / 2 : i % 8 - 6) * PS_QUANT_UNIT_BYTES);
+    if (i % 8 >= 6)
+        return w_shr(middle_six(unit, w_load(units + 2 * PS_QUANT_UNIT_BYTES), i % 8), 6);
+    return i % 2 == 0 ? w_and(unit, w_set(0x003F003F)) : w_shr_pairs(unit, 10);
+}
+
 /* Byte unit j of a run: the codes (or the table's numbers, offset by the zero point) of 4 k. */
 V_INLINE w16 byte_unit(const ps_quant_format *f, const uint8_t *run, int j)
 {
+    if (ps_quant_in_halves(f))
+        return w_or(half_pair(f, run, 2 * j), w_shl(half_pair(f, run, 2 * j + 1), 8));
     const int per_unit = 8 / f->low_bits, shift = j % per_unit * f->low_bits;
     w16 codes = w_load(run + (f->plane_bits + j / per_unit) * PS_QUANT_UNIT_BYTES);
     if (shift > 0) codes = w_shr(codes, shift);
@@ -38,11 +76,11 @@ V_INLINE w16 byte_unit(const ps_quant_format *f, const uint8_t *run, int j)
 V_INLINE void trit_units(const uint8_t *unit, int n, uint8_t *const *out)
 {
     const w16 bytes = w_load(unit);
-    w16 even = w_low_bytes(bytes), odd = w_high_bytes(bytes);
+    w16 even = w_low_bytes(bytes), odd = w_shr_pairs(bytes, 8);
     for (int i = 0; i < n; i++) {
         even = w_add(even, w_shl(even, 1));
         odd = w_add(odd, w_shl(odd, 1));
-        w_store(out[i], w_or(w_high_bytes(even), w_and(odd, w_set(0x03000300))));
+        w_store(out[i], w_or(w_shr_pairs(even, 8), w_and(odd, w_set(0x03000300))));
         even = w_low_bytes(even);
         odd = w_low_bytes(odd);
     }

@@ -71,9 +71,92 @@ V_INLINE w16 nibbles_dot(const rows_job *job, const uint8_t *run, const ps_round
         dot = w_dot(dot, w_and(unit, w_set(0x000F000F)), pair_of(x, 4 * u));
         by_256 = w_dot(by_256, w_and(unit, w_set(0x0F000F00)), pair_of(x, 4 * u + 1));
         by_16 = w_dot(by_16, w_and(unit, w_set(0x00F000F0)), pair_of(x, 4 * u + 2));
-        dot = w_dot(dot, w_high_nibbles(unit), pair_of(x, 4 * u + 3));
+        dot = w_dot(dot, w_shr_pairs(unit, 12), pair_of(x, 4 * u + 3));
     }
     return w_add(dot, w_add(w_sar(by_16, 4), w_sar(by_256, 8)));
+}
+
+/* Adds codes of pair i times the rows' activations to sums[rows]. */
+V_INLINE void pair_step(const rows_job *job, w16 codes, const ps_rounded *x, int i, w16 *sums)
+{
+    for (int row = 0; row < job->rows; row++) {
+        sums[row] = w_dot(sums[row], codes, pair_of(&x[(size_t)row * job->x_stride], i));
+    }
+}
+
+/* Codes of five or six bits that stay where they are in their 16 bits multiply products by 32 or 64:
+ * one step less for each of them, as long as there are registers for sums of their own.
+ * |64 * sum of q * code| <= 2^6 * 8 * 32639 * 63 < 2^30. */
+V_INLINE bool halves_in_place(int rows)
+{
+    return rows <= 2;
+}
+
+V_INLINE void fives_dot(const rows_job *job, const uint8_t *run, const ps_rounded *x, w16 *dot)
+{
+    const bool in_place = halves_in_place(job->rows);
+    w16 by_32[FEW_SUMS], last = w_set(0);
+    for (int row = 0; row < job->rows; row++) {
+        by_32[row] = w_set(0);
+    }
+    UNROLL_UNITS
+    for (int u = 0; u < 5; u++) {
+        const w16 unit = w_load(run + u * PS_QUANT_UNIT_BYTES);
+        fetch_ahead(job, run, u);
+        last = w_or(w_shr(last, 1), w_and(unit, w_set(0x04000400)));
+        pair_step(job, w_and(unit, w_set(0x001F001F)), x, 3 * u, dot);
+        if (in_place) {
+            pair_step(job, w_and(unit, w_set(0x03E003E0)), x, 3 * u + 1, by_32);
+        } else {
+            pair_step(job, w_and(w_shr(unit, 5), w_set(0x001F001F)), x, 3 * u + 1, dot);
+        }
+        pair_step(job, w_shr_pairs(unit, 11), x, 3 * u + 2, dot);
+    }
+    pair_step(job, w_shr(last, 6), x, 15, dot);
+    for (int row = 0; row < job->rows && in_place; row++) {
+        dot[row] = w_add(dot[row], w_sar(by_32[row], 5));
+    }
+}
+
+/* Sub-block h: eight pairs. */
+V_INLINE void sixes_dot(const rows_job *job, const uint8_t *run, int h, const ps_rounded *x,
+                        w16 *dot)
+{
+    const bool in_place = halves_in_place(job->rows);
+    w16 by_64[FEW_SUMS], units[3];
+    for (int row = 0; row < job->rows; row++) {
+        by_64[row] = w_set(0);
+    }
+    for (int u = 0; u < 3; u++) {
+        units[u] = w_load(run + (3 * h + u) * PS_QUANT_UNIT_BYTES);
+        fetch_ahead(job, run, 3 * h + u);
+        pair_step(job, w_and(units[u], w_set(0x003F003F)), x, 8 * h + 2 * u, dot);
+        pair_step(job, w_shr_pairs(units[u], 10), x, 8 * h + 2 * u + 1, dot);
+    }
+    for (int i = 6; i < 8; i++) {
+        const w16 codes = middle_six(units[i - 6], units[2], i);
+        if (in_place) {
+            pair_step(job, codes, x, 8 * h + i, by_64);
+        } else {
+            pair_step(job, w_shr(codes, 6), x, 8 * h + i, dot);
+        }
+    }
+    for (int row = 0; row < job->rows && in_place; row++) {
+        dot[row] = w_add(dot[row], w_sar(by_64[row], 6));
+    }
+}
+
+V_INLINE void halves_dot(const rows_job *job, const uint8_t *run, int h, const ps_rounded *x,
+                         int sum, w16 *dot)
+{
+    for (int row = 0; row < job->rows; row++) {
+        dot[row] = w_set(-job->format->zero * x[(size_t)row * job->x_stride].sum[sum]);
+    }
+    if (job->format->low_bits == 5) {
+        fives_dot(job, run, x, dot);
+    } else {
+        sixes_dot(job, run, h, x, dot);
+    }
 }
 
 /* The integers of sub-block h of a run: dot[panels, rows]. Few rows have a second chain of sums each. */
@@ -118,6 +201,8 @@ V_INLINE void sub_block(const rows_job *job, const uint8_t *block, const block_s
     w16 dot[FEW_SUMS];
     if (sums_in_place(f, job->panels * job->rows)) {
         dot[0] = nibbles_dot(job, run, x);
+    } else if (!HALVES_APART && ps_quant_in_halves(f)) {
+        halves_dot(job, run, h, x, sum, dot);
     } else {
         sub_block_dot(job, run, h, x, sum, dot);
     }

@@ -45,7 +45,7 @@ enum { HALVES_APART = false }; // they may share one sum
 
 V_INLINE w16 half_step(w16 sum, w16 codes, const ps_rounded *x, int j, int half)
 {
-    return w_dot(sum, half ? w_high_bytes(codes) : w_low_bytes(codes), pair_of(x, 2 * j + half));
+    return w_dot(sum, half ? w_shr_pairs(codes, 8) : w_low_bytes(codes), pair_of(x, 2 * j + half));
 }
 
 V_INLINE w16 both_halves(w16 first, w16 second)

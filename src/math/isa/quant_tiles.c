@@ -33,11 +33,16 @@ typedef struct tile_job {
 /* ---- unpacked codes ---- */
 
 #ifdef ROUND_TO_BYTES
-/* A byte unit, as it is multiplied; the zero point is taken off each sum. */
+/* Byte unit j of a run, as it is multiplied; the zero point is taken off each sum. */
 V_INLINE void store_unpacked(uint8_t *to, w16 codes, int zero)
 {
     (void)zero;
     w_store(to, codes);
+}
+
+V_INLINE void unpack_unit(const ps_quant_format *f, const uint8_t *run, int j, uint8_t *to)
+{
+    store_unpacked(to, byte_unit(f, run, j), f->zero);
 }
 
 /* Number k = 0 .. 3 of a unit. */
@@ -87,7 +92,18 @@ V_INLINE void store_unpacked(uint8_t *to, w16 codes, int zero)
 {
     const w16 zeros = w_set(zero << 16 | zero);
     w_store(to, w_sub_pairs(w_low_bytes(codes), zeros));
-    w_store(to + PS_QUANT_UNIT_BYTES, w_sub_pairs(w_high_bytes(codes), zeros));
+    w_store(to + PS_QUANT_UNIT_BYTES, w_sub_pairs(w_shr_pairs(codes, 8), zeros));
+}
+
+V_INLINE void unpack_unit(const ps_quant_format *f, const uint8_t *run, int j, uint8_t *to)
+{
+    if (!ps_quant_in_halves(f)) {
+        store_unpacked(to, byte_unit(f, run, j), f->zero);
+        return;
+    }
+    const w16 zeros = w_set(f->zero << 16 | f->zero);
+    w_store(to, w_sub_pairs(half_pair(f, run, 2 * j), zeros));
+    w_store(to + PS_QUANT_UNIT_BYTES, w_sub_pairs(half_pair(f, run, 2 * j + 1), zeros));
 }
 
 V_INLINE w16 load_number(const uint8_t *unit, int k, int zero)
@@ -136,7 +152,7 @@ V_INLINE void unpack_bits(const ps_quant_format *f, const uint8_t *block, int co
             const uint8_t *run = block + f->head_bytes + (size_t)r * ps_quant_run_bytes(f);
             UNROLL_UNITS
             for (int j = 0; j < RUN_UNITS; j++) {
-                store_unpacked(codes[j], byte_unit(f, run, j), f->zero);
+                unpack_unit(f, run, j, codes[j]);
             }
             if (ps_quant_has_subs(f->scales)) continue;
             v_store(*scale++, block_scale(f, block));

@@ -199,13 +199,9 @@ V_INLINE w16 w_sar(w16 a, int n)
 {
     return (w16){_mm256_srai_epi32(a.low, n), _mm256_srai_epi32(a.high, n)};
 }
-V_INLINE w16 w_high_bytes(w16 a)
+V_INLINE w16 w_shr_pairs(w16 a, int n)
 {
-    return (w16){_mm256_srli_epi16(a.low, 8), _mm256_srli_epi16(a.high, 8)};
-}
-V_INLINE w16 w_high_nibbles(w16 a)
-{
-    return (w16){_mm256_srli_epi16(a.low, 12), _mm256_srli_epi16(a.high, 12)};
+    return (w16){_mm256_srli_epi16(a.low, n), _mm256_srli_epi16(a.high, n)};
 }
 V_INLINE w16 w_dot(w16 acc, w16 a, w16 b)
 {

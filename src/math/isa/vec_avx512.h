@@ -169,13 +169,9 @@ V_INLINE w16 w_sar(w16 a, int n)
 {
     return _mm512_srai_epi32(a, (unsigned)n);
 }
-V_INLINE w16 w_high_bytes(w16 a)
+V_INLINE w16 w_shr_pairs(w16 a, int n)
 {
-    return _mm512_srli_epi16(a, 8);
-}
-V_INLINE w16 w_high_nibbles(w16 a)
-{
-    return _mm512_srli_epi16(a, 12);
+    return _mm512_srli_epi16(a, n);
 }
 V_INLINE w16 w_dot(w16 acc, w16 a, w16 b)
 {

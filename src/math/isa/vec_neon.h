@@ -230,21 +230,15 @@ V_INLINE w16 w_sar(w16 x, int n)
     const int32x4_t by = vdupq_n_s32(n);
     return (w16){w_sar_(x.a, by), w_sar_(x.b, by), w_sar_(x.c, by), w_sar_(x.d, by)};
 }
-V_INLINE uint32x4_t w_high_bytes_(uint32x4_t x)
+V_INLINE uint32x4_t w_shr_pairs_(uint32x4_t x, uint16x8_t by)
 {
-    return vreinterpretq_u32_u16(vshrq_n_u16(vreinterpretq_u16_u32(x), 8));
+    return vreinterpretq_u32_u16(vreinterpretq_u16_u32(x) >> by);
 }
-V_INLINE w16 w_high_bytes(w16 x)
+V_INLINE w16 w_shr_pairs(w16 x, int n)
 {
-    return V_EACH_1(w16, w_high_bytes_, x);
-}
-V_INLINE uint32x4_t w_high_nibbles_(uint32x4_t x)
-{
-    return vreinterpretq_u32_u16(vshrq_n_u16(vreinterpretq_u16_u32(x), 12));
-}
-V_INLINE w16 w_high_nibbles(w16 x)
-{
-    return V_EACH_1(w16, w_high_nibbles_, x);
+    const uint16x8_t by = vdupq_n_u16((uint16_t)n);
+    return (w16){w_shr_pairs_(x.a, by), w_shr_pairs_(x.b, by), w_shr_pairs_(x.c, by),
+                 w_shr_pairs_(x.d, by)};
 }
 V_INLINE uint32x4_t w_dot_(uint32x4_t sum, uint32x4_t x, uint32x4_t y)
 {

@@ -217,9 +217,9 @@ V_INLINE w16 w_sar(w16 a, int n)
     V_EACH a.lane[i] = (uint32_t)((int32_t)a.lane[i] >> n);
     return a;
 }
-V_INLINE w16 w_high_bytes(w16 a)
+V_INLINE w16 w_shr_pairs(w16 a, int n)
 {
-    V_EACH a.lane[i] = a.lane[i] >> 8 & 0x00FF00FFu;
+    V_EACH a.lane[i] = (a.lane[i] >> n & 0xFFFF0000u) | (a.lane[i] & 0xFFFFu) >> n;
     return a;
 }
 V_INLINE int32_t v_half_(uint32_t lane, int shift)

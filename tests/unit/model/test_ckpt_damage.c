@@ -434,6 +434,9 @@ START_TEST(a_sealed_manifest_is_checked_entry_by_entry)
          "m.h5: tensor /embed/weight is stored as f16, the manifest says bf16"},
         {"\"dtype\": \"f32\"", "\"dtype\": \"f16\"", PS_ERR_FORMAT,
          "m.h5: tensor /norm/weight is f16, wanted f32"},
+        {"\"dtype\": \"f16\"", "\"dtype\": \"q5_0\"", PS_ERR_FORMAT,
+         "m.h5: tensor /embed/weight has layout panel16, wanted panel16-halves: an older version "
+         "wrote it, convert the model again"},
         {"panel16", "vector", PS_ERR_FORMAT,
          "m.h5: tensor /embed/weight has layout vector, wanted panel16"},
         {"\"vector\"", "\"panel16\"", PS_ERR_FORMAT,
