@@ -46,7 +46,8 @@ ISAS_x86_64 := avx2 avx512 avx512vnni
 ISAS_aarch64 := neon neon_i8mm
 ISAS := portable $(ISAS_$(MACHINE))
 ISA_FLAGS_portable := -DPS_ISA_PORTABLE
-ISA_FLAGS_avx2 := -mavx2 -mfma -mf16c
+# prefetchw is a no-op on processors that do not know it.
+ISA_FLAGS_avx2 := -mavx2 -mfma -mf16c -mprfchw
 ISA_FLAGS_avx512 := $(ISA_FLAGS_avx2) -mavx512f -mavx512vl -mavx512dq -mavx512bw -mprefer-vector-width=512
 ISA_FLAGS_avx512vnni := $(ISA_FLAGS_avx512) -mavx512vnni
 ISA_FLAGS_neon_i8mm := -march=armv8.2-a+i8mm

@@ -1,8 +1,9 @@
 /* Deals panels over the pool. An item is a run of panels of one matrix: long enough that the memory
- * streams (about 256 KiB of weights, 1 MiB for a few rows of floats, which ask for weights ahead
- * within an item), short enough that the threads end together. A thread's items follow each other,
- * so what is asked for past an item's end is mostly its own. The split changes nothing in the sums,
- * since a panel is never divided.
+ * streams (up to 256 KiB of weights, 1 MiB for a few rows of floats, which ask for weights ahead
+ * within an item), short enough that the threads end together. All items of a forward have about as
+ * many bytes, and each thread as many items, so that nobody waits at the end; they follow each other,
+ * so that what is asked for past an item's end is the thread's own. The split changes nothing in the
+ * sums, since a panel is never divided.
  *
  * With --gemm blas the panels of an item are widened into a [K][64] strip and multiplied by sgemm;
  * its sums depend on the number of rows, which is why that engine is an option and not the default.
@@ -11,6 +12,7 @@
 
 #include <assert.h>
 #include <cblas.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,14 +21,13 @@
 #include "math/panel.h"
 #include "math/quant.h"
 
-enum { ITEM_BYTES = 256 * 1024, ITEMS_PER_THREAD = 4, BLAS_PANELS = 4 };
+enum { ITEM_BYTES = 256 * 1024, ITEMS_PER_THREAD = 4, GROUP_PANELS = 4 };
 enum { AHEAD_ITEM_BYTES = 1024 * 1024, AHEAD_ROWS_MAX = 32 };
 
 typedef struct work {
     const ps_engine *engine;
     const ps_linear_call *calls;
     int n_calls;
-    int panels_per_item[PS_LINEAR_CALLS_MAX];
     int first_item[PS_LINEAR_CALLS_MAX + 1];
     const ps_rounded *rounded[PS_LINEAR_CALLS_MAX]; // of each call's input, or NULL
     float *blas;
@@ -113,7 +114,7 @@ static void blas_item(const work *w, const ps_linear_call *call, int panel, int 
     const size_t panel_bytes = ps_panel_bytes(weight->dtype, weight->k);
     const int width = panels * PS_PANEL_LANES;
     float *strip = w->blas + (size_t)thread * w->blas_stride;
-    float *panel_f32 = strip + (size_t)weight->k * BLAS_PANELS * PS_PANEL_LANES;
+    float *panel_f32 = strip + (size_t)weight->k * GROUP_PANELS * PS_PANEL_LANES;
     for (int p = 0; p < panels; p++) {
         widen_panel(w->engine, weight,
                     (const char *)weight->panels + (size_t)(panel + p) * panel_bytes, panel_f32);
@@ -148,15 +149,29 @@ static int call_of(const work *w, int item)
     return low;
 }
 
+/* The width of the one-row kernel of floats, and of a strip for BLAS: items are made of such groups,
+ * the last of which may be narrower. */
+static int groups_of(const ps_linear *weight)
+{
+    return (ps_panel_count(weight->n) + GROUP_PANELS - 1) / GROUP_PANELS;
+}
+
+/* Where item `index` of a call's n items begins. */
+static int first_panel(const ps_linear *weight, int index, int n)
+{
+    const int panel = (int)((int64_t)groups_of(weight) * index / n) * GROUP_PANELS;
+    const int count = ps_panel_count(weight->n);
+    return panel < count ? panel : count;
+}
+
 static void run_item(void *arg, int item, int thread)
 {
     const work *w = arg;
     const int c = call_of(w, item);
     const ps_linear_call *call = &w->calls[c];
-    const int per_item = w->panels_per_item[c];
-    const int panel = (item - w->first_item[c]) * per_item;
-    const int left = ps_panel_count(call->weight->n) - panel;
-    const int panels = left < per_item ? left : per_item;
+    const int index = item - w->first_item[c], n = w->first_item[c + 1] - w->first_item[c];
+    const int panel = first_panel(call->weight, index, n);
+    const int panels = first_panel(call->weight, index + 1, n) - panel;
     if (uses_blas(w, call)) {
         blas_item(w, call, panel, panels, thread);
     } else if (w->rounded[c]) {
@@ -167,18 +182,34 @@ static void run_item(void *arg, int item, int thread)
     add_bias(w->engine, call, panel, panels);
 }
 
-/* Panels of one item: a multiple of four (the one-row kernel's width) of about as many bytes as
- * wanted, fewer when there would be too few items for the threads. */
-static int choose_panels(const ps_linear *weight, int rows, int n_threads)
+/* Bytes of an item, when there are enough for the threads. */
+static size_t most_bytes(const ps_linear_call *call)
 {
-    const int count = ps_panel_count(weight->n);
-    const bool asks_ahead = !ps_dtype_is_quantised(weight->dtype) && rows >= PS_PANEL_AHEAD_ROWS &&
-                            rows <= AHEAD_ROWS_MAX;
-    const size_t bytes = asks_ahead ? AHEAD_ITEM_BYTES : ITEM_BYTES;
-    int panels = (int)(bytes / ps_panel_bytes(weight->dtype, weight->k));
-    const int fair = count / (n_threads * ITEMS_PER_THREAD);
-    if (panels > fair) panels = fair;
-    return panels < 4 ? 4 : panels / 4 * 4;
+    const bool asks_ahead = !ps_dtype_is_quantised(call->weight->dtype) &&
+                            call->rows >= PS_PANEL_AHEAD_ROWS && call->rows <= AHEAD_ROWS_MAX;
+    return asks_ahead ? AHEAD_ITEM_BYTES : ITEM_BYTES;
+}
+
+/* Cuts the calls into items: a multiple of the number of threads, of equal bytes as far as groups of
+ * panels allow. */
+static void cut(work *w)
+{
+    const double n_threads = ps_pool_threads(w->engine->pool);
+    double wanted = 0.0, bytes = 0.0;
+    for (int c = 0; c < w->n_calls; c++) {
+        const double of_call = (double)ps_linear_bytes(w->calls[c].weight);
+        bytes += of_call;
+        wanted += of_call / (double)most_bytes(&w->calls[c]);
+    }
+    const double each = fmax(ceil(wanted / n_threads), n_threads > 1.0 ? ITEMS_PER_THREAD : 1.0);
+    for (int c = 0; c < w->n_calls; c++) {
+        const ps_linear *weight = w->calls[c].weight;
+        const double share = (double)ps_linear_bytes(weight) / bytes;
+        const double groups = groups_of(weight);
+        double items = fmin(fmax(round(share * each * n_threads), 1.0), groups);
+        if (uses_blas(w, &w->calls[c])) items = groups;
+        w->first_item[c + 1] = w->first_item[c] + (int)items;
+    }
 }
 
 /* ---- rounding ---- */
@@ -252,7 +283,7 @@ static char *round_inputs(work *w, char *scratch, const char *end)
 
 static size_t blas_floats(int k)
 {
-    return (size_t)k * PS_PANEL_LANES * (BLAS_PANELS + 1);
+    return (size_t)k * PS_PANEL_LANES * (GROUP_PANELS + 1);
 }
 
 size_t ps_linear_scratch_bytes(ps_gemm gemm, ps_activations activations, int n_threads, int rows,
@@ -270,20 +301,21 @@ void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int
 {
     assert(n_calls >= 1 && n_calls <= PS_LINEAR_CALLS_MAX);
     const int n_threads = ps_pool_threads(engine->pool);
-    work w = {.engine = engine, .calls = calls, .n_calls = n_calls};
+    // The tables are filled as far as there are calls: clearing them takes as long as a norm.
+    work w;
+    w.engine = engine;
+    w.calls = calls;
+    w.n_calls = n_calls;
+    w.first_item[0] = 0;
     int k_max = 0;
     for (int c = 0; c < n_calls; c++) {
         const ps_linear *weight = calls[c].weight;
         assert(weight->k >= 1 && weight->n >= 1);
         assert(calls[c].out_stride >= (size_t)ps_panel_count(weight->n) * PS_PANEL_LANES);
-        w.panels_per_item[c] = uses_blas(&w, &calls[c])
-                                   ? BLAS_PANELS
-                                   : choose_panels(weight, calls[c].rows, n_threads);
-        const int items =
-            (ps_panel_count(weight->n) + w.panels_per_item[c] - 1) / w.panels_per_item[c];
-        w.first_item[c + 1] = w.first_item[c] + items;
+        w.rounded[c] = NULL;
         if (uses_blas(&w, &calls[c]) && weight->k > k_max) k_max = weight->k;
     }
+    cut(&w);
     char *memory = scratch ? scratch->memory : NULL;
     const char *end = scratch ? memory + scratch->bytes : NULL;
     w.blas = (float *)(void *)round_inputs(&w, memory, end);
