@@ -42,9 +42,9 @@ typedef struct ps_panel_job {
  * an integer is 256 upper + lower, both signed bytes. */
 enum { PS_ROUNDED_LIMIT_I8 = 127, PS_ROUNDED_LIMIT_I16 = 256 * 127 + 127 };
 
-/* A run of 32 activations rounded to integers (math/panel.h): either as they are, or, for kernels
- * that multiply bytes, as upper and lower bytes in the order of the weights' codes: byte 4j + (0, 1,
- * 2, 3) is of value 4j + (0, 2, 1, 3). */
+/* A run of 32 activations rounded to integers (math/panel.h): either as they are, for products of
+ * pairs, or, for kernels that multiply bytes, as upper and lower bytes in the order of the weights'
+ * codes: byte 4j + (0, 1, 2, 3) is of value 4j + (0, 2, 1, 3). */
 typedef struct ps_rounded {
     union {
         int16_t q[32];
@@ -69,6 +69,7 @@ typedef struct ps_quant_job {
     const void *weights;
     const ps_rounded *x;
     size_t x_stride;
+    bool pairs; // which form x has, where the kernels multiply bytes
     float *out;
     size_t out_stride;
 } ps_quant_job;
@@ -95,9 +96,11 @@ typedef struct ps_kernels {
     /* out[k1 - k0][16] = values k0 .. k1-1 of one panel of quantised weights, exactly; k0 and k1
      * are multiples of the format's block. */
     void (*quant_widen)(ps_dtype dtype, const void *panel, int k0, int k1, float *out);
-    bool rounds_to_bytes; // which form of ps_rounded this build writes and takes
-    /* Rounds x[k], k a multiple of 32, to integers of magnitude <= limit. */
-    void (*round_row)(const float *x, int k, int limit, ps_rounded *out);
+    bool rounds_to_bytes; // this build multiplies bytes, but for
+    int pair_rows; // so many rows and fewer of codes in halves (math/quant.h), which want pairs
+    /* Rounds x[k], k a multiple of 32, to integers of magnitude <= limit. pairs: the form to write,
+     * where the kernels multiply bytes. */
+    void (*round_row)(const float *x, int k, int limit, bool pairs, ps_rounded *out);
     /* out[i] = (x[i] / sqrt(mean(x^2) + eps)) * weight[i], 16 lanes of sums and the fixed tree. */
     void (*rms_norm)(const float *x, const float *weight, int n, float eps, float *out);
     void (*add)(const float *a, float *out, int n); // out += a

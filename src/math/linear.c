@@ -30,6 +30,7 @@ typedef struct work {
     int n_calls;
     int first_item[PS_LINEAR_CALLS_MAX + 1];
     const ps_rounded *rounded[PS_LINEAR_CALLS_MAX]; // of each call's input, or NULL
+    bool pairs[PS_LINEAR_CALLS_MAX];                // the form of that
     float *blas;
     size_t blas_stride; // floats of scratch for one thread
 } work;
@@ -55,9 +56,9 @@ static void add_bias(const ps_engine *engine, const ps_linear_call *call, int pa
     }
 }
 
-static void quant_item(const work *w, const ps_linear_call *call, const ps_rounded *x, int panel,
-                       int panels)
+static void quant_item(const work *w, int c, int panel, int panels)
 {
+    const ps_linear_call *call = &w->calls[c];
     const ps_linear *weight = call->weight;
     const size_t panel_bytes = ps_panel_bytes(weight->dtype, weight->k);
     const ps_quant_job job = {
@@ -66,8 +67,9 @@ static void quant_item(const work *w, const ps_linear_call *call, const ps_round
         .panels = panels,
         .k = weight->k,
         .weights = (const char *)weight->panels + (size_t)panel * panel_bytes,
-        .x = x,
+        .x = w->rounded[c],
         .x_stride = runs_of(weight->k),
+        .pairs = w->pairs[c],
         .out = call->out + (size_t)panel * PS_PANEL_LANES,
         .out_stride = call->out_stride,
     };
@@ -175,7 +177,7 @@ static void run_item(void *arg, int item, int thread)
     if (uses_blas(w, call)) {
         blas_item(w, call, panel, panels, thread);
     } else if (w->rounded[c]) {
-        quant_item(w, call, w->rounded[c], panel, panels);
+        quant_item(w, c, panel, panels);
     } else {
         panel_item(w, call, panel, panels);
     }
@@ -226,10 +228,25 @@ static bool same_input(const ps_linear_call *a, const ps_linear_call *b)
            a->weight->k == b->weight->k;
 }
 
+/* Whether call c and those behind it that share its input want it as pairs. */
+static bool all_want_pairs(const work *w, int c)
+{
+    const ps_linear_call *first = &w->calls[c];
+    if (first->rows > w->engine->kernels->pair_rows) return false;
+    for (int i = c; i < w->n_calls; i++) {
+        const ps_linear_call *call = &w->calls[i];
+        if (!needs_rounding(w, call)) continue;
+        if (!same_input(call, first)) break;
+        if (!ps_quant_in_halves(&ps_quant_formats[call->weight->dtype])) return false;
+    }
+    return true;
+}
+
 /* One input being rounded: items are rows. */
 typedef struct rounding {
     const ps_engine *engine;
     const ps_linear_call *call;
+    bool pairs;
     ps_rounded *out;
 } rounding;
 
@@ -240,15 +257,16 @@ static void round_item(void *arg, int item, int thread)
     const int limit =
         r->engine->activations == PS_ACTIVATIONS_I8 ? PS_ROUNDED_LIMIT_I8 : PS_ROUNDED_LIMIT_I16;
     const int k = r->call->weight->k;
-    r->engine->kernels->round_row(r->call->x + (size_t)item * r->call->x_stride, k, limit,
+    r->engine->kernels->round_row(r->call->x + (size_t)item * r->call->x_stride, k, limit, r->pairs,
                                   r->out + (size_t)item * runs_of(k));
 }
 
 /* A few rows are rounded in less time than the threads need to take them over. */
-static void round_input(const ps_engine *engine, const ps_linear_call *call, ps_rounded *out)
+static void round_input(const ps_engine *engine, const ps_linear_call *call, bool pairs,
+                        ps_rounded *out)
 {
     enum { ALONE_VALUES = 32768 };
-    rounding r = {engine, call, out};
+    rounding r = {engine, call, pairs, out};
     if ((size_t)call->rows * (size_t)call->weight->k >= ALONE_VALUES) {
         ps_pool_run(engine->pool, call->rows, round_item, &r);
         return;
@@ -268,13 +286,15 @@ static char *round_inputs(work *w, char *scratch, const char *end)
         if (!needs_rounding(w, call)) continue;
         if (last >= 0 && same_input(call, &w->calls[last])) {
             w->rounded[c] = w->rounded[last];
+            w->pairs[c] = w->pairs[last];
             continue;
         }
         ps_rounded *out = (ps_rounded *)(void *)scratch;
         scratch += (size_t)call->rows * runs_of(call->weight->k) * sizeof *out;
         assert(scratch <= end && "ps_linear_scratch_bytes");
         (void)end;
-        round_input(w->engine, call, out);
+        w->pairs[c] = all_want_pairs(w, c);
+        round_input(w->engine, call, w->pairs[c], out);
         w->rounded[c] = out;
         last = c;
     }

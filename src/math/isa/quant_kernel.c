@@ -13,6 +13,9 @@ void PS_ISA(ps_quant_tiles)(const ps_quant_job *job);
 #if DIRECT_ROWS > 0
 
 enum { FEW_ROWS = 4, FEW_PANELS = 2, FEW_SUMS = 4 }; // of the largest products: FEW_SUMS of both
+#ifdef ROUND_TO_BYTES
+_Static_assert(PAIR_ROWS <= DIRECT_ROWS, "tiles take bytes");
+#endif
 _Static_assert(SIDE_BY_SIDE(1, 8) <= FEW_PANELS && FEW_PANELS <= FEW_SUMS, "panels have a place");
 
 /* Scales of the sub-blocks of one block, where there are such. */
@@ -23,6 +26,7 @@ typedef struct block_scales {
 /* Some rows under panels side by side. What is for both is [panels, rows], rows the faster. */
 typedef struct rows_job {
     const ps_quant_format *format;
+    bool pairs; // the rows are 16-bit integers
     int rows, panels;
     size_t x_stride, panel_bytes;
 } rows_job;
@@ -201,7 +205,7 @@ V_INLINE void sub_block(const rows_job *job, const uint8_t *block, const block_s
     w16 dot[FEW_SUMS];
     if (sums_in_place(f, job->panels * job->rows)) {
         dot[0] = nibbles_dot(job, run, x);
-    } else if (!HALVES_APART && ps_quant_in_halves(f)) {
+    } else if (job->pairs && ps_quant_in_halves(f)) {
         halves_dot(job, run, h, x, sum, dot);
     } else {
         sub_block_dot(job, run, h, x, sum, dot);
@@ -219,11 +223,12 @@ V_INLINE void sub_block(const rows_job *job, const uint8_t *block, const block_s
 }
 
 /* `rows` rows from x on under `panels` panels: out[rows, panels, 16]. Panels are read once, in order. */
-V_INLINE void few_rows(const ps_quant_job *job, const ps_quant_format *f, int rows, int panels,
-                       const ps_rounded *x, const uint8_t *panel, float *out)
+V_INLINE void few_rows(const ps_quant_job *job, const ps_quant_format *f, bool pairs, int rows,
+                       int panels, const ps_rounded *x, const uint8_t *panel, float *out)
 {
     const size_t block_bytes = ps_dtype_block_bytes(job->dtype) * LANES;
-    const rows_job shape = {f, rows, panels, job->x_stride, ps_panel_bytes(job->dtype, job->k)};
+    const rows_job shape = {f,      pairs,         rows,
+                            panels, job->x_stride, ps_panel_bytes(job->dtype, job->k)};
     block_scales scales[FEW_PANELS];
     for (int k0 = 0; k0 < job->k; k0 += PS_PANEL_BLOCK) {
         const int k1 = job->k - k0 < PS_PANEL_BLOCK ? job->k : k0 + PS_PANEL_BLOCK;
@@ -251,7 +256,7 @@ V_INLINE void few_rows(const ps_quant_job *job, const ps_quant_format *f, int ro
 }
 
 /* Panels come from memory once; rows beyond the first four find them in a cache. */
-V_INLINE void direct_product(const ps_quant_job *job, ps_dtype dtype)
+V_INLINE void direct_product(const ps_quant_job *job, ps_dtype dtype, bool pairs)
 {
     const ps_quant_format *f = &ps_quant_formats[dtype];
     const size_t panel_bytes = ps_panel_bytes(dtype, job->k);
@@ -260,20 +265,27 @@ V_INLINE void direct_product(const ps_quant_job *job, ps_dtype dtype)
     int p = 0;
     for (; aside > 1 && p + aside <= job->panels;
          p += aside, panel += (size_t)aside * panel_bytes) {
-        few_rows(job, f, 1, aside, job->x, panel, job->out + (size_t)p * LANES);
+        few_rows(job, f, pairs, 1, aside, job->x, panel, job->out + (size_t)p * LANES);
     }
     for (; p < job->panels; p++, panel += panel_bytes) {
         const ps_rounded *x = job->x;
         float *out = job->out + (size_t)p * LANES;
         int left = job->rows;
         for (; left >= 4; left -= 4, x += 4 * job->x_stride, out += 4 * job->out_stride) {
-            few_rows(job, f, 4, 1, x, panel, out);
+            few_rows(job, f, pairs, 4, 1, x, panel, out);
         }
         for (; left >= 2; left -= 2, x += 2 * job->x_stride, out += 2 * job->out_stride) {
-            few_rows(job, f, 2, 1, x, panel, out);
+            few_rows(job, f, pairs, 2, 1, x, panel, out);
         }
-        if (left > 0) few_rows(job, f, 1, 1, x, panel, out);
+        if (left > 0) few_rows(job, f, pairs, 1, 1, x, panel, out);
     }
+}
+
+/* Where bytes are multiplied, both forms of the rows occur, but for codes in halves alone. */
+V_INLINE bool takes_pairs(const ps_quant_job *job, ps_dtype dtype)
+{
+    if (!HALVES_APART) return true;
+    return ps_quant_in_halves(&ps_quant_formats[dtype]) && job->pairs;
 }
 
 static void few_rows_product(const ps_quant_job *job)
@@ -281,7 +293,11 @@ static void few_rows_product(const ps_quant_job *job)
     switch (job->dtype) {
 #define CASE(name)                                                                                 \
     case name:                                                                                     \
-        direct_product(job, name);                                                                 \
+        if (takes_pairs(job, name)) {                                                              \
+            direct_product(job, name, true);                                                       \
+        } else {                                                                                   \
+            direct_product(job, name, false);                                                      \
+        }                                                                                          \
         break;
         EACH_FORMAT(CASE)
 #undef CASE

@@ -249,19 +249,22 @@ static void scale(float *x, float factor, int n)
     }
 }
 
-/* Integers i .. i + 15 of a run, in this build's form. */
-V_INLINE void store_integers(w16 q, int i, ps_rounded *out)
+/* Integers i .. i + 15 of a run. */
+V_INLINE void store_integers(w16 q, int i, bool pairs, ps_rounded *out)
 {
 #ifdef ROUND_TO_BYTES
-    w_store_bytes(out->upper + i, w_sar(w_add(q, w_set(128)), 8));
-    w_store_bytes(out->lower + i, q);
-#else
-    w_store_i16(out->q + i, q);
+    if (!pairs) {
+        w_store_bytes(out->upper + i, w_sar(w_add(q, w_set(128)), 8));
+        w_store_bytes(out->lower + i, q);
+        return;
+    }
 #endif
+    (void)pairs;
+    w_store_i16(out->q + i, q);
 }
 
 /* Integers of one run; a scale that is not finite, or no normal number, leaves zeros. */
-static void round_run(const float *x, float limit, ps_rounded *out)
+static void round_run(const float *x, float limit, bool pairs, ps_rounded *out)
 {
     const v16 a = v_load(x), b = v_load(x + 16);
     const w16 magnitude = w_set(0x7FFFFFFF);
@@ -277,8 +280,8 @@ static void round_run(const float *x, float limit, ps_rounded *out)
     if (scale > 0.0f) {
         const w16 low = w_from_float(v_div(a, v_set(scale)));
         const w16 high = w_from_float(v_div(b, v_set(scale)));
-        store_integers(low, 0, out);
-        store_integers(high, 16, out);
+        store_integers(low, 0, pairs, out);
+        store_integers(high, 16, pairs, out);
         out->sum[0] = w_sum(low);
         out->sum[1] = w_sum(high);
     }
@@ -291,14 +294,14 @@ static void round_run(const float *x, float limit, ps_rounded *out)
 /* The other threads have read what was written here last: each line is taken back from their caches,
  * and asked for early (Zen 3, two threads, 5632 values: 8.5 us with the activation before it, 10.9
  * without). */
-static void round_row(const float *x, int k, int limit, ps_rounded *out)
+static void round_row(const float *x, int k, int limit, bool pairs, ps_rounded *out)
 {
     enum { AHEAD_RUNS = 16, LINE_BYTES = 64 };
     for (int i = 0; i < k; i += 32) {
         const char *ahead = (const char *)&out[i / 32 + AHEAD_RUNS];
         __builtin_prefetch(ahead, 1, 3);
         __builtin_prefetch(ahead + LINE_BYTES, 1, 3);
-        round_run(x + i, (float)limit, &out[i / 32]);
+        round_run(x + i, (float)limit, pairs, &out[i / 32]);
     }
 }
 
@@ -358,6 +361,7 @@ const ps_kernels PS_ISA(ps_kernels) = {
     .quant_widen = PS_ISA(ps_quant_widen),
 #ifdef ROUND_TO_BYTES
     .rounds_to_bytes = true,
+    .pair_rows = PAIR_ROWS,
 #endif
     .round_row = round_row,
     .rms_norm = rms_norm,

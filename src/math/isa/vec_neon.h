@@ -254,6 +254,7 @@ V_INLINE w16 w_dot(w16 sum, w16 x, w16 y)
 /* The processor multiplies unsigned by signed bytes, four to a lane: rounded activations as bytes
  * spare the weights' codes the way to 16 bits. */
 #define ROUND_TO_BYTES 1
+#define PAIR_ROWS      0
 V_INLINE uint32x4_t w_dot_bytes_(uint32x4_t sum, uint32x4_t x, uint32x4_t y)
 {
     return vreinterpretq_u32_s32(
