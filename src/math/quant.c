@@ -167,7 +167,7 @@ static uint32_t pair_of(const uint8_t *code, int pair)
     return (uint32_t)code[2 * pair] | (uint32_t)code[2 * pair + 1] << 16;
 }
 
-static void put_fives(const uint8_t *code, int lane, uint8_t *units)
+static void put_five_bits(const uint8_t *code, int lane, uint8_t *units)
 {
     const uint32_t last = pair_of(code, 15);
     for (int u = 0; u < 5; u++) {
@@ -178,7 +178,7 @@ static void put_fives(const uint8_t *code, int lane, uint8_t *units)
 }
 
 /* Eight pairs. */
-static void put_sixes_of(const uint8_t *code, int lane, uint8_t *units)
+static void put_six_bits(const uint8_t *code, int lane, uint8_t *units)
 {
     const uint32_t six = pair_of(code, 6), seven = pair_of(code, 7);
     const uint32_t middle[3] = {six & 0x000F000F, seven & 0x000F000F,
@@ -193,11 +193,11 @@ static void put_sixes_of(const uint8_t *code, int lane, uint8_t *units)
 static void put_halves(int bits, const uint8_t *code, int lane, uint8_t *units)
 {
     if (bits == 5) {
-        put_fives(code, lane, units);
+        put_five_bits(code, lane, units);
         return;
     }
-    put_sixes_of(code, lane, units);
-    put_sixes_of(code + 16, lane, units + 3 * UNIT);
+    put_six_bits(code, lane, units);
+    put_six_bits(code + 16, lane, units + 3 * UNIT);
 }
 
 /* `bits` bits of the half word of value k in unit u, from bit `at` on. */
@@ -206,7 +206,7 @@ static int half_field(const uint8_t *units, int u, int k, int lane, int at, int 
     return (int)(get_32(units, u * UNIT, lane) >> (k % 2 * 16 + at)) & ((1 << bits) - 1);
 }
 
-static int get_five(const uint8_t *units, int k, int lane)
+static int get_five_bits(const uint8_t *units, int k, int lane)
 {
     static const uint8_t place[3] = {0, 5, 11};
     const int pair = k / 2;
@@ -218,7 +218,7 @@ static int get_five(const uint8_t *units, int k, int lane)
     return code;
 }
 
-static int get_six(const uint8_t *units, int k, int lane)
+static int get_six_bits(const uint8_t *units, int k, int lane)
 {
     const int pair = k / 2 % 8, first = k / 16 * 3;
     if (pair < 6) return half_field(units, first + pair / 2, k, lane, pair % 2 * 10, 6);
@@ -251,7 +251,7 @@ static void get_bits(const ps_quant_format *f, const uint8_t *units, int lane, u
         const uint8_t *run = units + (size_t)(i / PS_QUANT_RUN) * ps_quant_run_bytes(f);
         if (ps_quant_in_halves(f)) {
             const bool five = f->low_bits == 5;
-            code[i] = (uint8_t)(five ? get_five(run, k, lane) : get_six(run, k, lane));
+            code[i] = (uint8_t)(five ? get_five_bits(run, k, lane) : get_six_bits(run, k, lane));
             continue;
         }
         int value = get_field(run + f->plane_bits * UNIT, f->low_bits, k, lane);
