@@ -53,7 +53,7 @@ echo "preset,type,ranks,threads,batch,codes_s,music_s,mb_code,limit_codes_s,of_l
 for preset in $presets; do
     for type in $types; do
         model=$work/$preset-$type.h5
-        [ -s "$model" ] || "$program" bench --synthetic "$preset,type=$type" -o "$model" -q
+        is_usable "$model" || "$program" bench --synthetic "$preset,type=$type" -o "$model" -q
         song 1 "$cores" 1 "$model" >/dev/null # pages in, contents verified
         for ranks in ${RANKS:-1 2}; do
             threads=$((cores / ranks > 0 ? cores / ranks : 1))

@@ -33,6 +33,9 @@ afresh() { rm -f "$1"/out.jsonl "$1"/out.jsonl.* "$1"/report.json; }
 read_rate() { "$program" bench --limits -t "$1" | sed -n '3s/,.*//p'; }
 fma_rate() { "$program" bench --limits -t "$1" | sed -n '3s/.*,//p'; }
 
+# is_usable MODEL: it is there, and of the layouts that this version reads
+is_usable() { [ -s "$1" ] && "$program" inspect "$1" >/dev/null 2>&1; }
+
 # requests N PROMPT NEW VOCABULARY: that many, with other prompts of so many tokens, as JSON lines
 requests() {
     awk -v n="$1" -v p="$2" -v new="$3" -v v="$4" 'BEGIN {

@@ -52,7 +52,7 @@ echo "# weights=$weights"
 echo "type,ranks,threads,runs,token_ms,tokens_s,bytes_token_gb,rate_gb_s,read_gb_s,of_read"
 for type in $types; do
     model=$work/$preset-$type.h5
-    [ -s "$model" ] || "$program" bench --synthetic "$preset,type=$type" -o "$model" -q
+    is_usable "$model" || "$program" bench --synthetic "$preset,type=$type" -o "$model" -q
     # Weights of all layers and the head; the embedding is looked up, not read.
     bytes=$(read_bytes "$model")
     decode 1 "$cores" "$model" >/dev/null # pages in, contents verified

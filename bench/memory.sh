@@ -12,12 +12,12 @@ cd "$(dirname "$0")/.."
 spec=${1:-llama-1.1b,type=f16}
 counts=("${@:2}")
 [ ${#counts[@]} -gt 0 ] || counts=(1 2)
-program=build/pipestep
+. bench/common.sh
 work=${BENCH_DIR:-build/bench}
 context=${CONTEXT:-256}
 mkdir -p "$work"
 model=$work/memory-$(tr -c 'a-z0-9.\n' - <<<"$spec").h5
-[ -s "$model" ] || "$program" bench --synthetic "$spec" -o "$model" -q
+is_usable "$model" || "$program" bench --synthetic "$spec" -o "$model" -q
 seq "$((context - 32))" | tr '\n' ' ' >"$work/memory-prompt.txt"
 
 # values FILE KEY: all of a key, one a line

@@ -50,7 +50,7 @@ model() {
     local spec=$synthetic
     [ "$1" -eq 0 ] || spec+=",layers=$1"
     file=$work/$(tr ',=' '-_' <<<"$spec").h5
-    [ -s "$file" ] || "$program" bench -q --synthetic "$spec" -o "$file"
+    is_usable "$file" || "$program" bench -q --synthetic "$spec" -o "$file"
 }
 
 # list KEY: that key of every stage over its time, as words with ; between

@@ -199,7 +199,7 @@ for type in ${MODEL:-${TYPES:-F16 Q8_0 Q4_0 Q4_K_M}}; do
         make_gguf "$type"
     fi
     h5=$models/$(basename "$gguf" .gguf).h5
-    if ! [ "$h5" -nt "$gguf" ]; then "$program" convert "$gguf" -o "$h5" -q; fi
+    if ! [ "$h5" -nt "$gguf" ] || ! is_usable "$h5"; then "$program" convert "$gguf" -o "$h5" -q; fi
     size=$(vocabulary "$h5")
     requests 1 8 "$tokens" "$size" >"$work/decode.jsonl"
     requests 8 8 "$tokens" "$size" >"$work/batch.jsonl"

@@ -32,6 +32,7 @@
 
 #define PS_CKPT_FORMAT  "pipestep-model"
 #define PS_CKPT_VERSION 1
+#define PS_CKPT_LAYOUTS 2 // grows with every change of what a layout's name stands for
 
 typedef struct ps_ckpt_tensor {
     ps_tensor_need need;

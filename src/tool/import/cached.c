@@ -106,7 +106,8 @@ static ps_err append_directory(const char *directory, const char *stem, size_t n
 static ps_err make_key(const char *canonical, ps_text *key)
 {
     struct stat status;
-    ps_text_appendf(key, "%s\nformat %d\n", canonical, PS_CKPT_VERSION);
+    ps_text_appendf(key, "%s\nformat %d, layouts %d\n", canonical, PS_CKPT_VERSION,
+                    PS_CKPT_LAYOUTS);
     if (stat(canonical, &status) == 0 && S_ISDIR(status.st_mode))
         return append_directory(canonical, NULL, 0, key);
     const char *name = strrchr(canonical, '/') + 1;

@@ -1,7 +1,8 @@
 /* Foreign models that run without being converted by hand: converted once, kept in a cache.
  *
  *   name   NAME-<hash>.h5, the hash being XXH3 of the canonical path and of size, inode and time of
- *          modification of every file that the model consists of, and of the version of the format
+ *          modification of every file that the model consists of, and of the versions of the format
+ *          and of its layouts
  *
  * A source that changed has another name, so nothing is ever stale. Who converts holds a lock;
  * others that want the same model wait for it and then find it. The model file appears when it is

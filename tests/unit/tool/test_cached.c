@@ -283,19 +283,20 @@ START_TEST(each_part_of_a_split_file_counts)
 END_TEST
 
 /* The name is what the header says, so files of another version of the format have other names. */
-START_TEST(the_version_of_the_format_is_in_the_name)
+START_TEST(the_versions_of_the_format_and_of_its_layouts_are_in_the_name)
 {
     write_gguf("m.gguf", 1);
     char *path = realpath("m.gguf", NULL), *model = find("m.gguf");
     ps_file_identity id;
     assert_ok(ps_file_identify(path, &id));
-    for (int version = PS_CKPT_VERSION; version < PS_CKPT_VERSION + 2; version++) {
+    for (int i = 0; i < 4; i++) {
+        const int version = PS_CKPT_VERSION + i % 2, layouts = PS_CKPT_LAYOUTS - i / 2;
         ps_text key = {0}, name = {0};
-        ps_text_appendf(&key, "%s\nformat %d\n%s %" PRIu64 " %" PRIu64 " %" PRId64 "\n", path,
-                        version, path, id.bytes, id.inode, id.modified_ns);
+        ps_text_appendf(&key, "%s\nformat %d, layouts %d\n%s %" PRIu64 " %" PRIu64 " %" PRId64 "\n",
+                        path, version, layouts, path, id.bytes, id.inode, id.modified_ns);
         ps_text_appendf(&name, "cache/m.gguf-%016" PRIx64 ".h5",
                         (uint64_t)XXH3_64bits(key.data, key.len));
-        ck_assert_int_eq(strcmp(model, ps_text_str(&name)) == 0, version == PS_CKPT_VERSION);
+        ck_assert_int_eq(strcmp(model, ps_text_str(&name)) == 0, i == 0);
         ps_text_release(&name);
         ps_text_release(&key);
     }
@@ -499,7 +500,7 @@ int main(void)
     tcase_add_test(states, a_new_model_under_an_old_name_is_what_is_found);
     tcase_add_test(states, a_gguf_file_is_converted_once_for_each_state);
     tcase_add_test(states, each_part_of_a_split_file_counts);
-    tcase_add_test(states, the_version_of_the_format_is_in_the_name);
+    tcase_add_test(states, the_versions_of_the_format_and_of_its_layouts_are_in_the_name);
     tcase_add_test(states, the_users_cache_directory_is_taken_when_none_is_given);
     TCase *several = scratch_case(suite, "several");
     tcase_add_test(several, processes_that_want_the_same_model_convert_it_once);
