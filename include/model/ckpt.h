@@ -9,9 +9,9 @@
  *
  * Panel matrices are stored as [ceil(N/16)][K][16], those of quantised formats as
  * [ceil(N/16)][bytes of a panel] u8 (math/panel.h), vectors as [N] f32. `layout` is vector, panel16,
- * or, of codes of five and six bits, panel16-halves; until November 2026 those were panel16, of
- * another order, which is refused. Where a tensor lies in the
- * file is asked of HDF5 when the file is opened, so a file that went through h5repack still works.
+ * or, of codes of five and six bits, panel16-halves: a file where those are panel16 has them in
+ * another order and is refused. Where a tensor lies in the file is asked of HDF5 when the file is
+ * opened, so a file that went through h5repack still works.
  *
  * Rank 0 opens the file; the others get the index from it (pack, unpack) and never touch HDF5
  * unless a tensor is chunked. The identity is the hash of the manifest: equal identity, equal

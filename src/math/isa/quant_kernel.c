@@ -32,7 +32,7 @@ typedef struct rows_job {
     size_t x_stride, panel_bytes;
 } rows_job;
 
-/* Asks for the future of a run, a line with each unit: the processor's own reading ahead falls behind
+/* Asks for what is as far behind `at` as the rows want: the processor's own reading ahead falls behind
  * where there is much work on each line.
  *
  * Zen 4: one row does without; more rows least with a page or one and a half as the distance (q6_k, two
@@ -53,6 +53,7 @@ V_INLINE void fetch_line(const rows_job *job, const uint8_t *at)
     }
 }
 
+/* The future of a run, a line with each unit. */
 V_INLINE void fetch_ahead(const rows_job *job, const uint8_t *run, int unit)
 {
     if ((size_t)unit * LINE_BYTES < ps_quant_run_bytes(job->format))

@@ -169,8 +169,10 @@ V_INLINE w16 w_sar(w16 a, int n)
 {
     return _mm512_srai_epi32(a, (unsigned)n);
 }
-/* A macro, since compilers differ in the type of the count. */
-#define w_shr_pairs(a, n) _mm512_srli_epi16(a, n)
+V_INLINE w16 w_shr_pairs(w16 a, int n)
+{
+    return _mm512_srli_epi16(a, (uint8_t)n); // compilers differ in the type of the count
+}
 V_INLINE w16 w_dot(w16 acc, w16 a, w16 b)
 {
 #ifdef __AVX512VNNI__
