@@ -63,6 +63,8 @@ struct ps_pool {
     ps_pool_poke *poke;
     void *poke_arg;
     int64_t poke_interval_ns, poked_ns;
+    int unseen_items,
+        look_every; // items since the last look at the clock, and from one to the next
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     worker *workers; // [n_threads], entry 0 unused
@@ -81,13 +83,25 @@ static inline void relax(void)
 #endif
 }
 
-static void poke_if_due(ps_pool *pool)
+/* Looks at the clock, and returns how long ago the last poke was, 0 after one. */
+static int64_t poke_if_due(ps_pool *pool)
 {
-    if (!pool->poke) return;
     const int64_t now = ps_clock_now_ns();
-    if (now - pool->poked_ns < pool->poke_interval_ns) return;
+    if (now - pool->poked_ns < pool->poke_interval_ns) return now - pool->poked_ns;
     pool->poke(pool->poke_arg);
     pool->poked_ns = ps_clock_now_ns();
+    return 0;
+}
+
+/* Between items the clock is looked at the more seldom the less of the interval is over: items of one
+ * run take about as long, so no poke is late by more than an interval. Items of a decoding step take
+ * some microseconds, and a look after each of them would be a third of a percent of its time. */
+static void poke_between_items(ps_pool *pool)
+{
+    if (!pool->poke || ++pool->unseen_items < pool->look_every) return;
+    pool->unseen_items = 0;
+    const bool early = 2 * poke_if_due(pool) < pool->poke_interval_ns;
+    pool->look_every = early ? 2 * pool->look_every : 1;
 }
 
 /* The first item of a share, or its last one. False when none is left. */
@@ -111,7 +125,7 @@ static void work_off(ps_pool *pool, share *from, bool last, int thread)
     while (take(from, last, &item)) {
         atomic_fetch_sub_explicit(&pool->untaken, 1, memory_order_relaxed);
         pool->work(pool->arg, item, thread);
-        if (thread == 0) poke_if_due(pool);
+        if (thread == 0) poke_between_items(pool);
     }
 }
 
@@ -267,12 +281,13 @@ static void run_alone(ps_pool *pool, int n_items, ps_pool_work *work, void *arg)
 {
     for (int item = 0; item < n_items; item++) {
         work(arg, item, 0);
-        poke_if_due(pool);
+        poke_between_items(pool);
     }
 }
 
 void ps_pool_run(ps_pool *pool, int n_items, ps_pool_work *work, void *arg)
 {
+    pool->look_every = 1;
     if (pool->n_threads == 1 || n_items <= 1) {
         run_alone(pool, n_items, work, arg);
         return;
@@ -290,9 +305,9 @@ void ps_pool_run(ps_pool *pool, int n_items, ps_pool_work *work, void *arg)
         // A yield may cost a time slice where cores are shared, a look at the clock costs nothing.
         if (spin == pool->spins) {
             sched_yield();
-            poke_if_due(pool);
-        } else if (++spin % POKE_EVERY_SPINS == 0) {
-            poke_if_due(pool);
+        } else if (++spin % POKE_EVERY_SPINS != 0) {
+            continue;
         }
+        if (pool->poke) poke_if_due(pool);
     }
 }
