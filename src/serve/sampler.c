@@ -328,21 +328,43 @@ static int draw(const ps_sampler *s, ps_sampler_work *work)
     return i;
 }
 
-/* Greedy on unchanged logits. */
+/* Whether some of x[n] are above `best` or no numbers. Compilers make vectors of this loop. */
+static bool any_above(const float *x, int n, float best)
+{
+    int above = 0;
+    for (int i = 0; i < n; i++) {
+        above |= !(x[i] <= best);
+    }
+    return above != 0;
+}
+
+/* The first of the largest logits of first .. end-1 is *token if it is above *best. */
+static ps_err search(const float *logits, int first, int end, float *best, int32_t *token)
+{
+    for (int v = first; v < end; v++) {
+        const float x = logits[v];
+        if (!(x < INFINITY)) return ps_sampler_reject(v, x);
+        if (x > *best) {
+            *best = x;
+            *token = v;
+        }
+    }
+    return PS_OK;
+}
+
+/* Greedy on unchanged logits. Few blocks hold a value above those before them. */
 static ps_err pick_largest(const ps_sampler_input *in, int V, int32_t *token)
 {
+    enum { BLOCK = 256 };
     const ps_id_range whole = {0, V};
     const ps_id_range *ranges = in->n_ranges > 0 ? in->ranges : &whole;
     float best = -INFINITY;
-    int at = -1;
+    int32_t at = -1;
     for (int r = 0; r == 0 || r < in->n_ranges; r++) {
-        for (int v = ranges[r].first; v < ranges[r].end; v++) {
-            const float x = in->logits[v];
-            if (!(x < INFINITY)) return ps_sampler_reject(v, x);
-            if (x > best) {
-                best = x;
-                at = v;
-            }
+        for (int v = ranges[r].first; v < ranges[r].end; v += BLOCK) {
+            const int n = ranges[r].end - v < BLOCK ? ranges[r].end - v : BLOCK;
+            if (!any_above(in->logits + v, n, best)) continue;
+            PS_TRY(search(in->logits, v, v + n, &best, &at));
         }
     }
     if (at < 0) return ps_sampler_reject_all(V);

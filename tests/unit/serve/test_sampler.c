@@ -500,6 +500,38 @@ START_TEST(logits_that_are_not_numbers_are_refused)
 }
 END_TEST
 
+/* Blocks of logits without a larger one are passed over: the largest, twice, and a NaN are in every
+ * place of a vocabulary of several blocks. Ranges leave the ends out. */
+START_TEST(greedy_searches_every_place)
+{
+    enum { V = 1021, STEP = 7 };
+    ps_sample_params p = ps_sample_params_default();
+    p.temperature = 0.0;
+    desk k = open_desk(p, V);
+    float logits[V];
+    for (int v = 0; v < V; v++) {
+        logits[v] = (float)(v * 37 % V) / V;
+    }
+    const ps_id_range ranges[2] = {{STEP, 400}, {401, V - STEP}};
+    const ps_sampler_input in = {.logits = logits, .ranges = ranges, .n_ranges = 2};
+    for (int at = STEP; at < V - STEP; at++) {
+        if (at == 400) continue;
+        const float here = logits[at], last = logits[V - STEP - 1];
+        logits[at] = logits[V - STEP - 1] = 2.0f;
+        logits[0] = logits[400] = logits[V - 1] = 3.0f;
+        int32_t token = -1;
+        ck_assert_int_eq(ps_sampler_pick(k.s, k.work, &in, &token), PS_OK);
+        ck_assert_int_eq(token, at);
+        ck_assert_int_eq(pick(&k, logits), 0);
+        logits[at] = NAN;
+        ck_assert_int_eq(ps_sampler_pick(k.s, k.work, &in, &token), PS_ERR_NUMERIC);
+        logits[V - STEP - 1] = last;
+        logits[at] = here;
+    }
+    close_desk(&k);
+}
+END_TEST
+
 START_TEST(removing_every_token_is_an_error_that_names_the_step)
 {
     const float logits[2] = {0.0f, 1.0f};
@@ -563,6 +595,7 @@ int main(void)
     TCase *tcase = tcase_create("sampler");
     tcase_add_test(tcase, temperature_zero_takes_the_lowest_id_of_the_largest);
     tcase_add_test(tcase, greedy_leaves_out_what_only_shapes_a_draw);
+    tcase_add_test(tcase, greedy_searches_every_place);
     tcase_add_test(tcase, top_k_keeps_ties_and_may_exceed_the_vocabulary);
     tcase_add_test(tcase, top_p_of_zero_keeps_one_and_of_one_keeps_all);
     tcase_add_test(tcase, top_p_splits_ties_by_id_and_counts_the_last_one_in);
