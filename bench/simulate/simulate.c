@@ -21,8 +21,8 @@
  *                              R = sum_s T_s + p hop; g parcels under way; prompts in one parcel
  *                              B = (max_s T_s + 2 hop) / 3 for large parcels: each of a rank's 3 buffers
  *                              is filled, worked on and sent in turn; 0 for small ones
- * 0 where there is no such formula (mixed lengths). of_bound is the busiest stage's share of the time: no
- * order of parcels can bring it above 1.
+ * 0 where there is no such formula (mixed lengths). of_bound is the busiest stage's share of the
+ * time: no order of parcels can bring it above 1.
  */
 #include <math.h>
 #include <stdio.h>

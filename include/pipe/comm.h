@@ -65,7 +65,8 @@ int ps_comm_local_size(const ps_comm *comm);
 ps_err ps_comm_split(ps_comm *comm, int group, ps_comm **out) PS_MUST_CHECK;
 void ps_comm_close_group(ps_comm *group);
 
-/* What a group's rank is in the comm that it was split from, by which it goes in messages. MPI: local. */
+/* What a group's rank is in the comm that it was split from, by which it goes in messages. MPI:
+ * local. */
 int ps_comm_whole_rank(const ps_comm *comm, int rank);
 
 /* Runs while a collective call waits; an error ends the wait. NULL: none. */
@@ -83,8 +84,9 @@ ps_err ps_comm_broadcast(ps_comm *comm, ps_text *text) PS_MUST_CHECK;
 /* *text of rank `from` replaces that of rank 0. MPI: for these two ranks. */
 ps_err ps_comm_bring(ps_comm *comm, int from, ps_text *text) PS_MUST_CHECK;
 
-/* *ahead_ns: how far the clock of rank `from` is ahead of rank 0's, on rank 0; wrong by no more than
- * the shortest of some round trips, and 0 when it is less than that: so it is on one host. MPI: for these two ranks. */
+/* *ahead_ns: how far the clock of rank `from` is ahead of rank 0's, on rank 0; wrong by no more
+ * than the shortest of some round trips, and 0 when it is less than that: so it is on one host.
+ * MPI: for these two ranks. */
 ps_err ps_comm_compare_clocks(ps_comm *comm, int from, int64_t *ahead_ns) PS_MUST_CHECK;
 
 /* all[size][n]: the n bytes of every rank, on every rank. */

@@ -1,8 +1,9 @@
-/* A block is some queries of one run in all query heads of one key head: up to 24 rows (query, head)
- * that read the same keys. An item of work is a block, in as many key heads as make 24 rows: one
- * query of a far sequence then reads the pages of its cache nearly as they lie. For each segment: scores by the panel product over
- * the key tiles, biases by their providers, softmax against the segment's maximum, weights times
- * values by the same panel product (chained over pages), and the fold into the block's state.
+/* A block is some queries of one run in all query heads of one key head: up to 24 rows (query,
+ * head) that read the same keys. An item of work is a block, in as many key heads as make 24 rows:
+ * one query of a far sequence then reads the pages of its cache nearly as they lie. For each
+ * segment: scores by the panel product over the key tiles, biases by their providers, softmax
+ * against the segment's maximum, weights times values by the same panel product (chained over
+ * pages), and the fold into the block's state.
  *
  * Queries of a block see slightly different keys. What all of them see is multiplied for all rows
  * at once; the ragged edges before and behind it row by row. Each row's sum still goes over its own

@@ -166,8 +166,8 @@ static size_t item_byte(const work *w, int item)
     return bytes / n * at + bytes % n * at / n;
 }
 
-/* The first panel of call c that belongs to the item that begins at a byte: that of the first group which
- * begins there or behind it. */
+/* The first panel of call c that belongs to the item that begins at a byte: that of the first group
+ * which begins there or behind it. */
 static int panel_at(const work *w, int c, size_t byte)
 {
     const int count = ps_panel_count(w->calls[c].weight->n);

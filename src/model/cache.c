@@ -5,8 +5,9 @@
 #include <assert.h>
 #include <string.h>
 
-/* Pages of a slot's table, and how many of them hold kept tokens for ever. A ring must hold the window before the first new row and all new rows
- * without two of them falling on one page: W - 1 + C positions touch at most (W + C - 2) / PS_KV_PAGE + 2.
+/* Pages of a slot's table, and how many of them hold kept tokens for ever. A ring must hold the
+ * window before the first new row and all new rows without two of them falling on one page: W - 1 +
+ * C positions touch at most (W + C - 2) / PS_KV_PAGE + 2.
  */
 static int64_t table_pages(const ps_cache_params *params, int layer, int64_t *n_fixed)
 {

@@ -14,8 +14,8 @@
 enum {
     DEPTH_MAX = 16,
     BUFFERS_MAX = 2 * DEPTH_MAX,
-    /* About 200 ms of tests. A sleep of 160 us takes 400 on a virtual machine, and a hop with it, for one of
-     * 30; a stream alone waits for the other stages' steps, tens of ms, at every one. */
+    /* About 200 ms of tests. A sleep of 160 us takes 400 on a virtual machine, and a hop with it,
+     * for one of 30; a stream alone waits for the other stages' steps, tens of ms, at every one. */
     LATENCY_SPINS = 2000000,
     SHARED_SPINS = 50,
     YIELDS = 100,

@@ -31,8 +31,9 @@ enum { LANES = 4 };
 typedef double lanes __attribute__((vector_size(LANES * sizeof(double))));
 typedef uint64_t lane_bits __attribute__((vector_size(LANES * sizeof(double))));
 
-/* Of a function of lanes the program may hold a build of its own for AVX2, which the loader chooses: the same
- * operations, four at once for two. Sanitizers do not let functions be chosen before they have started. */
+/* Of a function of lanes the program may hold a build of its own for AVX2, which the loader
+ * chooses: the same operations, four at once for two. Sanitizers do not let functions be chosen
+ * before they have started. */
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) &&                 \
     !defined(__SANITIZE_THREAD__) && !defined(__clang__)
 #define LANES_BUILDS __attribute__((target_clones("avx2", "default")))

@@ -9,8 +9,9 @@
  *   guidance_scale 1 (off)      negative_prompt: text or ids; nothing where it is missing
  *   model, user                 ignored
  *
- * With a prefix the whole prompt, the negative one too, is the prefix's tokens, then the ids, or those of the text with
- * nothing added around it; messages, which bring a beginning of their own, are an error.
+ * With a prefix the whole prompt, the negative one too, is the prefix's tokens, then the ids, or
+ * those of the text with nothing added around it; messages, which bring a beginning of their own,
+ * are an error.
  *
  * Any other key is an error. Errors: PS_ERR_FORMAT, PS_ERR_USAGE naming the key.   MPI: rank 0
  * only.

@@ -4,7 +4,8 @@
 
 #include "base/mem.h"
 
-/* A copy of 1.1 GB takes 0.25 s more than mapping it, with two threads, and saves 2 to 12 ms of a step of 40 to 60. */
+/* A copy of 1.1 GB takes 0.25 s more than mapping it, with two threads, and saves 2 to 12 ms of a
+ * step of 40 to 60. */
 enum { STEPS_MIN = 256 };
 
 void ps_placing_choose(const ps_placing_facts *f, ps_placing *out)

@@ -20,9 +20,10 @@ ps_opt_group ps_resuming_group(ps_resuming_options *target);
 /* An input counts by its contents: adds a line to what must be the same in a run that goes on. */
 void ps_resuming_add_input(ps_text *inputs, const char *name, const void *bytes, size_t n);
 
-/* Opens the ledger of n requests, and begins the run's record (tool/run_record.h). A run that goes on must have the program, model, inputs (lines of
- * ps_resuming_add_input) and options of the one before, but for those that change no result and those
- * in free_options[], which ends with NULL. exact: equal runs give equal bytes. */
+/* Opens the ledger of n requests, and begins the run's record (tool/run_record.h). A run that goes
+ * on must have the program, model, inputs (lines of ps_resuming_add_input) and options of the one
+ * before, but for those that change no result and those in free_options[], which ends with NULL.
+ * exact: equal runs give equal bytes. */
 typedef struct ps_resuming_params {
     const ps_resuming_options *options;
     const ps_job *job;

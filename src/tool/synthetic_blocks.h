@@ -1,7 +1,7 @@
 /* Random blocks of quantised formats, for the formats that numbers are not rounded to here
- * (ps_dtype_can_narrow): the codes are uniform, the sub-blocks' scales lie within a factor of two of
- * each other, minima or the scales' signs centre the values. Scale and minimum are then such that the values' root mean
- * square is `deviation` (mxfp4: to the next power of two).
+ * (ps_dtype_can_narrow): the codes are uniform, the sub-blocks' scales lie within a factor of two
+ * of each other, minima or the scales' signs centre the values. Scale and minimum are then such
+ * that the values' root mean square is `deviation` (mxfp4: to the next power of two).
  *
  * Draws numbers first * PS_SYNTHETIC_BLOCK_DRAWS and on of a Philox stream. MPI: local.
  */

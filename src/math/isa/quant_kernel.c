@@ -181,7 +181,8 @@ V_INLINE void halves_dot(const rows_job *job, const uint8_t *run, int h, const p
     }
 }
 
-/* The integers of sub-block h of a run: dot[panels, rows]. Few rows have a second chain of sums each. */
+/* The integers of sub-block h of a run: dot[panels, rows]. Few rows have a second chain of sums
+ * each. */
 V_INLINE void sub_block_dot(const rows_job *job, const uint8_t *run, int h, const ps_rounded *x,
                             int sum, w16 *dot)
 {
@@ -240,7 +241,8 @@ V_INLINE void sub_block(const rows_job *job, const uint8_t *block, const block_s
     }
 }
 
-/* `rows` rows from x on under `panels` panels: out[rows, panels, 16]. Panels are read once, in order. */
+/* `rows` rows from x on under `panels` panels: out[rows, panels, 16]. Panels are read once, in
+ * order. */
 V_INLINE void few_rows(const ps_quant_job *job, const ps_quant_format *f, bool pairs, int rows,
                        int panels, const ps_rounded *x, const uint8_t *panel, float *out)
 {

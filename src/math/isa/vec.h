@@ -7,10 +7,11 @@
  *   v16   16 float            m16   16 truth values
  *   w16   16 lanes of 32 bits, taken as integers: one of 32 bits, two of 16 or four of 8
  *
- * w_dot(acc, a, b) adds to each lane the two products of its signed 16-bit halves, w_sub_pairs is the
- * difference of each of them, and w_shr_pairs shifts each; shifts are by constants; w_dot_bytes, where ROUND_TO_BYTES is defined, the four products of unsigned bytes of a
- * with signed ones of b; w_lookup(table, codes) replaces each byte (0..15) by table[byte]; w_from_float rounds
- * to nearest even. Integers wrap nowhere: the formats' bounds see to that (math/quant.h).
+ * w_dot(acc, a, b) adds to each lane the two products of its signed 16-bit halves, w_sub_pairs is
+ * the difference of each of them, and w_shr_pairs shifts each; shifts are by constants;
+ * w_dot_bytes, where ROUND_TO_BYTES is defined, the four products of unsigned bytes of a with
+ * signed ones of b; w_lookup(table, codes) replaces each byte (0..15) by table[byte]; w_from_float
+ * rounds to nearest even. Integers wrap nowhere: the formats' bounds see to that (math/quant.h).
  *
  * v_max(a,b) is a > b ? a : b and v_min(a,b) is a < b ? a : b, so both give b when either is NaN.
  *
@@ -34,8 +35,8 @@
  * registers than there are. */
 #define V_KEEP_ORDER(value) __asm__("" : "+v"(value))
 
-/* Compilers for 64-bit ARM always have NEON, and those for x86 what -march says: portable C is chosen by
- * name. */
+/* Compilers for 64-bit ARM always have NEON, and those for x86 what -march says: portable C is
+ * chosen by name. */
 #if defined(__aarch64__) && !defined(PS_ISA_PORTABLE)
 #include "math/isa/vec_neon.h"
 #elif defined(__AVX512F__) && !defined(PS_ISA_PORTABLE)

@@ -11,10 +11,10 @@ typedef struct w16 {
     __m256i low, high;
 } w16;
 
-/* Register tiles of the panel kernel, for 16 registers: a panel takes two accumulators a row, and weights
- * of 16 bits two more, so that two panels of them do not fit beside three rows. Tiles are as large as
- * they can be: of 8 rows, six with the weights from memory and two with them from a cache are 1.07 to
- * 1.29 times as fast on a Zen 3 as four and four. */
+/* Register tiles of the panel kernel, for 16 registers: a panel takes two accumulators a row, and
+ * weights of 16 bits two more, so that two panels of them do not fit beside three rows. Tiles are
+ * as large as they can be: of 8 rows, six with the weights from memory and two with them from a
+ * cache are 1.07 to 1.29 times as fast on a Zen 3 as four and four. */
 #define TILE_ROWS_MAX 6
 #define TILE_PANELS(rows, is_f32)                                                                  \
     ((rows) == 1 ? 4 : (rows) == 2 || ((rows) == 3 && (is_f32)) ? 2 : 1)
@@ -33,9 +33,9 @@ typedef struct w16 {
 #define FETCH_DISTANCE(rows)  ((rows) == 1 ? 1024 : 4096)
 #define FETCH_FAR(rows, bits) ((rows) == 1 && (bits) < 8 ? 4096 : 0)
 
-/* Panels that are read at once. There is little work on bytes, and one panel's numbers for the other
- * from registers: q8_0 from memory, Zen 3, of plain reads: two at once 0.97 to 1.0, one 0.87; two threads
- * 0.96, 0.90. Narrower codes take longer so (from memory 1.1 to 1.4 times). */
+/* Panels that are read at once. There is little work on bytes, and one panel's numbers for the
+ * other from registers: q8_0 from memory, Zen 3, of plain reads: two at once 0.97 to 1.0, one 0.87;
+ * two threads 0.96, 0.90. Narrower codes take longer so (from memory 1.1 to 1.4 times). */
 #define SIDE_BY_SIDE(rows, bits) ((rows) == 1 && (bits) == 8 ? 2 : 1)
 
 /* Tiles of rows and unpacked panels of quantised weights: the integer accumulators fill the

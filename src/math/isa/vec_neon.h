@@ -11,8 +11,8 @@ typedef struct w16 {
     uint32x4_t a, b, c, d;
 } w16;
 
-/* Register tiles of the panel kernel: 32 registers hold the accumulators of six rows under a panel, or of
- * one row under four panels, and the weights beside them. */
+/* Register tiles of the panel kernel: 32 registers hold the accumulators of six rows under a panel,
+ * or of one row under four panels, and the weights beside them. */
 #define TILE_ROWS_MAX             6
 #define TILE_PANELS(rows, is_f32) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
 #define EVEN_TILES                0
