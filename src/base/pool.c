@@ -63,8 +63,8 @@ struct ps_pool {
     ps_pool_poke *poke;
     void *poke_arg;
     int64_t poke_interval_ns, poked_ns;
-    int unseen_items,
-        look_every; // items since the last look at the clock, and from one to the next
+    int unseen_items; // since the last look at the clock
+    int look_every;   // items from one look to the next
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     worker *workers; // [n_threads], entry 0 unused

@@ -28,8 +28,8 @@ typedef struct work {
     const ps_engine *engine;
     const ps_linear_call *calls;
     int n_calls, n_items;
-    size_t first_byte[PS_LINEAR_CALLS_MAX +
-                      1]; // of each call's weights, as if they followed each other
+    // Of each call's weights, as if they followed each other.
+    size_t first_byte[PS_LINEAR_CALLS_MAX + 1];
     const ps_rounded *rounded[PS_LINEAR_CALLS_MAX]; // of each call's input, or NULL
     bool pairs[PS_LINEAR_CALLS_MAX];                // the form of that
     float *blas;
