@@ -39,13 +39,16 @@ typedef struct rows_job {
  * rows, of plain reads: 0.68 with half a page, 0.76 with one, 0.80 so, 0.78 with two; q8_0, four rows:
  * 0.84, 0.95, 0.90, 0.85). With all lines of a run at once, or into the second cache level, it is worse
  * (0.88, 0.67).
+ * Zen 5: one row needs it where sub-blocks have scales (of plain reads, one thread: q4_k 0.38, q6_k 0.51,
+ * q4_0 0.86 without; 0.86, 0.91, 0.96 with one page, 0.95, 0.99, 0.99 with two, 0.92, 0.95, 0.96 with
+ * three); bytes do not (0.95, 0.92 with two).
  * Zen 3: one row needs it too (of plain reads, q8_0, q4_0, q4_k: 0.74, 0.64, 0.60 without). Bytes, on
  * which there is little work, best a quarter of a page before their use (0.88); of what takes longer a
  * page ahead into the second level is 1.03 to 1.1 times as fast as that with one thread and two (q8_0
  * 0.9, more rows 0.91 to 1.03). */
 V_INLINE void fetch_line(const rows_job *job, const uint8_t *at)
 {
-    if (job->rows < FETCH_ROWS) return;
+    if (job->rows < FETCH_ROWS(job->format->low_bits)) return;
     if (FETCH_FAR(job->rows, job->format->low_bits) > 0) {
         __builtin_prefetch(at + FETCH_FAR(job->rows, job->format->low_bits), 0, 2);
     } else {
@@ -72,17 +75,44 @@ V_INLINE void fetch_heads(const rows_job *job, const uint8_t *block)
     }
 }
 
-/* One row of plain nibbles, where bytes are not multiplied as they are: nibbles stay where they are in
- * their 16 bits, which multiplies products by 1, 16 or 256, and sums are shifted once for each run.
- * |256 * sum of q * code| <= 2^8 * 8 * 32639 * 15 < 2^30. With more rows there are not enough registers
- * (q4_0 on a Zen 3: one row 1.12 of the speed of byte units, two rows 0.72). */
+/* A unit whose codes are taken out in several steps. */
+V_INLINE w16 load_once(const uint8_t *unit)
+{
+    w16 codes = w_load(unit);
+    W_HOLD(codes);
+    return codes;
+}
+
+/* One row of plain nibbles: they stay where they are in their bytes or 16 bits, which multiplies
+ * products by 1, 16 or 256, and sums are shifted once for each run.
+ * |256 * sum of q * code| <= 2^8 * 8 * 32639 * 15 < 2^30, and of bytes 2^4 * 32 * 32639 * 15 < 2^28. With
+ * more rows there are not enough registers (q4_0 on a Zen 3: one row 1.12 of the speed of byte units,
+ * two rows 0.72; bytes, from a cache, Zen 5: one row 1.23). */
 V_INLINE bool sums_in_place(const ps_quant_format *f, int sums)
 {
-    return sums == 1 && !HALVES_APART && f->low_bits == 4 && f->plane_bits == 0 && !f->numbers &&
+    return sums == 1 && f->low_bits == 4 && f->plane_bits == 0 && !f->numbers &&
            f->sub == PS_QUANT_RUN;
 }
 
 /* The integers of a run. */
+#ifdef ROUND_TO_BYTES
+V_INLINE w16 nibbles_dot(const rows_job *job, const uint8_t *run, const ps_rounded *x)
+{
+    w16 dot[2] = {w_set(0), w_set(-job->format->zero * x->sum[2])};
+    w16 by_16[2] = {w_set(0), w_set(0)};
+    UNROLL_UNITS
+    for (int u = 0; u < RUN_UNITS / 2; u++) {
+        const w16 unit = load_once(run + u * PS_QUANT_UNIT_BYTES);
+        fetch_ahead(job, run, u);
+        UNROLL_UNITS
+        for (int half = 0; half < 2; half++) {
+            dot[half] = half_step(dot[half], w_and(unit, w_bytes(0x0F)), x, 2 * u, half);
+            by_16[half] = half_step(by_16[half], w_and(unit, w_bytes(0xF0)), x, 2 * u + 1, half);
+        }
+    }
+    return w_add(both_halves(dot[0], dot[1]), w_sar(both_halves(by_16[0], by_16[1]), 4));
+}
+#else
 V_INLINE w16 nibbles_dot(const rows_job *job, const uint8_t *run, const ps_rounded *x)
 {
     w16 dot = w_set(-job->format->zero * x->sum[2]), by_16 = w_set(0), by_256 = by_16;
@@ -97,6 +127,7 @@ V_INLINE w16 nibbles_dot(const rows_job *job, const uint8_t *run, const ps_round
     }
     return w_add(dot, w_add(w_sar(by_16, 4), w_sar(by_256, 8)));
 }
+#endif
 
 /* Adds codes of pair i times the rows' activations to sums[rows]. */
 V_INLINE void pair_step(const rows_job *job, w16 codes, const ps_rounded *x, int i, w16 *sums)
@@ -123,7 +154,7 @@ V_INLINE void fives_dot(const rows_job *job, const uint8_t *run, const ps_rounde
     }
     UNROLL_UNITS
     for (int u = 0; u < 5; u++) {
-        const w16 unit = w_load(run + u * PS_QUANT_UNIT_BYTES);
+        const w16 unit = load_once(run + u * PS_QUANT_UNIT_BYTES);
         fetch_ahead(job, run, u);
         last = w_or(w_shr(last, 1), w_and(unit, w_set(0x04000400)));
         pair_step(job, w_and(unit, w_set(0x001F001F)), x, 3 * u, dot);
@@ -150,7 +181,7 @@ V_INLINE void sixes_dot(const rows_job *job, const uint8_t *run, int h, const ps
         by_64[row] = w_set(0);
     }
     for (int u = 0; u < 3; u++) {
-        units[u] = w_load(run + (3 * h + u) * PS_QUANT_UNIT_BYTES);
+        units[u] = load_once(run + (3 * h + u) * PS_QUANT_UNIT_BYTES);
         fetch_ahead(job, run, 3 * h + u);
         pair_step(job, w_and(units[u], w_set(0x003F003F)), x, 8 * h + 2 * u, dot);
         pair_step(job, w_shr_pairs(units[u], 10), x, 8 * h + 2 * u + 1, dot);

@@ -47,6 +47,10 @@
 #include "math/isa/vec_portable.h"
 #endif
 
+#ifndef W_HOLD
+#define W_HOLD(value) ((void)0)
+#endif
+
 /* The even bytes of each lane as its two halves. */
 V_INLINE w16 w_low_bytes(w16 a)
 {

@@ -29,7 +29,7 @@ typedef struct w16 {
 
 /* Rows of quantised weights from which on they are asked for ahead, and how far, in bytes; where
  * FETCH_FAR is not 0, so far and into the second cache level, for codes of so many bits. */
-#define FETCH_ROWS            1
+#define FETCH_ROWS(bits)      1
 #define FETCH_DISTANCE(rows)  ((rows) == 1 ? 1024 : 4096)
 #define FETCH_FAR(rows, bits) ((rows) == 1 && (bits) < 8 ? 4096 : 0)
 

@@ -25,7 +25,7 @@ typedef struct w16 {
 #define DIRECT_ROWS  16 // of quantised weights that unpacking does not pay for; 0: always unpacked
 
 /* No row of quantised weights is asked for ahead: the processor does that. */
-#define FETCH_ROWS               (DIRECT_ROWS + 1)
+#define FETCH_ROWS(bits)         (DIRECT_ROWS + 1)
 #define FETCH_DISTANCE(rows)     0
 #define FETCH_FAR(rows, bits)    0
 #define SIDE_BY_SIDE(rows, bits) 1 // panel that is read at once
