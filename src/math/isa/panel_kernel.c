@@ -45,7 +45,9 @@ typedef struct span {
  *            of a Zen 3, of plain reads at 4 rows 0.56 without, 0.76 so, and 0.47 if two lines are asked
  *            for at once, which is why tiles of two panels do without. Counting what to ask for, as
  *            above, takes as long there as the products do. 32 lines ahead; for four rows of f32, whose
- *            lines pass twice as fast, 16 (0.81 and 0.87 of plain reads; six rows 0.98 of the speed so). */
+ *            lines pass twice as fast, 16 (0.81 and 0.87 of plain reads; six rows 0.98 of the speed so).
+ *            One row of 16 bits on a Zen 5, of plain reads, with one thread and two: 0.85 and 0.87 without,
+ *            0.93 and 0.94 32 lines ahead, 0.86 and 0.89 with 48; f32 does without (1.02, so 0.90). */
 typedef struct ahead {
     const char *next;   // a line of the first panel
     size_t panel_bytes; // from panel to panel
@@ -107,17 +109,36 @@ V_INLINE void tile_step(const ps_panel_job *job, ps_dtype dtype, int rows, int p
     }
 }
 
-/* Steps of a tile of one panel from *k on, as many as fill lines; asks for each line ahead. */
-V_INLINE void steps_in_stream(const ps_panel_job *job, ps_dtype dtype, int rows, int end, int *k,
-                              size_t *at, const float *x, v16 (*acc)[4])
+/* How many bytes before their use a tile asks for its lines, one by one; 0: not at all. */
+V_INLINE int stream_distance(const ps_panel_job *job, ps_dtype dtype, int rows, int panels,
+                             bool is_first)
 {
-    const int distance = dtype == PS_F32 && rows <= 4 ? 1024 : 2048;
-    const size_t value_bytes = value_bytes_of(dtype);
-    const int of_line = (int)(LINE_BYTES / (PS_PANEL_LANES * value_bytes));
+    if (rows == 1) {
+        const bool packed = !job->chain && job->k_stride == PS_PANEL_LANES;
+        return packed && panels > 1 && dtype != PS_F32 ? ONE_ROW_ASKS : 0;
+    }
+    if (!ASKS_IN_STREAM || panels > 1 || rows < PS_PANEL_AHEAD_ROWS || !is_first) return 0;
+    return dtype == PS_F32 && rows <= 4 ? 1024 : 2048;
+}
+
+/* Steps of a tile from *k on, as many as fill lines; asks for each line ahead, near the end of the
+ * panels in those behind the tile. */
+V_INLINE void steps_in_stream(const ps_panel_job *job, ps_dtype dtype, int rows, int panels,
+                              int distance, int end, int *k, size_t *at, const float *x,
+                              v16 (*acc)[4])
+{
+    const int k_bytes = PS_PANEL_LANES * (int)value_bytes_of(dtype);
+    const int of_line = LINE_BYTES / k_bytes, last = job->k - distance / k_bytes;
+    const size_t panel_bytes = job->panel_stride * value_bytes_of(dtype);
     for (; *k + of_line <= end; *k += of_line) {
-        __builtin_prefetch((const char *)job->weights + *at * value_bytes + distance, 0, 3);
+        const char *ask =
+            (const char *)job->weights + *at * value_bytes_of(dtype) + (size_t)distance;
+        if (panels > 1 && *k >= last) ask += (size_t)(panels - 1) * panel_bytes;
+        for (int p = 0; p < panels; p++) {
+            __builtin_prefetch(ask + (size_t)p * panel_bytes, 0, 3);
+        }
         for (int i = 0; i < of_line; i++, *at += PS_PANEL_LANES) {
-            tile_step(job, dtype, rows, 1, *at, x + *k + i, acc);
+            tile_step(job, dtype, rows, panels, *at, x + *k + i, acc);
         }
     }
 }
@@ -141,9 +162,8 @@ V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, int rows, int panels
     ahead local = *fetch;
     const int work = rows * panels * local.lines;
     int k = over.k0;
-    if (ASKS_IN_STREAM && panels == 1 && rows >= PS_PANEL_AHEAD_ROWS && local.in_stream) {
-        steps_in_stream(job, dtype, rows, over.k1, &k, &at, x, acc);
-    }
+    const int distance = stream_distance(job, dtype, rows, panels, local.in_stream);
+    if (distance > 0) steps_in_stream(job, dtype, rows, panels, distance, over.k1, &k, &at, x, acc);
     for (; k < over.k1; k++, at += job->k_stride) {
         if (ASKS_EVENLY && rows >= PS_PANEL_AHEAD_ROWS) ask_ahead(&local, work);
         tile_step(job, dtype, rows, panels, at, x + k, acc);
