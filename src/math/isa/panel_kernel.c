@@ -46,8 +46,9 @@ typedef struct span {
  *            for at once, which is why tiles of two panels do without. Counting what to ask for, as
  *            above, takes as long there as the products do. 32 lines ahead; for four rows of f32, whose
  *            lines pass twice as fast, 16 (0.81 and 0.87 of plain reads; six rows 0.98 of the speed so).
- *            One row of 16 bits on a Zen 5, of plain reads, with one thread and two: 0.85 and 0.87 without,
- *            0.93 and 0.94 32 lines ahead, 0.86 and 0.89 with 48; f32 does without (1.02, so 0.90). */
+ *            Few rows on a Zen 5, of plain reads, without and so: f16 one row 0.85 and 0.93 (two threads
+ *            0.87 and 0.94; 0.86 with 48 lines), two rows 0.82 and 0.96, f32 four rows 0.82 and 0.97; f32 is
+ *            as good without with one row and two (1.02, 0.97; 0.90, 0.95 so). */
 typedef struct ahead {
     const char *next;   // a line of the first panel
     size_t panel_bytes; // from panel to panel
@@ -113,9 +114,10 @@ V_INLINE void tile_step(const ps_panel_job *job, ps_dtype dtype, int rows, int p
 V_INLINE int stream_distance(const ps_panel_job *job, ps_dtype dtype, int rows, int panels,
                              bool is_first)
 {
-    if (rows == 1) {
-        const bool packed = !job->chain && job->k_stride == PS_PANEL_LANES;
-        return packed && panels > 1 && dtype != PS_F32 ? ONE_ROW_ASKS : 0;
+    if (FEW_ROWS_ASK > 0 && rows <= 4) {
+        const bool packed = !job->chain && job->k_stride == PS_PANEL_LANES && panels > 1;
+        const bool asks = dtype == PS_F32 ? rows >= 3 : rows <= 2;
+        return packed && asks && job->rows == rows ? FEW_ROWS_ASK : 0;
     }
     if (!ASKS_IN_STREAM || panels > 1 || rows < PS_PANEL_AHEAD_ROWS || !is_first) return 0;
     return dtype == PS_F32 && rows <= 4 ? 1024 : 2048;

@@ -21,7 +21,7 @@ typedef struct w16 {
 #define EVEN_TILES     0
 #define ASKS_EVENLY    0 // for weights ahead (panel_kernel.c)
 #define ASKS_IN_STREAM 1
-#define ONE_ROW_ASKS   0
+#define FEW_ROWS_ASK   0
 
 /* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
 #define UNROLL_UNITS _Pragma("GCC unroll 16")

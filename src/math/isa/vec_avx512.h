@@ -12,7 +12,7 @@ typedef __m512i w16;
 #define EVEN_TILES                1 // a small last one would wait for its weights and not for its products
 #define ASKS_EVENLY               1 // for weights ahead (panel_kernel.c)
 #define ASKS_IN_STREAM            0
-#define ONE_ROW_ASKS              2048 // bytes ahead, one row of 16-bit weights
+#define FEW_ROWS_ASK              2048 // bytes ahead (panel_kernel.c); 0: not so
 
 /* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
 #define UNROLL_UNITS _Pragma("GCC unroll 16")

@@ -17,7 +17,7 @@ typedef struct w16 {
 #define EVEN_TILES                0
 #define ASKS_EVENLY               0 // for weights ahead (panel_kernel.c)
 #define ASKS_IN_STREAM            0
-#define ONE_ROW_ASKS              0
+#define FEW_ROWS_ASK              0
 
 /* Unrolled by lanes already: more would only grow the code. */
 #define UNROLL_UNITS
