@@ -180,7 +180,7 @@ START_TEST(extreme_weights_and_activations_do_not_overflow)
     dice d = {.seed = 200 + (uint64_t)_i};
     for (int pattern = QUANT_ZEROS; pattern < QUANT_PATTERN_COUNT; pattern++) {
         product p =
-            product_roll(&d, format_of(_i), _i < QUANTISED ? 5 : 26, (quant_pattern)pattern);
+            product_roll(&d, format_of(_i), _i < QUANTISED ? 5 : 34, (quant_pattern)pattern);
         const int k = p.weight.linear.k;
         for (int r = 0; r < p.rows; r++) {
             for (int i = 0; i < k; i++) {
@@ -200,7 +200,7 @@ END_TEST
 START_TEST(weights_that_follow_the_signs_of_the_activations_do_not_overflow)
 {
     dice d = {.seed = 250 + (uint64_t)_i};
-    product p = product_roll(&d, format_of(_i), _i < QUANTISED ? 5 : 26, QUANT_ANY);
+    product p = product_roll(&d, format_of(_i), _i < QUANTISED ? 5 : 34, QUANT_ANY);
     const int k = p.weight.linear.k;
     for (int r = 0; r < p.rows; r++) {
         const float *w = p.weight.values + (size_t)(r % p.weight.linear.n) * (size_t)k;
