@@ -173,7 +173,7 @@ START_TEST(every_number_of_rows_gives_a_row_the_same_bits)
 }
 END_TEST
 
-/* 5 rows are multiplied as the codes come from memory, 26 by way of an unpacked block. Activations
+/* 5 rows are multiplied as the codes come from memory, 34 by way of an unpacked block. Activations
  * at +-1 in patterns that let the integers of a sub-block grow as far as they can. */
 START_TEST(extreme_weights_and_activations_do_not_overflow)
 {
