@@ -84,14 +84,21 @@ V_INLINE ahead plan_ahead(const ps_panel_job *job, ps_dtype dtype, span now, spa
                    .enough = (now.k1 - now.k0) * job->rows * now.panels};
 }
 
-/* The weights are read from memory, and there are so many rows for each byte that the processor does
- * not read ahead far enough. Packed panels are weights; what lies otherwise are keys and values. */
+/* Few rows that ask in stream, where tiles of more rows do not (above: a Zen 5). */
+V_INLINE bool few_rows_ask(ps_dtype dtype, int rows)
+{
+    return FEW_ROWS_ASK > 0 && (dtype == PS_F32 ? rows == 3 || rows == 4 : rows <= 2);
+}
+
+/* The weights are read from memory, and the processor does not read ahead far enough for so many rows.
+ * Packed panels are weights; what lies otherwise are keys and values. */
 V_INLINE bool wants_ahead(const ps_panel_job *job, ps_dtype dtype)
 {
     const bool more = ASKS_EVENLY && dtype == PS_F32;
     const int least = more ? 2 * PS_PANEL_AHEAD_ROWS : PS_PANEL_AHEAD_ROWS;
-    return (ASKS_EVENLY || ASKS_IN_STREAM) && !job->chain && job->k_stride == PS_PANEL_LANES &&
-           job->rows >= least;
+    const bool many = (ASKS_EVENLY || ASKS_IN_STREAM) && job->rows >= least;
+    return !job->chain && job->k_stride == PS_PANEL_LANES &&
+           (many || few_rows_ask(dtype, job->rows));
 }
 
 /* One k of a tile: weights at `at`, activations at x. */
@@ -114,12 +121,9 @@ V_INLINE void tile_step(const ps_panel_job *job, ps_dtype dtype, int rows, int p
 V_INLINE int stream_distance(const ps_panel_job *job, ps_dtype dtype, int rows, int panels,
                              bool is_first)
 {
-    if (FEW_ROWS_ASK > 0 && rows <= 4) {
-        const bool packed = !job->chain && job->k_stride == PS_PANEL_LANES && panels > 1;
-        const bool asks = dtype == PS_F32 ? rows >= 3 : rows <= 2;
-        return packed && asks && job->rows == rows ? FEW_ROWS_ASK : 0;
-    }
-    if (!ASKS_IN_STREAM || panels > 1 || rows < PS_PANEL_AHEAD_ROWS || !is_first) return 0;
+    if (!is_first) return 0;
+    if (few_rows_ask(dtype, rows)) return panels > 1 && job->rows == rows ? FEW_ROWS_ASK : 0;
+    if (!ASKS_IN_STREAM || panels > 1 || rows < PS_PANEL_AHEAD_ROWS) return 0;
     return dtype == PS_F32 && rows <= 4 ? 1024 : 2048;
 }
 
@@ -261,7 +265,7 @@ V_INLINE void product(const ps_panel_job *job, ps_dtype dtype, bool from_memory)
                .k1 = job->k < block ? job->k : block};
     while (at.panels > 0) {
         ahead fetch = {.enough = 1, .in_stream = from_memory};
-        if (from_memory && ASKS_EVENLY) {
+        if (from_memory && ASKS_EVENLY && !few_rows_ask(dtype, job->rows)) {
             const span next = span_after(job, block, at, most);
             if (next.panels == GROUP_PANELS) fetch = plan_ahead(job, dtype, at, next);
         }
