@@ -12,9 +12,6 @@
 #include "math/activation.h"
 #include "math/dtype.h"
 
-/* Rows from which on a product with panels asks for weights ahead. */
-enum { PS_PANEL_AHEAD_ROWS = 3 };
-
 /* out[r, 16 p + lane] = sum_k x[r, k] weights[p, k, lane]
  *
  *   x        [rows, k]             f32, row stride x_stride
@@ -35,7 +32,6 @@ typedef struct ps_panel_job {
     size_t x_stride;
     float *out;
     size_t out_stride;
-    int panels_behind; // of the same matrix, which the caller multiplies next; 0: not known
 } ps_panel_job;
 
 /* The largest integers that activations are rounded to (math/panel.h). The larger one is such that

@@ -22,7 +22,7 @@
 #include "math/quant.h"
 
 enum { ITEM_BYTES = 256 * 1024, ITEMS_PER_THREAD = 4, GROUP_PANELS = 4 };
-enum { AHEAD_ITEM_BYTES = 1024 * 1024, AHEAD_ROWS_MAX = 32 };
+enum { AHEAD_ITEM_BYTES = 1024 * 1024, AHEAD_ROWS_LEAST = 3, AHEAD_ROWS_MAX = 32 };
 
 typedef struct work {
     const ps_engine *engine;
@@ -93,9 +93,6 @@ static void panel_item(const work *w, const ps_linear_call *call, int panel, int
         .x_stride = call->x_stride,
         .out = call->out + (size_t)panel * PS_PANEL_LANES,
         .out_stride = call->out_stride,
-        // With more threads another one takes them.
-        .panels_behind =
-            ps_pool_threads(w->engine->pool) == 1 ? ps_panel_count(weight->n) - panel - panels : 0,
     };
     w->engine->kernels->panel_product(&job);
 }
@@ -210,7 +207,7 @@ static void run_item(void *arg, int item, int thread)
 static size_t most_bytes(const ps_linear_call *call)
 {
     const bool asks_ahead = !ps_dtype_is_quantised(call->weight->dtype) &&
-                            call->rows >= PS_PANEL_AHEAD_ROWS && call->rows <= AHEAD_ROWS_MAX;
+                            call->rows >= AHEAD_ROWS_LEAST && call->rows <= AHEAD_ROWS_MAX;
     return asks_ahead ? AHEAD_ITEM_BYTES : ITEM_BYTES;
 }
 

@@ -2,11 +2,19 @@
  *
  * A register tile of ROWS x PANELS accumulators walks k once. Which tile a row or a panel falls
  * into changes nothing in its sum: each output has its own accumulator, k ascends, one fused
- * multiply-add per k. The tile sizes are a matter of registers alone (TILE_PANELS in the vec
- * header).
+ * multiply-add per k. The tile sizes are a matter of registers alone (TILE_... in the vec header).
  *
- * One row reads four panels at once, so that four chains hide the latency of the multiply-add and
- * the processor sees four sequential streams. */
+ * Weights come from memory, and are asked for ahead: the processor reads ahead by itself, but not
+ * over the end of a page of 4 KiB, and with several rows there is too much work on each line for the
+ * misses at a page's begin to overlap. Each line is asked for once, in the order in which it will be
+ * read, at a fixed distance (ASK_STEPS). If one tile takes all rows, it asks for the lines of its own
+ * panels; if several do, they pass over a block of k one after the other and tile t asks for panel
+ * t's lines of the block behind it, so that memory works all the while.
+ *
+ * Of plain reads, or of the multiply-adds if they are slower, one thread, a Zen 5, with this and with
+ * tiles of at most six rows and four panels that asked for nothing (one row, two) or for the next
+ * block: f16 of 1, 4, 8, 16 rows 1.00 and 0.95, 0.94 and 0.64, 0.88 and 0.53, 0.92 and 0.81; f32 of
+ * 4, 8, 16 rows 0.97 and 0.92, 0.91 and 0.55, 0.92 and 0.61. */
 #include "math/isa/vec.h"
 #include "math/kernels.h"
 #include "math/panel.h"
@@ -14,17 +22,22 @@
 void PS_ISA(ps_panel_product)(const ps_panel_job *job);
 void PS_ISA(ps_quant_widen)(ps_dtype dtype, const void *panel, int k0, int k1, float *out);
 
-enum { GROUP_PANELS = 4, LINE_BYTES = 64 };
+enum { LINE_BYTES = 64, TILE_PANELS_MAX = 4 };
 
-V_INLINE v16 load_weights(ps_dtype dtype, const void *weights, size_t at)
+V_INLINE size_t value_bytes_of(ps_dtype dtype)
+{
+    return dtype == PS_F32 ? 4 : 2;
+}
+
+V_INLINE v16 load_weights(ps_dtype dtype, const char *weights)
 {
     switch (dtype) {
     case PS_F16:
-        return v_load_f16((const uint16_t *)weights + at);
+        return v_load_f16((const void *)weights);
     case PS_BF16:
-        return v_load_bf16((const uint16_t *)weights + at);
+        return v_load_bf16((const void *)weights);
     default:
-        return v_load((const float *)weights + at);
+        return v_load((const void *)weights);
     }
 }
 
@@ -33,128 +46,116 @@ typedef struct span {
     int panel, panels, k0, k1;
 } span;
 
-/* Weights that are asked for ahead. The processor reads ahead by itself, but not over the end of a
- * page of 4 KiB, and with several rows there is too much work on each line for the misses at a page's
- * begin to overlap. What helps differs (ASKS_... in the vec header):
- *
- * evenly     the block behind this one, line by line, while all rows pass over this one, into the
- *            second cache level: f16 on a thread of a Zen 4, of the roof at 4 and 8 rows 0.72 and 0.78
- *            without, 0.83 and 0.85 so, 0.73 at 4 if all lines of a k are asked for at once, 0.68 into
- *            the first level.
- * in stream  a fixed distance before the tile that reads them first, one line at a time: f16 on a thread
- *            of a Zen 3, of plain reads at 4 rows 0.56 without, 0.76 so, and 0.47 if two lines are asked
- *            for at once, which is why tiles of two panels do without. Counting what to ask for, as
- *            above, takes as long there as the products do. 32 lines ahead; for four rows of f32, whose
- *            lines pass twice as fast, 16 (0.81 and 0.87 of plain reads; six rows 0.98 of the speed so).
- *            Few rows on a Zen 5, of plain reads, without and so: f16 one row 0.85 and 0.93 (two threads
- *            0.87 and 0.94; 0.86 with 48 lines), two rows 0.82 and 0.96, f32 four rows 0.82 and 0.97; f32 is
- *            as good without with one row and two (1.02, 0.97; 0.90, 0.95 so). */
-typedef struct ahead {
-    const char *next;   // a line of the first panel
-    size_t panel_bytes; // from panel to panel
-    int panel, lines;   // to ask for next; of the block in all, 0: nothing to ask for
-    int done, enough;   // multiply-adds since the last line, from one to the next, times lines
-    bool in_stream;     // the tile is the first that reads its weights, and asks for them
-} ahead;
+/* What a tile asks for ahead. */
+typedef struct asks {
+    int steps;       // of k from what is read to what is asked for
+    unsigned panels; // of the tile, a bit each
+} asks;
 
-V_INLINE void ask_ahead(ahead *a, int work)
+/* The rows of a tile's activations at one k. Three rows share an address, since an instruction can add
+ * once and twice the distance of two rows: with an address for each, as compilers make of it, those
+ * of eight rows lay on the stack and in vector registers, and f16 from a cache took 1.3 times as long. */
+typedef struct x_rows {
+    const char *at[(TILE_ROWS_MAX + 2) / 3];
+    size_t row_bytes;
+} x_rows;
+
+V_INLINE x_rows x_rows_at(const ps_panel_job *job, int rows, int row, int k)
 {
-    a->done += work;
-    while (a->done >= a->enough) {
-        a->done -= a->enough;
-        __builtin_prefetch(a->next + (size_t)a->panel * a->panel_bytes, 0, 2);
-        a->panel = (a->panel + 1) % GROUP_PANELS;
-        if (a->panel == 0) a->next += LINE_BYTES;
+    x_rows x = {.row_bytes = job->x_stride * sizeof(float)};
+    const char *first = (const char *)(job->x + (size_t)row * job->x_stride + k);
+    for (int i = 0; 3 * i < rows; i++) {
+        x.at[i] = first + (size_t)(3 * i) * x.row_bytes;
+    }
+    return x;
+}
+
+V_INLINE float x_value(const x_rows *x, int row, int step)
+{
+    float value;
+    memcpy(&value, x->at[row / 3] + (size_t)(row % 3) * x->row_bytes + (size_t)step * sizeof value,
+           sizeof value);
+    return value;
+}
+
+V_INLINE void x_advance(x_rows *x, int rows, int steps)
+{
+    for (int i = 0; 3 * i < rows; i++) {
+        x->at[i] += (size_t)steps * sizeof(float);
+        V_KEEP_ADDRESS(x->at[i]);
     }
 }
 
-V_INLINE size_t value_bytes_of(ps_dtype dtype)
-{
-    return dtype == PS_F32 ? 4 : 2;
-}
+/* Where a tile stands. */
+typedef struct place {
+    const char *weights; // of the first panel
+    size_t panel_bytes;  // from panel to panel
+    x_rows x;
+} place;
 
-V_INLINE ahead plan_ahead(const ps_panel_job *job, ps_dtype dtype, span now, span next)
+/* One k of a tile, `step` behind the place. */
+V_INLINE void tile_step(ps_dtype dtype, int rows, int panels, const place *at, int step,
+                        size_t k_bytes, v16 (*acc)[TILE_PANELS_MAX])
 {
-    const size_t value_bytes = value_bytes_of(dtype);
-    const size_t first = (size_t)next.panel * job->panel_stride + (size_t)next.k0 * job->k_stride;
-    const size_t bytes = (size_t)(next.k1 - next.k0) * job->k_stride * value_bytes;
-    return (ahead){.next = (const char *)job->weights + first * value_bytes,
-                   .panel_bytes = job->panel_stride * value_bytes,
-                   .lines = GROUP_PANELS * (int)(bytes / LINE_BYTES),
-                   .enough = (now.k1 - now.k0) * job->rows * now.panels};
-}
-
-/* Few rows that ask in stream, where tiles of more rows do not (above: a Zen 5). */
-V_INLINE bool few_rows_ask(ps_dtype dtype, int rows)
-{
-    return FEW_ROWS_ASK > 0 && (dtype == PS_F32 ? rows == 3 || rows == 4 : rows <= 2);
-}
-
-/* The weights are read from memory, and the processor does not read ahead far enough for so many rows.
- * Packed panels are weights; what lies otherwise are keys and values. */
-V_INLINE bool wants_ahead(const ps_panel_job *job, ps_dtype dtype)
-{
-    const bool more = ASKS_EVENLY && dtype == PS_F32;
-    const int least = more ? 2 * PS_PANEL_AHEAD_ROWS : PS_PANEL_AHEAD_ROWS;
-    const bool many = (ASKS_EVENLY || ASKS_IN_STREAM) && job->rows >= least;
-    return !job->chain && job->k_stride == PS_PANEL_LANES &&
-           (many || few_rows_ask(dtype, job->rows));
-}
-
-/* One k of a tile: weights at `at`, activations at x. */
-V_INLINE void tile_step(const ps_panel_job *job, ps_dtype dtype, int rows, int panels, size_t at,
-                        const float *x, v16 (*acc)[4])
-{
-    v16 w[4];
+    v16 w[TILE_PANELS_MAX];
     for (int p = 0; p < panels; p++) {
-        w[p] = load_weights(dtype, job->weights, at + (size_t)p * job->panel_stride);
+        w[p] =
+            load_weights(dtype, at->weights + (size_t)p * at->panel_bytes + (size_t)step * k_bytes);
     }
     for (int r = 0; r < rows; r++) {
-        const v16 value = v_set(x[(size_t)r * job->x_stride]);
+        const v16 value = v_set(x_value(&at->x, r, step));
         for (int p = 0; p < panels; p++) {
             acc[r][p] = v_fma(value, w[p], acc[r][p]);
         }
     }
 }
 
-/* How many bytes before their use a tile asks for its lines, one by one; 0: not at all. */
-V_INLINE int stream_distance(const ps_panel_job *job, ps_dtype dtype, int rows, int panels,
-                             bool is_first)
+/* Lines of packed panels; `ahead` bytes from a line to the one that is asked for. */
+V_INLINE void tile_lines(ps_dtype dtype, int rows, int panels, place *at, int lines, size_t ahead,
+                         unsigned ask_panels, v16 (*acc)[TILE_PANELS_MAX])
 {
-    if (!is_first) return 0;
-    if (few_rows_ask(dtype, rows)) return panels > 1 && job->rows == rows ? FEW_ROWS_ASK : 0;
-    if (!ASKS_IN_STREAM || panels > 1 || rows < PS_PANEL_AHEAD_ROWS) return 0;
-    return dtype == PS_F32 && rows <= 4 ? 1024 : 2048;
+    const size_t k_bytes = PS_PANEL_LANES * value_bytes_of(dtype);
+    const int of_line = LINE_BYTES / (int)k_bytes;
+    place now = *at; // in registers
+    const char *const end = now.weights + (size_t)lines * LINE_BYTES;
+    while (now.weights != end) {
+        for (int p = 0; p < panels; p++) {
+            if (!(ask_panels & 1u << p)) continue;
+            __builtin_prefetch(now.weights + (size_t)p * now.panel_bytes + ahead, 0, 3);
+        }
+        for (int i = 0; i < of_line; i++) {
+            tile_step(dtype, rows, panels, &now, i, k_bytes, acc);
+        }
+        now.weights += LINE_BYTES;
+        x_advance(&now.x, rows, of_line);
+    }
+    *at = now;
 }
 
-/* Steps of a tile from *k on, as many as fill lines; asks for each line ahead, near the end of the
- * panels in those behind the tile. */
-V_INLINE void steps_in_stream(const ps_panel_job *job, ps_dtype dtype, int rows, int panels,
-                              int distance, int end, int *k, size_t *at, const float *x,
-                              v16 (*acc)[4])
+/* Packed panels over k from k0 to k1, but for what does not fill a line; returns the k it came to. What is asked
+ * for near the end of the panels lies in those behind the tile. */
+V_INLINE int packed_steps(ps_dtype dtype, int rows, int panels, place *at, int k, int k0, int k1,
+                          asks ask, v16 (*acc)[TILE_PANELS_MAX])
 {
-    const int k_bytes = PS_PANEL_LANES * (int)value_bytes_of(dtype);
-    const int of_line = LINE_BYTES / k_bytes, last = job->k - distance / k_bytes;
-    const size_t panel_bytes = job->panel_stride * value_bytes_of(dtype);
-    for (; *k + of_line <= end; *k += of_line) {
-        const char *ask =
-            (const char *)job->weights + *at * value_bytes_of(dtype) + (size_t)distance;
-        if (panels > 1 && *k >= last) ask += (size_t)(panels - 1) * panel_bytes;
-        for (int p = 0; p < panels; p++) {
-            __builtin_prefetch(ask + (size_t)p * panel_bytes, 0, 3);
-        }
-        for (int i = 0; i < of_line; i++, *at += PS_PANEL_LANES) {
-            tile_step(job, dtype, rows, panels, *at, x + *k + i, acc);
-        }
+    const size_t k_bytes = PS_PANEL_LANES * value_bytes_of(dtype);
+    const int of_line = LINE_BYTES / (int)k_bytes;
+    size_t ahead = (size_t)ask.steps * k_bytes;
+    const int last = k - ask.steps, turn = last < k0 ? k0 : last < k1 ? last : k1;
+    int lines = (turn - k0) / of_line;
+    for (int part = 0; part < 2; part++) {
+        tile_lines(dtype, rows, panels, at, lines, ahead, ask.panels, acc);
+        lines = (k1 - k0) / of_line - lines;
+        ahead += (size_t)(panels - 1) * at->panel_bytes;
     }
+    return k1 - (k1 - k0) % of_line;
 }
 
 /* One tile over k in [k0, k1), which overwrites out or is added to it. All of dtype, rows and panels
  * are constants after inlining. */
 V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, int rows, int panels, int row,
-                   int panel, span over, ahead *fetch)
+                   int panel, span over, asks ask)
 {
-    v16 acc[TILE_ROWS_MAX][4];
+    v16 acc[TILE_ROWS_MAX][TILE_PANELS_MAX];
     float *out = job->out + (size_t)row * job->out_stride + (size_t)panel * PS_PANEL_LANES;
     for (int r = 0; r < rows; r++) {
         for (int p = 0; p < panels; p++) {
@@ -163,18 +164,19 @@ V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, int rows, int panels
                             : v_zero();
         }
     }
-    const float *x = job->x + (size_t)row * job->x_stride;
-    size_t at = (size_t)panel * job->panel_stride + (size_t)over.k0 * job->k_stride;
-    ahead local = *fetch;
-    const int work = rows * panels * local.lines;
+    const size_t k_bytes = job->k_stride * value_bytes_of(dtype);
+    place at = {.panel_bytes = job->panel_stride * value_bytes_of(dtype),
+                .x = x_rows_at(job, rows, row, over.k0)};
+    at.weights =
+        (const char *)job->weights + (size_t)panel * at.panel_bytes + (size_t)over.k0 * k_bytes;
     int k = over.k0;
-    const int distance = stream_distance(job, dtype, rows, panels, local.in_stream);
-    if (distance > 0) steps_in_stream(job, dtype, rows, panels, distance, over.k1, &k, &at, x, acc);
-    for (; k < over.k1; k++, at += job->k_stride) {
-        if (ASKS_EVENLY && rows >= PS_PANEL_AHEAD_ROWS) ask_ahead(&local, work);
-        tile_step(job, dtype, rows, panels, at, x + k, acc);
+    if (job->k_stride == PS_PANEL_LANES) {
+        k = packed_steps(dtype, rows, panels, &at, job->k, over.k0, over.k1, ask, acc);
     }
-    *fetch = local;
+    for (; k < over.k1; k++, at.weights += k_bytes) {
+        tile_step(dtype, rows, panels, &at, 0, k_bytes, acc);
+        x_advance(&at.x, rows, 1);
+    }
     const bool add = job->add || (!job->chain && over.k0 > 0);
     for (int r = 0; r < rows; r++) {
         for (int p = 0; p < panels; p++) {
@@ -184,93 +186,106 @@ V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, int rows, int panels
     }
 }
 
-/* All panels for `rows` rows from `row` on: TILE_PANELS at a time, then one by one, but for one row,
- * where the last two or three together wait for one chain and not for each. */
-V_INLINE void strip(const ps_panel_job *job, ps_dtype dtype, int rows, int row, span at,
-                    ahead *fetch)
+/* All panels for `rows` rows from `row` on: `wide` at a time, then one by one, but for one row, where
+ * the last two or three together wait for one chain and not for each. */
+V_INLINE void strip(const ps_panel_job *job, ps_dtype dtype, int rows, int wide, int row, span at,
+                    asks ask)
 {
-    const int wide = TILE_PANELS(rows, dtype == PS_F32);
     const int end = at.panel + at.panels;
     int panel = at.panel;
     for (; panel + wide <= end; panel += wide) {
-        tile(job, dtype, rows, wide, row, panel, at, fetch);
+        tile(job, dtype, rows, wide, row, panel, at, ask);
     }
     if (wide == 1) return;
     if (rows == 1 && wide == 4 && end - panel >= 2) {
         if (end - panel == 3) {
-            tile(job, dtype, 1, 3, row, panel, at, fetch);
+            tile(job, dtype, 1, 3, row, panel, at, ask);
         } else {
-            tile(job, dtype, 1, 2, row, panel, at, fetch);
+            tile(job, dtype, 1, 2, row, panel, at, ask);
         }
         return;
     }
     for (; panel < end; panel++) {
-        tile(job, dtype, rows, 1, row, panel, at, fetch);
+        tile(job, dtype, rows, 1, row, panel, at, ask);
+    }
+}
+
+V_INLINE void strip_of(const ps_panel_job *job, ps_dtype dtype, bool is_weights, int rows, int row,
+                       span at, asks ask)
+{
+    if (is_weights || CACHE_TILE_ROWS == 0) {
+        strip(job, dtype, rows, TILE_PANELS(rows, dtype == PS_F32), row, at, ask);
+    } else if (rows <= CACHE_TILE_ROWS) {
+        strip(job, dtype, rows, 4, row, at, ask);
     }
 }
 
 /* Tiles of as many rows as there are registers for and one of the rest, or as even as they can be. */
-V_INLINE void all_rows(const ps_panel_job *job, ps_dtype dtype, span at, ahead *fetch)
+V_INLINE void all_rows(const ps_panel_job *job, ps_dtype dtype, bool is_weights, span at,
+                       int ask_steps)
 {
-    const int tiles = (job->rows + TILE_ROWS_MAX - 1) / TILE_ROWS_MAX;
+    const int most = is_weights || CACHE_TILE_ROWS == 0 ? TILE_ROWS_MAX : CACHE_TILE_ROWS;
+    const int tiles = (job->rows + most - 1) / most;
     for (int t = 0, row = 0, rows; t < tiles; t++, row += rows) {
         const int left = job->rows - row;
-        rows = EVEN_TILES ? left / (tiles - t) : left < TILE_ROWS_MAX ? left : TILE_ROWS_MAX;
+        rows = EVEN_TILES ? left / (tiles - t) : left < most ? left : most;
+        asks ask = {.steps = ask_steps};
+        if (ask_steps > 0 && t < TILE_PANELS_MAX) ask.panels = tiles == 1 ? ~0u : 1u << t;
         switch (rows) {
-#if TILE_ROWS_MAX == 6
-        case 6:
-            strip(job, dtype, 6, row, at, fetch);
-            break;
-        case 5:
-            strip(job, dtype, 5, row, at, fetch);
-            break;
-        case 4:
-            strip(job, dtype, 4, row, at, fetch);
-            break;
-        case 3:
-            strip(job, dtype, 3, row, at, fetch);
-            break;
+#define ROWS_CASE(n)                                                                               \
+    case n:                                                                                        \
+        strip_of(job, dtype, is_weights, n, row, at, ask);                                         \
+        break;
+#if TILE_ROWS_MAX >= 12
+            ROWS_CASE(12)
+            ROWS_CASE(11)
+            ROWS_CASE(10)
+            ROWS_CASE(9)
+            ROWS_CASE(8)
+            ROWS_CASE(7)
 #endif
-        case 2:
-            strip(job, dtype, 2, row, at, fetch);
-            break;
+#if TILE_ROWS_MAX >= 6
+            ROWS_CASE(6)
+            ROWS_CASE(5)
+            ROWS_CASE(4)
+            ROWS_CASE(3)
+#endif
+            ROWS_CASE(2)
         default:
-            strip(job, dtype, 1, row, at, fetch);
+            strip_of(job, dtype, is_weights, 1, row, at, ask);
+#undef ROWS_CASE
         }
-        fetch->in_stream = false;
     }
 }
 
-/* What comes after a span: the next k of its panels, else the next of `panels` panels. */
-V_INLINE span span_after(const ps_panel_job *job, int block, span at, int panels)
+/* What comes after a span: the next k of its panels, else the next panels. */
+V_INLINE span span_after(const ps_panel_job *job, int block, int group, span at)
 {
     span next = {.panel = at.panel, .panels = at.panels, .k0 = at.k1};
     if (at.k1 >= job->k) {
         next.panel = at.panel + at.panels;
-        const int left = panels - next.panel;
-        next.panels = left < GROUP_PANELS ? left : GROUP_PANELS;
+        const int left = job->panels - next.panel;
+        next.panels = left < group ? left : group;
         next.k0 = 0;
     }
     next.k1 = job->k - next.k0 < block ? job->k : next.k0 + block;
     return next;
 }
 
-/* Groups of four panels, so that a block of their weights stays in the nearest cache levels while
+/* Groups of a few panels, so that a block of their weights stays in the nearest cache levels while
  * all rows pass over it. */
-V_INLINE void product(const ps_panel_job *job, ps_dtype dtype, bool from_memory)
+V_INLINE void product(const ps_panel_job *job, ps_dtype dtype, bool is_in_cache)
 {
+    /* What is packed are weights; what lies otherwise are keys and values. */
+    const bool is_weights = !job->chain && job->k_stride == PS_PANEL_LANES;
     const int block = job->chain ? job->k : PS_PANEL_BLOCK;
-    const int most = job->panels + job->panels_behind;
-    span at = {.panels = job->panels < GROUP_PANELS ? job->panels : GROUP_PANELS,
+    const int group = is_weights ? GROUP_PANELS : 4;
+    const int ask_steps = is_weights && !is_in_cache ? ASK_STEPS(job->rows, dtype == PS_F32) : 0;
+    span at = {.panels = job->panels < group ? job->panels : group,
                .k1 = job->k < block ? job->k : block};
     while (at.panels > 0) {
-        ahead fetch = {.enough = 1, .in_stream = from_memory};
-        if (from_memory && ASKS_EVENLY && !few_rows_ask(dtype, job->rows)) {
-            const span next = span_after(job, block, at, most);
-            if (next.panels == GROUP_PANELS) fetch = plan_ahead(job, dtype, at, next);
-        }
-        all_rows(job, dtype, at, &fetch);
-        at = span_after(job, block, at, job->panels);
+        all_rows(job, dtype, is_weights, at, ask_steps);
+        at = span_after(job, block, group, at);
     }
 }
 
@@ -298,7 +313,7 @@ static void widened_product(const ps_panel_job *job)
                 PS_ISA(ps_quant_widen)
                 (job->dtype, weights + (size_t)(panel + p) * bytes, k0, k0 + part.k, widened[p][0]);
             }
-            product(&part, PS_F32, false);
+            product(&part, PS_F32, true);
         }
     }
 }
@@ -307,13 +322,13 @@ void PS_ISA(ps_panel_product)(const ps_panel_job *job)
 {
     switch (job->dtype) {
     case PS_F16:
-        product(job, PS_F16, wants_ahead(job, PS_F16));
+        product(job, PS_F16, false);
         break;
     case PS_BF16:
-        product(job, PS_BF16, wants_ahead(job, PS_BF16));
+        product(job, PS_BF16, false);
         break;
     case PS_F32:
-        product(job, PS_F32, wants_ahead(job, PS_F32));
+        product(job, PS_F32, false);
         break;
     default:
         widened_product(job);

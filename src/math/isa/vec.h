@@ -35,6 +35,9 @@
  * registers than there are. */
 #define V_KEEP_ORDER(value) __asm__("" : "+v"(value))
 
+/* An address that is not worked out from others anew. */
+#define V_KEEP_ADDRESS(value) __asm__("" : "+r"(value))
+
 /* Compilers for 64-bit ARM always have NEON, and those for x86 what -march says: portable C is
  * chosen by name. */
 #if defined(__aarch64__) && !defined(PS_ISA_PORTABLE)

@@ -5,14 +5,22 @@ typedef __m512 v16;
 typedef __mmask16 m16;
 typedef __m512i w16;
 
-/* Register tiles of the panel kernel: TILE_PANELS(rows) panels of 16 outputs beside each other.
- * With 32 registers, 24 accumulators leave room for the weights and the broadcast. */
-#define TILE_ROWS_MAX             6
-#define TILE_PANELS(rows, is_f32) 4
+/* Register tiles of the panel kernel: TILE_PANELS(rows) panels of 16 outputs beside each other, in groups
+ * of GROUP_PANELS. With 32 registers, 24 accumulators leave room for the weights and the broadcast:
+ * twelve rows of two panels, so that of weights from memory few streams are read, each line once.
+ * Keys and values, which lie in a cache, take tiles of CACHE_TILE_ROWS rows and four panels: the values
+ * of a position are read at once (bench_attention, 4 rows over 1024 positions: 77 and 64 GB/s). */
+#define TILE_ROWS_MAX             12
+#define TILE_PANELS(rows, is_f32) 2
+#define GROUP_PANELS              2
+#define CACHE_TILE_ROWS           6
 #define EVEN_TILES                1 // a small last one would wait for its weights and not for its products
-#define ASKS_EVENLY               1 // for weights ahead (panel_kernel.c)
-#define ASKS_IN_STREAM            0
-#define FEW_ROWS_ASK              2048 // bytes ahead (panel_kernel.c); 0: not so
+
+/* Steps of k from what is read to what is asked for (panel_kernel.c); 0: nothing is. Several tiles ask
+ * for the block of k behind theirs, one for 4096 bytes ahead, or 6144 (f16 of 6 rows 0.98 and 0.88 of
+ * plain reads). */
+#define ASK_STEPS(rows, is_f32)                                                                    \
+    ((rows) > TILE_ROWS_MAX ? PS_PANEL_BLOCK : (is_f32) ? 64 : (rows) < 4 ? 128 : 192)
 
 /* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
 #define UNROLL_UNITS _Pragma("GCC unroll 16")

@@ -15,10 +15,10 @@ typedef struct w16 {
  * or of one row under four panels, and the weights beside them. */
 #define TILE_ROWS_MAX             6
 #define TILE_PANELS(rows, is_f32) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
+#define GROUP_PANELS              4
+#define CACHE_TILE_ROWS           0 // keys and values take the same tiles
 #define EVEN_TILES                0
-#define ASKS_EVENLY               0 // for weights ahead (panel_kernel.c)
-#define ASKS_IN_STREAM            0
-#define FEW_ROWS_ASK              0
+#define ASK_STEPS(rows, is_f32)   0 // of k from what is read to what is asked for (panel_kernel.c)
 
 /* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
 #define UNROLL_UNITS _Pragma("GCC unroll 16")

@@ -14,10 +14,10 @@ typedef struct w16 {
 /* Two rows of one panel fill the 32 registers of 128 bits that a 64-bit machine usually has. */
 #define TILE_ROWS_MAX             2
 #define TILE_PANELS(rows, is_f32) 1
+#define GROUP_PANELS              4
+#define CACHE_TILE_ROWS           0 // keys and values take the same tiles
 #define EVEN_TILES                0
-#define ASKS_EVENLY               0 // for weights ahead (panel_kernel.c)
-#define ASKS_IN_STREAM            0
-#define FEW_ROWS_ASK              0
+#define ASK_STEPS(rows, is_f32)   0 // of k from what is read to what is asked for (panel_kernel.c)
 
 /* Unrolled by lanes already: more would only grow the code. */
 #define UNROLL_UNITS

@@ -298,7 +298,6 @@ static panel_case panel_case_roll(dice *d, ps_dtype dtype, bool chain)
     c.start = floats_new_rolled(d, c.out_floats, -2.0, 2.0);
     job->weights = c.weights;
     job->x = c.x;
-    job->panels_behind = dice_throw(d, 9); // only asked for
     return c;
 }
 
