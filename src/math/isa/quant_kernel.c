@@ -30,6 +30,7 @@ typedef struct rows_job {
     bool pairs; // the rows are 16-bit integers
     int rows, panels;
     size_t x_stride, panel_bytes;
+    int distance; // from what is read to what is asked for
 } rows_job;
 
 /* Asks for what is as far behind `at` as the rows want: the processor's own reading ahead falls behind
@@ -41,7 +42,10 @@ typedef struct rows_job {
  * (0.88, 0.67).
  * Zen 5: one row needs it where sub-blocks have scales (of plain reads, one thread: q4_k 0.38, q6_k 0.51,
  * q4_0 0.86 without; 0.86, 0.91, 0.96 with one page, 0.95, 0.99, 0.99 with two, 0.92, 0.95, 0.96 with
- * three); bytes do not (0.95, 0.92 with two).
+ * three); bytes least with one page (two threads 0.86 without, 0.89, 0.92, 0.91 with half a page, one and
+ * two). More rows best with two and a half: with half a page, one, two, so and with three, q8_0 of four
+ * rows 0.60, 0.72, 0.89, 0.95, 0.94, q4_0 0.44, 0.56, 0.68, 0.69, 0.68, q5_k of two -, 0.85, 0.89, 1.00,
+ * 0.95.
  * Zen 3: one row needs it too (of plain reads, q8_0, q4_0, q4_k: 0.74, 0.64, 0.60 without). Bytes, on
  * which there is little work, best a quarter of a page before their use (0.88); of what takes longer a
  * page ahead into the second level is 1.03 to 1.1 times as fast as that with one thread and two (q8_0
@@ -52,7 +56,7 @@ V_INLINE void fetch_line(const rows_job *job, const uint8_t *at)
     if (FETCH_FAR(job->rows, job->format->low_bits) > 0) {
         __builtin_prefetch(at + FETCH_FAR(job->rows, job->format->low_bits), 0, 2);
     } else {
-        __builtin_prefetch(at + FETCH_DISTANCE(job->rows), 0, 3);
+        __builtin_prefetch(at + job->distance, 0, 3);
     }
 }
 
@@ -274,13 +278,14 @@ V_INLINE void sub_block(const rows_job *job, const uint8_t *block, const block_s
 
 /* `rows` rows from x on under `panels` panels: out[rows, panels, 16]. Panels are read once, in
  * order. */
-V_INLINE void few_rows(const ps_quant_job *job, const ps_quant_format *f, bool pairs, int rows,
-                       int panels, const ps_rounded *x, const uint8_t *panel, float *out)
+V_INLINE void panels_of_rows(const ps_quant_job *job, const ps_quant_format *f, bool pairs,
+                             int rows, int panels, int distance, const ps_rounded *x,
+                             const uint8_t *panel, float *out)
 {
     const size_t block_bytes = ps_dtype_block_bytes(job->dtype) * LANES;
     // A call for each panel is half a percent of the time of decoding.
     const size_t panel_bytes = panels > 1 ? ps_panel_bytes(job->dtype, job->k) : 0;
-    const rows_job shape = {f, pairs, rows, panels, job->x_stride, panel_bytes};
+    const rows_job shape = {f, pairs, rows, panels, job->x_stride, panel_bytes, distance};
     block_scales scales[FEW_PANELS];
     for (int k0 = 0; k0 < job->k; k0 += PS_PANEL_BLOCK) {
         const int k1 = job->k - k0 < PS_PANEL_BLOCK ? job->k : k0 + PS_PANEL_BLOCK;
@@ -305,6 +310,20 @@ V_INLINE void few_rows(const ps_quant_job *job, const ps_quant_format *f, bool p
             float *to = out + (size_t)(i % rows) * job->out_stride + (size_t)(i / rows) * LANES;
             v_store(to, k0 > 0 ? v_add(v_load(to), acc[i]) : acc[i]);
         }
+    }
+}
+
+/* The distance is a constant in each of both: as a variable it is a tenth of the time of four rows of
+ * q8_0. */
+V_INLINE void few_rows(const ps_quant_job *job, const ps_quant_format *f, bool pairs, int rows,
+                       int panels, const ps_rounded *x, const uint8_t *panel, float *out)
+{
+    const int near = FETCH_DISTANCE(rows, f->low_bits, false);
+    const int far = FETCH_DISTANCE(rows, f->low_bits, true);
+    if (near != far && FETCH_FURTHER) {
+        panels_of_rows(job, f, pairs, rows, panels, far, x, panel, out);
+    } else {
+        panels_of_rows(job, f, pairs, rows, panels, near, x, panel, out);
     }
 }
 

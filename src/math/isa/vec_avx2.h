@@ -36,9 +36,10 @@ typedef struct w16 {
 
 /* Rows of quantised weights from which on they are asked for ahead, and how far, in bytes; where
  * FETCH_FAR is not 0, so far and into the second cache level, for codes of so many bits. */
-#define FETCH_ROWS(bits)      1
-#define FETCH_DISTANCE(rows)  ((rows) == 1 ? 1024 : 4096)
-#define FETCH_FAR(rows, bits) ((rows) == 1 && (bits) < 8 ? 4096 : 0)
+#define FETCH_ROWS(bits)                    1
+#define FETCH_DISTANCE(rows, bits, further) ((rows) == 1 ? 1024 : 4096)
+#define FETCH_FURTHER                       0
+#define FETCH_FAR(rows, bits)               ((rows) == 1 && (bits) < 8 ? 4096 : 0)
 
 /* Panels that are read at once. There is little work on bytes, and one panel's numbers for the
  * other from registers: q8_0 from memory, Zen 3, of plain reads: two at once 0.97 to 1.0, one 0.87;

@@ -29,8 +29,10 @@ typedef __m512i w16;
 
 /* Rows of quantised weights from which on they are asked for ahead, for codes of so many bits, and how
  * far, in bytes. */
-#define FETCH_ROWS(bits)         ((bits) == 8 ? 2 : 1)
-#define FETCH_DISTANCE(rows)     ((rows) == 1 ? 8192 : (rows) < 4 ? 6144 : 4096)
+#define FETCH_ROWS(bits) 1
+#define FETCH_DISTANCE(rows, bits, further)                                                        \
+    ((rows) == 1 ? (bits) == 8 ? 4096 : 8192 : (further) ? 10240 : (rows) < 4 ? 6144 : 4096)
+#define FETCH_FURTHER            (__builtin_cpu_supports("avx512vp2intersect") != 0) // a Zen 5
 #define FETCH_FAR(rows, bits)    0
 #define SIDE_BY_SIDE(rows, bits) 1 // panel that is read at once
 

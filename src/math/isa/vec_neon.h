@@ -26,10 +26,11 @@ typedef struct w16 {
 #define DIRECT_ROWS  16 // of quantised weights that unpacking does not pay for; 0: always unpacked
 
 /* No row of quantised weights is asked for ahead: the processor does that. */
-#define FETCH_ROWS(bits)         (DIRECT_ROWS + 1)
-#define FETCH_DISTANCE(rows)     0
-#define FETCH_FAR(rows, bits)    0
-#define SIDE_BY_SIDE(rows, bits) 1 // panel that is read at once
+#define FETCH_ROWS(bits)                    (DIRECT_ROWS + 1)
+#define FETCH_DISTANCE(rows, bits, further) 0
+#define FETCH_FURTHER                       0
+#define FETCH_FAR(rows, bits)               0
+#define SIDE_BY_SIDE(rows, bits)            1 // panel that is read at once
 
 /* Tiles of rows and unpacked panels of quantised weights: the integer accumulators fill half of the
  * registers, those of the products' sums the others. */
