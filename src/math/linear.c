@@ -149,8 +149,8 @@ static int call_of(const work *w, size_t byte)
     return low;
 }
 
-/* The width of the one-row kernel of floats, and of a strip for BLAS: items are made of such groups,
- * the last of which may be narrower. */
+/* At least what the kernels of floats read side by side, and the width of a strip for BLAS: items are
+ * made of such groups, the last of which may be narrower. */
 static size_t group_bytes(const ps_linear *weight)
 {
     return GROUP_PANELS * ps_panel_bytes(weight->dtype, weight->k);

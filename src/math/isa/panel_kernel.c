@@ -54,7 +54,8 @@ typedef struct asks {
 
 /* The rows of a tile's activations at one k. Three rows share an address, since an instruction can add
  * once and twice the distance of two rows: with an address for each, as compilers make of it, those
- * of eight rows lay on the stack and in vector registers, and f16 from a cache took 1.3 times as long. */
+ * of eight rows lay on the stack and in vector registers, and f16 from a cache took 1.3 times as
+ * long. */
 typedef struct x_rows {
     const char *at[(TILE_ROWS_MAX + 2) / 3];
     size_t row_bytes;
@@ -132,8 +133,8 @@ V_INLINE void tile_lines(ps_dtype dtype, int rows, int panels, place *at, int li
     *at = now;
 }
 
-/* Packed panels over k from k0 to k1, but for what does not fill a line; returns the k it came to. What is asked
- * for near the end of the panels lies in those behind the tile. */
+/* Packed panels over k from k0 to k1, but for what does not fill a line; returns the k it came to.
+ * What is asked for near the end of the panels lies in those behind the tile. */
 V_INLINE int packed_steps(ps_dtype dtype, int rows, int panels, place *at, int k, int k0, int k1,
                           asks ask, v16 (*acc)[TILE_PANELS_MAX])
 {

@@ -30,7 +30,7 @@ typedef struct rows_job {
     bool pairs; // the rows are 16-bit integers
     int rows, panels;
     size_t x_stride, panel_bytes;
-    int distance; // from what is read to what is asked for
+    int distance; // from what is read to what is asked for, 0: nothing is
 } rows_job;
 
 /* Asks for what is as far behind `at` as the rows want: the processor's own reading ahead falls behind
@@ -52,7 +52,7 @@ typedef struct rows_job {
  * 0.9, more rows 0.91 to 1.03). */
 V_INLINE void fetch_line(const rows_job *job, const uint8_t *at)
 {
-    if (job->rows < FETCH_ROWS(job->format->low_bits)) return;
+    if (job->distance == 0) return;
     if (FETCH_FAR(job->rows, job->format->low_bits) > 0) {
         __builtin_prefetch(at + FETCH_FAR(job->rows, job->format->low_bits), 0, 2);
     } else {

@@ -34,9 +34,8 @@ typedef struct w16 {
 #define KEEP_ROLLED  _Pragma("GCC unroll 1")
 #define DIRECT_ROWS  16 // of quantised weights that unpacking does not pay for; 0: always unpacked
 
-/* Rows of quantised weights from which on they are asked for ahead, and how far, in bytes; where
- * FETCH_FAR is not 0, so far and into the second cache level, for codes of so many bits. */
-#define FETCH_ROWS(bits)                    1
+/* How far quantised weights are asked for ahead, in bytes; where FETCH_FAR is not 0, so far and into
+ * the second cache level, for codes of so many bits. */
 #define FETCH_DISTANCE(rows, bits, further) ((rows) == 1 ? 1024 : 4096)
 #define FETCH_FURTHER                       0
 #define FETCH_FAR(rows, bits)               ((rows) == 1 && (bits) < 8 ? 4096 : 0)

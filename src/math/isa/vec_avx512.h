@@ -27,9 +27,7 @@ typedef __m512i w16;
 #define KEEP_ROLLED  _Pragma("GCC unroll 1")
 #define DIRECT_ROWS  32 // of quantised weights that unpacking does not pay for; 0: always unpacked
 
-/* Rows of quantised weights from which on they are asked for ahead, for codes of so many bits, and how
- * far, in bytes. */
-#define FETCH_ROWS(bits) 1
+/* How far quantised weights are asked for ahead, for codes of so many bits, in bytes. */
 #define FETCH_DISTANCE(rows, bits, further)                                                        \
     ((rows) == 1 ? (bits) == 8 ? 4096 : 8192 : (further) ? 10240 : (rows) < 4 ? 6144 : 4096)
 #define FETCH_FURTHER            (__builtin_cpu_supports("avx512vp2intersect") != 0) // a Zen 5

@@ -26,7 +26,6 @@ typedef struct w16 {
 #define DIRECT_ROWS  16 // of quantised weights that unpacking does not pay for; 0: always unpacked
 
 /* No row of quantised weights is asked for ahead: the processor does that. */
-#define FETCH_ROWS(bits)                    (DIRECT_ROWS + 1)
 #define FETCH_DISTANCE(rows, bits, further) 0
 #define FETCH_FURTHER                       0
 #define FETCH_FAR(rows, bits)               0

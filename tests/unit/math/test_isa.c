@@ -278,7 +278,7 @@ static panel_case panel_case_roll(dice *d, ps_dtype dtype, bool chain)
 {
     panel_case c = {.job = {.dtype = dtype,
                             .chain = chain,
-                            .rows = 1 + dice_throw(d, 14),
+                            .rows = 1 + dice_throw(d, 30), // up to three tiles
                             .panels = 1 + dice_throw(d, 9),
                             .k = dice_throw(d, dice_throw(d, 3) ? 80 : 1200)}};
     ps_panel_job *job = &c.job;
