@@ -344,7 +344,7 @@ asan:
 .PHONY: tsan
 ## tsan: what threads share, under the thread sanitizer (gcc's)
 TSAN_TESTS := $(addprefix $(B)/tests/,unit/base/test_pool unit/base/test_pool_threads unit/base/test_journal \
-              unit/math/test_linear unit/math/test_attention_bits unit/model/test_stage_model unit/serve/test_generate \
+              unit/math/test_linear unit/math/test_linear_columns unit/math/test_attention_bits unit/model/test_stage_model unit/serve/test_generate \
               unit/tool/test_ledger mpi/test_pipeline)
 tsan:
 	@$(MAKE) --no-print-directory -j$(JOBS) MODE=tsan tsan-programs

@@ -27,6 +27,7 @@ typedef enum ps_wait {
 
 typedef struct ps_pool ps_pool;
 typedef void ps_pool_work(void *arg, int item, int thread);
+typedef void ps_pool_range_work(void *arg, int first, int end, int thread);
 typedef void ps_pool_poke(void *arg);
 
 /* `processors` (may be NULL: unbound) holds one processor number for each thread. When the system
@@ -38,5 +39,11 @@ void ps_pool_close(ps_pool *pool);
 int ps_pool_threads(const ps_pool *pool);
 void ps_pool_set_poke(ps_pool *pool, ps_pool_poke *poke, void *arg, int interval_us);
 void ps_pool_run(ps_pool *pool, int n_items, ps_pool_work *work, void *arg);
+
+/* The same for items that cost less together: work gets first .. end-1, a half of what is left of
+ * the thread's own items each time, or one of another's. So items can be as small as the threads are
+ * to end together, and few are paid for. The poke function is called between ranges. */
+enum { PS_POOL_RANGE_PARTS = 2 };
+void ps_pool_run_ranges(ps_pool *pool, int n_items, ps_pool_range_work *work, void *arg);
 
 #endif

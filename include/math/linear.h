@@ -12,6 +12,7 @@
 #ifndef PS_MATH_LINEAR_H
 #define PS_MATH_LINEAR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "math/dtype.h"
@@ -35,6 +36,8 @@ typedef struct ps_linear_call {
     float *out; // [rows, round_up(n, 16)], row stride out_stride; the padding is written too
     size_t out_stride;
     int rows;
+    struct ps_rounded *rounded; // x as ps_linear_round_columns rounded it, or NULL
+    bool pairs;                 // the form of that
 } ps_linear_call;
 
 enum { PS_LINEAR_CALLS_MAX = 1024 }; // gate and up of 512 experts
@@ -50,6 +53,25 @@ typedef struct ps_linear_scratch {
  * the same x, stride and number of rows share one rounding of it. */
 void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int n_calls,
                        const ps_linear_scratch *scratch);
+
+/* Calls whose weights have the same n, all panel by panel side by side: as soon as a thread has made
+ * the columns first .. end-1 of every call's output, in all rows, it calls `after` with them. Several
+ * threads do so at a time, for different columns. `first` is a multiple of 32; so is `end`, but for
+ * the last columns, where it is n. */
+typedef void ps_linear_after(void *arg, int first, int end);
+void ps_linear_forward_side_by_side(const ps_engine *engine, const ps_linear_call *calls,
+                                    int n_calls, ps_linear_after *after, void *arg,
+                                    const ps_linear_scratch *scratch);
+
+/* For a call whose x is yet to be made, by `after` of the product before it: chooses the form and takes
+ * the memory for the rounded x, ps_linear_rounded_bytes, from a scratch that only this call uses.
+ * Then ps_linear_round_columns is called for all columns of all rows, each as soon as it is made, and
+ * then ps_linear_forward. Both do nothing where the weights take x as it is. */
+void ps_linear_expect(const ps_engine *engine, ps_linear_call *call,
+                      const ps_linear_scratch *scratch);
+void ps_linear_round_columns(const ps_engine *engine, const ps_linear_call *call, int row,
+                             int first, int end);
+size_t ps_linear_rounded_bytes(ps_activations activations, int rows, int k);
 
 /* Bytes of scratch for forwards whose different inputs have up to `rows` rows in all (0 when no
  * weight is quantised) and up to k_max values a row. Grows with each argument. */

@@ -200,6 +200,7 @@ static void add_values(const block_state *b, int64_t start, int row, int rows, i
         const ps_panel_job job = {
             .dtype = type,
             .chain = true,
+            .near = rows_of_values == b->widened,
             .rows = rows,
             .panels = (int)(stride / PS_PANEL_LANES),
             .k = end - j,

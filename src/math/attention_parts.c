@@ -25,6 +25,7 @@ void ps_attention_scores(const ps_attention_scores_job *job)
         const size_t value_bytes = type == PS_F32 ? sizeof(float) : sizeof(uint16_t);
         const ps_panel_job product = {
             .dtype = type,
+            .near = tile == (const char *)job->widened,
             .rows = job->rows,
             .panels = ps_panel_count((end < job->last ? end : job->last) - j),
             .k = (int)k,

@@ -25,6 +25,7 @@
 typedef struct ps_panel_job {
     ps_dtype dtype;
     bool chain, add;
+    bool near; // the weights were written just now: nothing is to be asked for ahead
     int rows, panels, k;
     const void *weights;
     size_t k_stride, panel_stride;

@@ -1,9 +1,8 @@
-/* Deals panels over the pool. An item is a run of panels of one matrix: long enough that the memory
- * streams (up to 256 KiB of weights, 1 MiB for a few rows of floats, which ask for weights ahead
- * within an item), short enough that the threads end together. All items of a forward have about as
- * many bytes, and each thread as many items, so that nobody waits at the end; they follow each other,
- * so that what is asked for past an item's end is the thread's own. The split changes nothing in the
- * sums, since a panel is never divided.
+/* Deals panels over the pool. An item is a run of panels, and all items of a forward have about as many
+ * bytes. Products of few rows, whose time is that of the memory, are dealt as ranges of small items
+ * (base/pool.h): a thread reads on and on in its own share, and the threads end together. Those of many
+ * rows are dealt item by item. What is asked for past the end of an item is so the thread's own. The
+ * split changes nothing in the sums, since a panel is never divided.
  *
  * With --gemm blas the panels of an item are widened into a [K][64] strip and multiplied by sgemm;
  * its sums depend on the number of rows, which is why that engine is an option and not the default.
@@ -18,20 +17,22 @@
 
 #include "base/mem.h"
 #include "math/kernels.h"
+#include "math/linear_parts.h"
 #include "math/panel.h"
-#include "math/quant.h"
 
-enum { ITEM_BYTES = 256 * 1024, ITEMS_PER_THREAD = 4, GROUP_PANELS = 4 };
-enum { AHEAD_ITEM_BYTES = 1024 * 1024, AHEAD_ROWS_LEAST = 3, AHEAD_ROWS_MAX = 32 };
+enum { ITEM_BYTES = 256 * 1024, ITEMS_PER_THREAD = 4, GROUP_PANELS = 2, STRIP_PANELS = 4 };
+enum { FEW_ROWS_ITEM_BYTES = 32 * 1024, FEW_ROWS = 32 };
 
 typedef struct work {
     const ps_engine *engine;
     const ps_linear_call *calls;
     int n_calls, n_items;
+    ps_linear_after *after; // NULL: the calls follow each other; else they go side by side
+    void *after_arg;
     // Of each call's weights, as if they followed each other.
     size_t first_byte[PS_LINEAR_CALLS_MAX + 1];
-    const ps_rounded *rounded[PS_LINEAR_CALLS_MAX]; // of each call's input, or NULL
-    bool pairs[PS_LINEAR_CALLS_MAX];                // the form of that
+    size_t panel_bytes[PS_LINEAR_CALLS_MAX];
+    ps_linear_input inputs[PS_LINEAR_CALLS_MAX];
     float *blas;
     size_t blas_stride; // floats of scratch for one thread
 } work;
@@ -39,12 +40,6 @@ typedef struct work {
 size_t ps_linear_bytes(const ps_linear *w)
 {
     return (size_t)ps_panel_count(w->n) * ps_panel_bytes(w->dtype, w->k);
-}
-
-/* Runs of rounded activations in a row of k values. */
-static size_t runs_of(int k)
-{
-    return (size_t)(k / PS_QUANT_RUN);
 }
 
 static void add_bias(const ps_engine *engine, const ps_linear_call *call, int panel, int panels)
@@ -61,32 +56,31 @@ static void quant_item(const work *w, int c, int panel, int panels)
 {
     const ps_linear_call *call = &w->calls[c];
     const ps_linear *weight = call->weight;
-    const size_t panel_bytes = ps_panel_bytes(weight->dtype, weight->k);
     const ps_quant_job job = {
         .dtype = weight->dtype,
         .rows = call->rows,
         .panels = panels,
         .k = weight->k,
-        .weights = (const char *)weight->panels + (size_t)panel * panel_bytes,
-        .x = w->rounded[c],
-        .x_stride = runs_of(weight->k),
-        .pairs = w->pairs[c],
+        .weights = (const char *)weight->panels + (size_t)panel * w->panel_bytes[c],
+        .x = w->inputs[c].rounded,
+        .x_stride = ps_linear_runs(weight->k),
+        .pairs = w->inputs[c].pairs,
         .out = call->out + (size_t)panel * PS_PANEL_LANES,
         .out_stride = call->out_stride,
     };
     w->engine->kernels->quant_product(&job);
 }
 
-static void panel_item(const work *w, const ps_linear_call *call, int panel, int panels)
+static void panel_item(const work *w, int c, int panel, int panels)
 {
+    const ps_linear_call *call = &w->calls[c];
     const ps_linear *weight = call->weight;
-    const size_t panel_bytes = ps_panel_bytes(weight->dtype, weight->k);
     const ps_panel_job job = {
         .dtype = weight->dtype,
         .rows = call->rows,
         .panels = panels,
         .k = weight->k,
-        .weights = (const char *)weight->panels + (size_t)panel * panel_bytes,
+        .weights = (const char *)weight->panels + (size_t)panel * w->panel_bytes[c],
         .k_stride = PS_PANEL_LANES,
         .panel_stride = (size_t)weight->k * PS_PANEL_LANES,
         .x = call->x,
@@ -108,16 +102,17 @@ static void widen_panel(const ps_engine *engine, const ps_linear *weight, const 
     }
 }
 
-static void blas_item(const work *w, const ps_linear_call *call, int panel, int panels, int thread)
+static void blas_item(const work *w, int c, int panel, int panels, int thread)
 {
+    const ps_linear_call *call = &w->calls[c];
     const ps_linear *weight = call->weight;
-    const size_t panel_bytes = ps_panel_bytes(weight->dtype, weight->k);
     const int width = panels * PS_PANEL_LANES;
     float *strip = w->blas + (size_t)thread * w->blas_stride;
-    float *panel_f32 = strip + (size_t)weight->k * GROUP_PANELS * PS_PANEL_LANES;
+    float *panel_f32 = strip + (size_t)weight->k * STRIP_PANELS * PS_PANEL_LANES;
     for (int p = 0; p < panels; p++) {
         widen_panel(w->engine, weight,
-                    (const char *)weight->panels + (size_t)(panel + p) * panel_bytes, panel_f32);
+                    (const char *)weight->panels + (size_t)(panel + p) * w->panel_bytes[c],
+                    panel_f32);
         for (int k = 0; k < weight->k; k++) {
             memcpy(strip + (size_t)k * (size_t)width + (size_t)p * PS_PANEL_LANES,
                    panel_f32 + (size_t)k * PS_PANEL_LANES, PS_PANEL_LANES * sizeof(float));
@@ -126,12 +121,6 @@ static void blas_item(const work *w, const ps_linear_call *call, int panel, int 
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, call->rows, width, weight->k, 1.0f,
                 call->x, (int)call->x_stride, strip, width, 0.0f,
                 call->out + (size_t)panel * PS_PANEL_LANES, (int)call->out_stride);
-}
-
-/* Whether the call goes to BLAS. */
-static bool uses_blas(const work *w, const ps_linear_call *call)
-{
-    return w->engine->gemm == PS_GEMM_BLAS && call->rows >= PS_LINEAR_BLAS_ROWS;
 }
 
 /* The call that a byte belongs to: first_byte ascends. */
@@ -149,18 +138,19 @@ static int call_of(const work *w, size_t byte)
     return low;
 }
 
-/* At least what the kernels of floats read side by side, and the width of a strip for BLAS: items are
- * made of such groups, the last of which may be narrower. */
-static size_t group_bytes(const ps_linear *weight)
-{
-    return GROUP_PANELS * ps_panel_bytes(weight->dtype, weight->k);
-}
-
 /* Where an item begins. */
 static size_t item_byte(const work *w, int item)
 {
     const size_t bytes = w->first_byte[w->n_calls], n = (size_t)w->n_items, at = (size_t)item;
     return bytes / n * at + bytes % n * at / n;
+}
+
+/* Items are made of groups: the panels that AVX-512 multiplies side by side, and the values of a run of
+ * rounded activations; with BLAS whole strips, so that its sums do not depend on the threads. The last
+ * one may be narrower. */
+static int group_panels(const work *w)
+{
+    return w->engine->gemm == PS_GEMM_BLAS ? STRIP_PANELS : GROUP_PANELS;
 }
 
 /* The first panel of call c that belongs to the item that begins at a byte: that of the first group
@@ -170,167 +160,100 @@ static int panel_at(const work *w, int c, size_t byte)
     const int count = ps_panel_count(w->calls[c].weight->n);
     if (byte <= w->first_byte[c]) return 0;
     if (byte >= w->first_byte[c + 1]) return count;
-    const size_t each = group_bytes(w->calls[c].weight);
-    const size_t panel = (byte - w->first_byte[c] + each - 1) / each * GROUP_PANELS;
+    const size_t group = (size_t)group_panels(w), each = group * w->panel_bytes[c];
+    const size_t panel = (byte - w->first_byte[c] + each - 1) / each * group;
     return panel < (size_t)count ? (int)panel : count;
 }
 
 static void run_part(const work *w, int c, int panel, int panels, int thread)
 {
     const ps_linear_call *call = &w->calls[c];
-    if (uses_blas(w, call)) {
-        for (int p = 0; p < panels; p += GROUP_PANELS) {
+    if (ps_linear_uses_blas(w->engine, call)) {
+        for (int p = 0; p < panels; p += STRIP_PANELS) {
             const int left = panels - p;
-            blas_item(w, call, panel + p, left < GROUP_PANELS ? left : GROUP_PANELS, thread);
+            blas_item(w, c, panel + p, left < STRIP_PANELS ? left : STRIP_PANELS, thread);
         }
-    } else if (w->rounded[c]) {
+    } else if (w->inputs[c].rounded) {
         quant_item(w, c, panel, panels);
     } else {
-        panel_item(w, call, panel, panels);
+        panel_item(w, c, panel, panels);
     }
     add_bias(w->engine, call, panel, panels);
 }
 
 /* The end of a call and the beginning of the next ones may be one item: calls are of all sizes, and the
  * shares of the threads are to be equal (q, k and v of q4_0, Zen 3: of 85 us one thread waited 7). */
-static void run_item(void *arg, int item, int thread)
+static void run_items(const work *w, int first, int end_item, int thread)
 {
-    const work *w = arg;
-    const size_t begin = item_byte(w, item), end = item_byte(w, item + 1);
+    const size_t begin = item_byte(w, first), end = item_byte(w, end_item);
     for (int c = call_of(w, begin); c < w->n_calls && w->first_byte[c] < end; c++) {
         const int panel = panel_at(w, c, begin), panels = panel_at(w, c, end) - panel;
         if (panels > 0) run_part(w, c, panel, panels, thread);
     }
 }
 
-/* Bytes of an item, when there are enough for the threads. */
-static size_t most_bytes(const ps_linear_call *call)
+/* The same panels of all calls, and what is to be done with their columns. */
+static void run_side_by_side(const work *w, int first, int end_item, int thread)
 {
-    const bool asks_ahead = !ps_dtype_is_quantised(call->weight->dtype) &&
-                            call->rows >= AHEAD_ROWS_LEAST && call->rows <= AHEAD_ROWS_MAX;
-    return asks_ahead ? AHEAD_ITEM_BYTES : ITEM_BYTES;
+    const int n = w->calls[0].weight->n, count = ps_panel_count(n);
+    const int group = group_panels(w), groups = (count + group - 1) / group;
+    const int panel = group * (int)((int64_t)groups * first / w->n_items);
+    const int next = group * (int)((int64_t)groups * end_item / w->n_items);
+    const int panels = (next < count ? next : count) - panel;
+    if (panels <= 0) return;
+    for (int c = 0; c < w->n_calls; c++) {
+        run_part(w, c, panel, panels, thread);
+    }
+    const int end = (panel + panels) * PS_PANEL_LANES;
+    w->after(w->after_arg, panel * PS_PANEL_LANES, end < n ? end : n);
+}
+
+static void run_range(void *arg, int first, int end, int thread)
+{
+    const work *w = arg;
+    if (w->after) {
+        run_side_by_side(w, first, end, thread);
+    } else {
+        run_items(w, first, end, thread);
+    }
+}
+
+static void run_item(void *arg, int item, int thread)
+{
+    run_range(arg, item, item + 1, thread);
 }
 
 /* Cuts the calls into items: a multiple of the number of threads, of equal bytes as far as groups of
  * panels allow. */
-static void cut(work *w)
+static void cut(work *w, size_t item_bytes)
 {
     const double n_threads = ps_pool_threads(w->engine->pool);
-    double wanted = 0.0;
     w->first_byte[0] = 0;
     for (int c = 0; c < w->n_calls; c++) {
         const size_t bytes = ps_linear_bytes(w->calls[c].weight);
         w->first_byte[c + 1] = w->first_byte[c] + bytes;
-        wanted += (double)bytes / (double)most_bytes(&w->calls[c]);
+        w->panel_bytes[c] = ps_panel_bytes(w->calls[c].weight->dtype, w->calls[c].weight->k);
     }
+    const double wanted = (double)w->first_byte[w->n_calls] / (double)item_bytes;
     const double least = n_threads > 1.0 ? ITEMS_PER_THREAD : 1.0;
     w->n_items = (int)(fmax(ceil(wanted / n_threads), least) * n_threads);
 }
 
-/* ---- rounding ---- */
-
-static bool needs_rounding(const work *w, const ps_linear_call *call)
-{
-    return ps_dtype_is_quantised(call->weight->dtype) &&
-           w->engine->activations != PS_ACTIVATIONS_F32 && !uses_blas(w, call);
-}
-
-static bool same_input(const ps_linear_call *a, const ps_linear_call *b)
-{
-    return a->x == b->x && a->x_stride == b->x_stride && a->rows == b->rows &&
-           a->weight->k == b->weight->k;
-}
-
-/* Whether call c and those behind it that share its input want it as pairs. */
-static bool all_want_pairs(const work *w, int c)
-{
-    const ps_linear_call *first = &w->calls[c];
-    if (first->rows > w->engine->kernels->pair_rows) return false;
-    for (int i = c; i < w->n_calls; i++) {
-        const ps_linear_call *call = &w->calls[i];
-        if (!needs_rounding(w, call)) continue;
-        if (!same_input(call, first)) break;
-        if (!ps_quant_in_halves(&ps_quant_formats[call->weight->dtype])) return false;
-    }
-    return true;
-}
-
-/* One input being rounded: items are rows. */
-typedef struct rounding {
-    const ps_engine *engine;
-    const ps_linear_call *call;
-    bool pairs;
-    ps_rounded *out;
-} rounding;
-
-static void round_item(void *arg, int item, int thread)
-{
-    (void)thread;
-    const rounding *r = arg;
-    const int limit =
-        r->engine->activations == PS_ACTIVATIONS_I8 ? PS_ROUNDED_LIMIT_I8 : PS_ROUNDED_LIMIT_I16;
-    const int k = r->call->weight->k;
-    r->engine->kernels->round_row(r->call->x + (size_t)item * r->call->x_stride, k, limit, r->pairs,
-                                  r->out + (size_t)item * runs_of(k));
-}
-
-/* A few rows are rounded in less time than the threads need to take them over. */
-static void round_input(const ps_engine *engine, const ps_linear_call *call, bool pairs,
-                        ps_rounded *out)
-{
-    enum { ALONE_VALUES = 32768 };
-    rounding r = {engine, call, pairs, out};
-    if ((size_t)call->rows * (size_t)call->weight->k >= ALONE_VALUES) {
-        ps_pool_run(engine->pool, call->rows, round_item, &r);
-        return;
-    }
-    for (int row = 0; row < call->rows; row++) {
-        round_item(&r, row, 0);
-    }
-}
-
-/* Rounds the inputs of the calls that want it, each input once for a run of calls. Returns the
- * scratch that is left. */
-static char *round_inputs(work *w, char *scratch, const char *end)
-{
-    int last = -1; // the call that was rounded last
-    for (int c = 0; c < w->n_calls; c++) {
-        const ps_linear_call *call = &w->calls[c];
-        if (!needs_rounding(w, call)) continue;
-        if (last >= 0 && same_input(call, &w->calls[last])) {
-            w->rounded[c] = w->rounded[last];
-            w->pairs[c] = w->pairs[last];
-            continue;
-        }
-        ps_rounded *out = (ps_rounded *)(void *)scratch;
-        scratch += (size_t)call->rows * runs_of(call->weight->k) * sizeof *out;
-        assert(scratch <= end && "ps_linear_scratch_bytes");
-        (void)end;
-        w->pairs[c] = all_want_pairs(w, c);
-        round_input(w->engine, call, w->pairs[c], out);
-        w->rounded[c] = out;
-        last = c;
-    }
-    return scratch;
-}
-
 static size_t blas_floats(int k)
 {
-    return (size_t)k * PS_PANEL_LANES * (GROUP_PANELS + 1);
+    return (size_t)k * PS_PANEL_LANES * (STRIP_PANELS + 1);
 }
 
 size_t ps_linear_scratch_bytes(ps_gemm gemm, ps_activations activations, int n_threads, int rows,
                                int k_max)
 {
-    size_t bytes = 0;
-    if (activations != PS_ACTIVATIONS_F32)
-        bytes = (size_t)rows * (runs_of(k_max) + 1) * sizeof(ps_rounded);
+    size_t bytes = ps_linear_rounded_bytes(activations, rows, k_max);
     if (gemm == PS_GEMM_BLAS) bytes += (size_t)n_threads * blas_floats(k_max) * sizeof(float);
     return ps_mem_round_up(bytes, PS_MEM_ALIGN);
 }
 
-void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int n_calls,
-                       const ps_linear_scratch *scratch)
+static void forward(const ps_engine *engine, const ps_linear_call *calls, int n_calls,
+                    ps_linear_after *after, void *after_arg, const ps_linear_scratch *scratch)
 {
     assert(n_calls >= 1 && n_calls <= PS_LINEAR_CALLS_MAX);
     const int n_threads = ps_pool_threads(engine->pool);
@@ -339,21 +262,43 @@ void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int
     w.engine = engine;
     w.calls = calls;
     w.n_calls = n_calls;
-    int k_max = 0;
+    w.after = after;
+    w.after_arg = after_arg;
+    int k_max = 0, rows_max = 0;
     for (int c = 0; c < n_calls; c++) {
         const ps_linear *weight = calls[c].weight;
+        if (calls[c].rows > rows_max) rows_max = calls[c].rows;
         assert(weight->k >= 1 && weight->n >= 1);
         assert(calls[c].out_stride >= (size_t)ps_panel_count(weight->n) * PS_PANEL_LANES);
-        w.rounded[c] = NULL;
-        if (uses_blas(&w, &calls[c]) && weight->k > k_max) k_max = weight->k;
+        assert(!after || weight->n == calls[0].weight->n);
+        if (ps_linear_uses_blas(engine, &calls[c]) && weight->k > k_max) k_max = weight->k;
     }
-    cut(&w);
+    const bool few_rows = rows_max <= FEW_ROWS;
+    cut(&w, few_rows ? FEW_ROWS_ITEM_BYTES : ITEM_BYTES);
     char *memory = scratch ? scratch->memory : NULL;
     const char *end = scratch ? memory + scratch->bytes : NULL;
-    w.blas = (float *)(void *)round_inputs(&w, memory, end);
+    w.blas = (float *)(void *)ps_linear_round_inputs(engine, calls, n_calls, memory, end, w.inputs);
     w.blas_stride = blas_floats(k_max);
     assert((const char *)(w.blas + w.blas_stride * (size_t)n_threads) <= end || k_max == 0);
-    ps_pool_run(engine->pool, w.n_items, run_item, &w);
+    if (few_rows) {
+        ps_pool_run_ranges(engine->pool, w.n_items, run_range, &w);
+    } else {
+        ps_pool_run(engine->pool, w.n_items, run_item, &w);
+    }
+}
+
+void ps_linear_forward(const ps_engine *engine, const ps_linear_call *calls, int n_calls,
+                       const ps_linear_scratch *scratch)
+{
+    forward(engine, calls, n_calls, NULL, NULL, scratch);
+}
+
+void ps_linear_forward_side_by_side(const ps_engine *engine, const ps_linear_call *calls,
+                                    int n_calls, ps_linear_after *after, void *arg,
+                                    const ps_linear_scratch *scratch)
+{
+    assert(after);
+    forward(engine, calls, n_calls, after, arg, scratch);
 }
 
 void ps_linear_blas_prepare(void)

@@ -234,19 +234,6 @@ static void after_mlp_row(void *arg, int row)
     add_row(p, p->block->weights->mlp_post_norm, row);
 }
 
-static void activate_row(void *arg, int row)
-{
-    const ps_block *b = ((const pass *)arg)->block;
-    const ps_workspace *w = b->work;
-    const ps_activation activation = ps_block_activation(b->spec);
-    float *gate = w->gate + (size_t)row * w->f_stride, *up = w->up + (size_t)row * w->f_stride;
-    if (b->spec->gated) {
-        b->engine->kernels->activate(&activation, gate, up, gate, b->spec->d_ff);
-    } else {
-        b->engine->kernels->activate(&activation, up, NULL, gate, b->spec->d_ff);
-    }
-}
-
 /* The runs' places in this layer's cache. */
 static void find_views(const ps_block *b)
 {
@@ -306,6 +293,17 @@ static void gate_row(void *arg, int row)
     }
 }
 
+static ps_linear_call product(const ps_linear *weight, const float *x, size_t x_stride, float *out,
+                              size_t out_stride, int rows)
+{
+    return (ps_linear_call){.weight = weight,
+                            .x = x,
+                            .x_stride = x_stride,
+                            .out = out,
+                            .out_stride = out_stride,
+                            .rows = rows};
+}
+
 /* All products with the layer's input: q, k, v, the output gate, and the providers' own. */
 static void project(const pass *p)
 {
@@ -313,19 +311,20 @@ static void project(const pass *p)
     const ps_workspace *w = b->work;
     const ps_layer_weights *lw = b->weights;
     const int n = p->rows->n;
-    ps_linear_call calls[4 + PS_BIAS_MAX] = {{&lw->q, p->input, w->d_stride, w->q, w->q_stride, n},
-                                             {&lw->k, p->input, w->d_stride, w->k, w->k_stride, n},
-                                             {&lw->v, p->input, w->d_stride, w->v, w->k_stride, n}};
+    ps_linear_call calls[4 + PS_BIAS_MAX] = {
+        product(&lw->q, p->input, w->d_stride, w->q, w->q_stride, n),
+        product(&lw->k, p->input, w->d_stride, w->k, w->k_stride, n),
+        product(&lw->v, p->input, w->d_stride, w->v, w->k_stride, n)};
     int n_calls = 3;
     if (b->spec->output_gate != PS_OUTPUT_GATE_NONE)
-        calls[n_calls++] = (ps_linear_call){&lw->output_gate, p->input,       w->d_stride,
-                                            w->output_gate,   w->gate_stride, n};
+        calls[n_calls++] =
+            product(&lw->output_gate, p->input, w->d_stride, w->output_gate, w->gate_stride, n);
     size_t at = 0;
     for (int i = 0; i < lw->n_biases; i++) {
         const ps_bias *bias = &lw->biases[i];
         if (!bias->projection) continue;
-        calls[n_calls++] = (ps_linear_call){
-            bias->projection, p->input, w->d_stride, w->projected + at, w->projected_stride, n};
+        calls[n_calls++] = product(bias->projection, p->input, w->d_stride, w->projected + at,
+                                   w->projected_stride, n);
         at += ps_mem_round_up((size_t)ps_bias_projected(bias), PS_PANEL_LANES);
     }
     ps_linear_forward(b->engine, calls, n_calls, &w->linear);
@@ -343,8 +342,33 @@ static void attention(pass *p)
     accumulate_biases(b);
     attend(b);
     if (b->spec->output_gate != PS_OUTPUT_GATE_NONE) ps_block_each_row(b->engine, n, gate_row, p);
-    const ps_linear_call out = {&b->weights->o, w->attended, w->q_stride, w->added, w->d_stride, n};
+    const ps_linear_call out =
+        product(&b->weights->o, w->attended, w->q_stride, w->added, w->d_stride, n);
     ps_linear_forward(b->engine, &out, 1, &w->linear);
+}
+
+typedef struct dense {
+    const ps_block *block;
+    ps_linear_call down;
+} dense;
+
+/* Columns of gate and up become columns of the input of W_down while their thread has them at hand. */
+static void activate_columns(void *arg, int first, int end)
+{
+    const dense *m = arg;
+    const ps_block *b = m->block;
+    const ps_workspace *w = b->work;
+    const ps_activation activation = ps_block_activation(b->spec);
+    for (int row = 0; row < m->down.rows; row++) {
+        const size_t at = (size_t)row * w->f_stride + (size_t)first;
+        float *gate = w->gate + at, *up = w->up + at;
+        if (b->spec->gated) {
+            b->engine->kernels->activate(&activation, gate, up, gate, end - first);
+        } else {
+            b->engine->kernels->activate(&activation, up, NULL, gate, end - first);
+        }
+        ps_linear_round_columns(b->engine, &m->down, row, first, end);
+    }
 }
 
 /* added = Wdown act(...) */
@@ -354,12 +378,14 @@ static void dense_mlp(pass *p)
     const ps_workspace *w = b->work;
     const ps_layer_weights *lw = b->weights;
     const int n = p->rows->n;
-    const ps_linear_call in[2] = {{&lw->up, p->input, w->d_stride, w->up, w->f_stride, n},
-                                  {&lw->gate, p->input, w->d_stride, w->gate, w->f_stride, n}};
-    ps_linear_forward(b->engine, in, b->spec->gated ? 2 : 1, &w->linear);
-    ps_block_each_row(b->engine, n, activate_row, p);
-    const ps_linear_call down = {&lw->down, w->gate, w->f_stride, w->added, w->d_stride, n};
-    ps_linear_forward(b->engine, &down, 1, &w->linear);
+    const ps_linear_call in[2] = {
+        product(&lw->up, p->input, w->d_stride, w->up, w->f_stride, n),
+        product(&lw->gate, p->input, w->d_stride, w->gate, w->f_stride, n)};
+    dense m = {b, product(&lw->down, w->gate, w->f_stride, w->added, w->d_stride, n)};
+    ps_linear_expect(b->engine, &m.down, &w->down);
+    ps_linear_forward_side_by_side(b->engine, in, b->spec->gated ? 2 : 1, activate_columns, &m,
+                                   &w->linear);
+    ps_linear_forward(b->engine, &m.down, 1, &w->linear);
 }
 
 void ps_block_forward(const ps_block *b, const ps_rows *rows, float *x)

@@ -46,6 +46,7 @@ typedef struct ps_workspace {
     double *frequencies;        // [n_ropes, n_slots, head_dim/2]
     float *attention;           // ps_attention_scratch_floats
     ps_linear_scratch linear;   // of the products
+    ps_linear_scratch down;     // of W_down's input alone
     ps_attention_block *blocks; // [R]
     ps_attention_run *runs;     // [R]
     int n_runs, rows_max;

@@ -156,7 +156,12 @@ void ps_mixture_forward(const ps_block *b, const float *input, int n)
     ps_mixture_work *m = &w->mixture;
     const ps_layer_weights *lw = b->weights;
     mixture_pass p = {.block = b, .input = input};
-    const ps_linear_call router = {&lw->router, input, w->d_stride, m->scores, m->score_stride, n};
+    const ps_linear_call router = {.weight = &lw->router,
+                                   .x = input,
+                                   .x_stride = w->d_stride,
+                                   .out = m->scores,
+                                   .out_stride = m->score_stride,
+                                   .rows = n};
     ps_linear_forward(b->engine, &router, 1, &w->linear);
     ps_block_each_row(b->engine, n, route_row, &p);
     make_table(b, n);

@@ -119,10 +119,13 @@ typedef struct arithmetic {
 static void lay_out_linear(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits,
                            const arithmetic *a, ps_arena *arena, ps_workspace *w)
 {
-    w->linear.bytes =
-        ps_linear_scratch_bytes(a->gemm, a->activations, a->n_threads,
-                                rounded_rows(ckpt, part, limits), widest_input(&ckpt->spec));
+    const int rows = rounded_rows(ckpt, part, limits);
+    w->linear.bytes = ps_linear_scratch_bytes(a->gemm, a->activations, a->n_threads, rows,
+                                              widest_input(&ckpt->spec));
     w->linear.memory = ps_arena_take(arena, w->linear.bytes, 1);
+    w->down.bytes =
+        ps_linear_rounded_bytes(a->activations, rows > 0 ? limits->rows_max : 0, ckpt->spec.d_ff);
+    w->down.memory = ps_arena_take(arena, w->down.bytes, 1);
 }
 
 static void lay_out(const ps_ckpt *ckpt, const ps_part *part, const ps_limits *limits,

@@ -23,19 +23,31 @@ static void count_item(void *arg, int item, int thread)
     t->wrong_thread[item] = thread < 0 || thread >= t->n_threads || is_caller != (thread == 0);
 }
 
+static void count_range(void *arg, int first, int end, int thread)
+{
+    ck_assert_int_lt(first, end);
+    for (int item = first; item < end; item++) {
+        count_item(arg, item, thread);
+    }
+}
+
 static bool item_is_right(const tally *t, int item, int n_items)
 {
     if (item >= n_items) return t->times[item] == 0;
     return t->times[item] == 1 && t->run_of[item] == t->run && !t->wrong_thread[item];
 }
 
-void tally_check_run(ps_pool *pool, tally *t, int n_items)
+static void check_run(ps_pool *pool, tally *t, int n_items, bool by_ranges)
 {
     memset(t->times, 0, sizeof t->times);
     t->run++;
     t->n_threads = ps_pool_threads(pool);
     t->caller = pthread_self();
-    ps_pool_run(pool, n_items, count_item, t);
+    if (by_ranges) {
+        ps_pool_run_ranges(pool, n_items, count_range, t);
+    } else {
+        ps_pool_run(pool, n_items, count_item, t);
+    }
     int bad = 0;
     while (bad < TALLY_ITEMS_MAX && item_is_right(t, bad, n_items)) {
         bad++;
@@ -43,6 +55,16 @@ void tally_check_run(ps_pool *pool, tally *t, int n_items)
     ck_assert_msg(bad == TALLY_ITEMS_MAX,
                   "item %d of %d: %d times, in run %d of %d, wrong thread: %d", bad, n_items,
                   t->times[bad], t->run_of[bad], t->run, t->wrong_thread[bad]);
+}
+
+void tally_check_run(ps_pool *pool, tally *t, int n_items)
+{
+    check_run(pool, t, n_items, false);
+}
+
+void tally_check_ranges(ps_pool *pool, tally *t, int n_items)
+{
+    check_run(pool, t, n_items, true);
 }
 
 void meeting_item(void *arg, int item, int thread)

@@ -25,6 +25,9 @@ typedef struct tally {
 /* One run of n_items: each once, by a thread that gives its own number, and none behind the end. */
 void tally_check_run(ps_pool *pool, tally *t, int n_items);
 
+/* The same run by ranges. */
+void tally_check_ranges(ps_pool *pool, tally *t, int n_items);
+
 /* Items that meet: each waits until all n have begun, or five seconds. */
 typedef struct meeting {
     atomic_int begun, met;

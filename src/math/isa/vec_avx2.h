@@ -20,6 +20,7 @@ typedef struct w16 {
     ((rows) == 1 ? 4 : (rows) == 2 || ((rows) == 3 && (is_f32)) ? 2 : 1)
 #define GROUP_PANELS    4
 #define CACHE_TILE_ROWS 0 // keys and values take the same tiles
+#define CACHE_ASK_BYTES 8192
 #define EVEN_TILES      0
 
 /* Steps of k from what is read to what is asked for (panel_kernel.c); 0: nothing is. 32 lines ahead, for

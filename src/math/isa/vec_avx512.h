@@ -14,6 +14,7 @@ typedef __m512i w16;
 #define TILE_PANELS(rows, is_f32) 2
 #define GROUP_PANELS              2
 #define CACHE_TILE_ROWS           6
+#define CACHE_ASK_BYTES           8192
 #define EVEN_TILES                1 // a small last one would wait for its weights and not for its products
 
 /* Steps of k from what is read to what is asked for (panel_kernel.c); 0: nothing is. Several tiles ask

@@ -17,6 +17,7 @@ typedef struct w16 {
 #define TILE_PANELS(rows, is_f32) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
 #define GROUP_PANELS              4
 #define CACHE_TILE_ROWS           0 // keys and values take the same tiles
+#define CACHE_ASK_BYTES           0
 #define EVEN_TILES                0
 #define ASK_STEPS(rows, is_f32)   0 // of k from what is read to what is asked for (panel_kernel.c)
 

@@ -21,9 +21,11 @@ START_TEST(every_item_is_done_once)
     dice d = {.seed = (uint64_t)_i};
     for (int n = 0; n < 40; n++) {
         tally_check_run(pool, &t, n);
+        tally_check_ranges(pool, &t, n);
     }
     for (int run = 0; run < 60; run++) {
         tally_check_run(pool, &t, dice_throw(&d, TALLY_ITEMS_MAX + 1));
+        tally_check_ranges(pool, &t, dice_throw(&d, TALLY_ITEMS_MAX + 1));
     }
     ps_pool_close(pool);
 }
@@ -165,6 +167,41 @@ START_TEST(threads_take_their_own_items_in_order_and_then_the_last_of_others)
 }
 END_TEST
 
+static void note_range(void *arg, int first, int end, int thread)
+{
+    diary *d = arg;
+    d->items[thread][d->n_done[thread]++] = 65536 * first + end;
+    if (d->n_done[thread] == 1) meeting_item(&d->all_begun, first, thread);
+}
+
+/* Half of what is left of the own share, then half of the rest, and single ones of others. */
+START_TEST(ranges_become_smaller_towards_the_end_of_a_share)
+{
+    const int n_threads = 1 + _i, n_items = 16 * n_threads;
+    static diary d;
+    memset(&d, 0, sizeof d);
+    d.all_begun.n = n_threads;
+    ps_pool *pool = pool_runs_open(n_threads, PS_WAIT_SHARED);
+    ps_pool_run_ranges(pool, n_items, note_range, &d);
+    ps_pool_close(pool);
+    for (int t = 0; t < n_threads; t++) {
+        int next = 16 * t, end = 16 * (t + 1); // of the own share, as far as others leave it
+        for (int i = 0; i < d.n_done[t]; i++) {
+            const int first = d.items[t][i] / 65536, n = d.items[t][i] % 65536 - first;
+            if (first < next || first >= end) {
+                ck_assert_int_eq(n, 1);
+                continue;
+            }
+            ck_assert_int_eq(first, next);
+            ck_assert_int_le(n, end - next > 1 ? (end - next) / 2 : 1);
+            if (n_threads == 1) ck_assert_int_ge(n, (end - next) / 2);
+            next += n;
+        }
+        ck_assert_int_gt(next, 16 * t);
+    }
+}
+END_TEST
+
 START_TEST(idle_threads_go_to_sleep)
 {
     ps_pool *pool = pool_runs_open(4, (ps_wait)_i);
@@ -275,6 +312,8 @@ int main(void)
     tcase_add_test(tcase, all_threads_work_at_the_same_time);
     tcase_add_loop_test(tcase, threads_take_their_own_items_in_order_and_then_the_last_of_others, 0,
                         3 * POOL_THREADS_MAX);
+    tcase_add_loop_test(tcase, ranges_become_smaller_towards_the_end_of_a_share, 0,
+                        POOL_THREADS_MAX);
     tcase_add_loop_test(tcase, idle_threads_go_to_sleep, 0, PS_WAIT_COUNT);
     tcase_add_loop_test(tcase, the_caller_is_poked_between_items_but_not_too_often, 0, 3);
     tcase_add_loop_test(tcase, the_caller_is_poked_while_it_waits_for_the_others, 0, PS_WAIT_COUNT);

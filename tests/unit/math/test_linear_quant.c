@@ -68,9 +68,12 @@ static void product_release(product *p)
 
 static ps_linear_call call_of(const product *p, int first, int rows, float *out)
 {
-    return (ps_linear_call){&p->weight.linear, p->x + (size_t)first * p->x_stride,
-                            p->x_stride,       out,
-                            p->out_stride,     rows};
+    return (ps_linear_call){.weight = &p->weight.linear,
+                            .x = p->x + (size_t)first * p->x_stride,
+                            .x_stride = p->x_stride,
+                            .out = out,
+                            .out_stride = p->out_stride,
+                            .rows = rows};
 }
 
 /* As many bytes as are asked for, with a guard behind them. */
