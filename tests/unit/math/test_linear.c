@@ -265,6 +265,30 @@ START_TEST(blas_is_near_the_double_precision_sum)
 }
 END_TEST
 
+/* The strips that sgemm gets are the same however the panels are dealt. */
+START_TEST(blas_has_the_same_bits_on_any_number_of_threads)
+{
+    enum { ROWS = 20, N = 16 * 38, K = 700 };
+    dice d = {.seed = 3100 + (uint64_t)_i};
+    product p = {.rows = ROWS, .x_stride = K, .out_stride = N};
+    p.weight = matrix_roll(&d, (ps_dtype)(_i % PS_DTYPE_FLOATS), N, K, 1.0, true);
+    p.x = floats_new_rolled(&d, ROWS * K, -2.0, 2.0);
+    p.out = floats_new(ROWS * N);
+    float *wanted = floats_new(ROWS * N);
+    for (int threads = 1; threads <= 5; threads++) {
+        ps_engine engine = engines_open_isa(0, threads, PS_GEMM_BLAS);
+        ps_linear_scratch scratch = scratch_new(&engine, 0, K);
+        compute(&engine, &p, 0, ROWS, &scratch);
+        if (threads == 1) memcpy(wanted, p.out, ROWS * N * sizeof *wanted);
+        ck_assert_uint_eq(floats_first_difference(p.out, wanted, ROWS * N), ROWS * N);
+        ps_mem_free(scratch.memory);
+        ps_engine_close(&engine);
+    }
+    ps_mem_free(wanted);
+    product_release(&p);
+}
+END_TEST
+
 /* One row less than BLAS takes, and long sums: there BLAS has other bits. */
 START_TEST(few_rows_go_by_panels_whatever_the_engine)
 {
@@ -320,6 +344,7 @@ int main(void)
     tcase_add_loop_test(tcase, padding_is_written_and_gaps_between_rows_are_not, 0, 12);
     tcase_add_loop_test(tcase, several_products_in_one_call_are_those_of_single_calls, 0, 12);
     tcase_add_loop_test(tcase, blas_is_near_the_double_precision_sum, 0, 20);
+    tcase_add_loop_test(tcase, blas_has_the_same_bits_on_any_number_of_threads, 0, PS_DTYPE_FLOATS);
     tcase_add_test(tcase, few_rows_go_by_panels_whatever_the_engine);
     tcase_add_test(tcase, the_yardstick_multiplies_by_the_transpose);
     tcase_add_test(tcase, sizes_are_those_of_the_layout);
