@@ -25,7 +25,8 @@
 void PS_ISA(ps_panel_product)(const ps_panel_job *job);
 void PS_ISA(ps_quant_widen)(ps_dtype dtype, const void *panel, int k0, int k1, float *out);
 
-enum { LINE_BYTES = 64, TILE_PANELS_MAX = 4 };
+/* Tiles of fewer rows are the only ones that read their weights, or keys and values of a decoding step. */
+enum { LINE_BYTES = 64, TILE_PANELS_MAX = 4, READ_ONCE_ROWS = 6 };
 
 V_INLINE size_t value_bytes_of(ps_dtype dtype)
 {
@@ -126,7 +127,7 @@ V_INLINE void tile_lines(ps_dtype dtype, int rows, int panels, place *at, int li
     while (now.weights != end) {
         for (int p = 0; p < panels; p++) {
             if (!(ask_panels & 1u << p)) continue;
-            __builtin_prefetch(now.weights + (size_t)p * now.panel_bytes + ahead, 0, 3);
+            ASK_FOR(rows < READ_ONCE_ROWS, now.weights + (size_t)p * now.panel_bytes + ahead);
         }
         for (int i = 0; i < of_line; i++) {
             tile_step(dtype, rows, panels, &now, i, k_bytes, acc);
@@ -180,7 +181,7 @@ V_INLINE void tile(const ps_panel_job *job, ps_dtype dtype, int rows, int panels
     }
     for (; k < over.k1; k++, at.weights += k_bytes) {
         for (int p = 0; p < panels && ask.bytes > 0; p++) {
-            __builtin_prefetch(at.weights + (size_t)p * at.panel_bytes + ask.bytes, 0, 3);
+            ASK_FOR(rows < READ_ONCE_ROWS, at.weights + (size_t)p * at.panel_bytes + ask.bytes);
         }
         tile_step(dtype, rows, panels, &at, 0, k_bytes, acc);
         x_advance(&at.x, rows, 1);

@@ -56,7 +56,7 @@ V_INLINE void fetch_line(const rows_job *job, const uint8_t *at)
     if (FETCH_FAR(job->rows, job->format->low_bits) > 0) {
         __builtin_prefetch(at + FETCH_FAR(job->rows, job->format->low_bits), 0, 2);
     } else {
-        __builtin_prefetch(at + job->distance, 0, 3);
+        ASK_FOR(job->rows < FEW_ROWS, at + job->distance); // more rows come back to a panel
     }
 }
 

@@ -30,6 +30,8 @@ typedef struct w16 {
 #define ASK_STEPS(rows, is_f32)                                                                    \
     (TILE_PANELS(rows, is_f32) > 1 ? 0 : !(is_f32) ? 64 : (rows) <= 4 ? 16 : 32)
 
+#define ASK_FOR(once, line) ((void)(once), __builtin_prefetch(line, 0, 3))
+
 /* Loops over the units of a run are unrolled, so that shifts and masks are constants. */
 #define UNROLL_UNITS _Pragma("GCC unroll 16")
 #define KEEP_ROLLED  _Pragma("GCC unroll 1")

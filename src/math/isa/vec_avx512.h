@@ -17,6 +17,12 @@ typedef __m512i w16;
 #define CACHE_ASK_BYTES           8192
 #define EVEN_TILES                1 // a small last one would wait for its weights and not for its products
 
+/* Asks for a line. What is read once stays out of the second cache level, so that the lines which it
+ * would drive out need not go to the third (a Zen 5, 1.1 B shape, tokens with two threads: q8_0 1.05,
+ * q4_k, q5_k, q6_k 1.02, f16 1.025 times as fast, with one 1.00 to 1.025). */
+#define ASK_FOR(once, line)                                                                        \
+    ((once) ? __builtin_prefetch(line, 0, 0) : __builtin_prefetch(line, 0, 3))
+
 /* Steps of k from what is read to what is asked for (panel_kernel.c); 0: nothing is. Several tiles ask
  * for the block of k behind theirs, one for 4096 bytes ahead, or 6144 (f16 of 6 rows 0.98 and 0.88 of
  * plain reads). */

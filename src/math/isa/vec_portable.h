@@ -19,6 +19,7 @@ typedef struct w16 {
 #define CACHE_ASK_BYTES           0
 #define EVEN_TILES                0
 #define ASK_STEPS(rows, is_f32)   0 // of k from what is read to what is asked for (panel_kernel.c)
+#define ASK_FOR(once, line)       ((void)(once), __builtin_prefetch(line, 0, 3))
 
 /* Unrolled by lanes already: more would only grow the code. */
 #define UNROLL_UNITS
