@@ -40,10 +40,11 @@ int ps_pool_threads(const ps_pool *pool);
 void ps_pool_set_poke(ps_pool *pool, ps_pool_poke *poke, void *arg, int interval_us);
 void ps_pool_run(ps_pool *pool, int n_items, ps_pool_work *work, void *arg);
 
-/* The same for items that cost less together: work gets first .. end-1, a half of what is left of
- * the thread's own items each time, or one of another's. So items can be as small as the threads are
- * to end together, and few are paid for. The poke function is called between ranges. */
-enum { PS_POOL_RANGE_PARTS = 2 };
+/* The same for items that cost less together: work gets first .. end-1, half of what is left of the
+ * thread's own items each time but at most PS_POOL_RANGE_ITEMS, or one of another's. So items can be as
+ * small as the threads are to end together, and few are paid for. The poke function is called between
+ * ranges. */
+enum { PS_POOL_RANGE_ITEMS = 64 };
 void ps_pool_run_ranges(ps_pool *pool, int n_items, ps_pool_range_work *work, void *arg);
 
 #endif

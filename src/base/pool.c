@@ -50,16 +50,23 @@ typedef struct share {
     _Alignas(64) _Atomic uint64_t items;
 } share;
 
+/* What a run of items calls for each. */
+typedef struct single {
+    ps_pool_work *work;
+    void *arg;
+} single;
+
 struct ps_pool {
     _Alignas(64) _Atomic uint64_t state;
     _Alignas(64)
         atomic_int unfinished; // shares that have items left: the search for more ends at 0
     _Alignas(64) _Atomic uint64_t finished;
     _Alignas(64) atomic_int sleepers;
-    _Alignas(64) ps_region region;  // the pool itself
-    ps_pool_work *work;             // of a run of items, or
-    ps_pool_range_work *range_work; // of a run of ranges
+    _Alignas(64) ps_region region; // the pool itself
+    ps_pool_range_work *work;
     void *arg;
+    single single;
+    uint32_t most; // items of a range
     int n_threads, spins;
     atomic_bool closing;
     ps_pool_poke *poke;
@@ -113,8 +120,8 @@ typedef struct range {
 /* What the owner of a share takes next of the items that are left. */
 static uint32_t portion(const ps_pool *pool, uint32_t left)
 {
-    const uint32_t part = pool->range_work ? left / PS_POOL_RANGE_PARTS : 1;
-    return part > 1 ? part : 1;
+    const uint32_t half = left > 3 ? left / 2 : 1;
+    return half < pool->most ? half : pool->most;
 }
 
 /* The first items of a share, or its last one. False when none is left. Who takes the rest tells so:
@@ -142,11 +149,7 @@ static void work_off(ps_pool *pool, share *from, bool last, int thread)
 {
     range r;
     while (take(pool, from, last, &r)) {
-        if (pool->range_work) {
-            pool->range_work(pool->arg, r.first, r.end, thread);
-        } else {
-            pool->work(pool->arg, r.first, thread);
-        }
+        pool->work(pool->arg, r.first, r.end, thread);
         if (thread == 0) poke_between_items(pool);
     }
 }
@@ -306,11 +309,7 @@ static void run_alone(ps_pool *pool, int n_items)
 {
     for (int item = 0; item < n_items;) {
         const int next = item + (int)portion(pool, (uint32_t)(n_items - item));
-        if (pool->range_work) {
-            pool->range_work(pool->arg, item, next, 0);
-        } else {
-            pool->work(pool->arg, item, 0);
-        }
+        pool->work(pool->arg, item, next, 0);
         poke_between_items(pool);
         item = next;
     }
@@ -333,12 +332,12 @@ static void finish(ps_pool *pool)
     }
 }
 
-static void run(ps_pool *pool, int n_items, ps_pool_work *work, ps_pool_range_work *range_work,
-                void *arg)
+/* Ranges of up to `most` items. */
+static void run(ps_pool *pool, int n_items, uint32_t most, ps_pool_range_work *work, void *arg)
 {
     pool->look_every = 1;
+    pool->most = most;
     pool->work = work;
-    pool->range_work = range_work;
     pool->arg = arg;
     if (pool->n_threads == 1 || n_items <= 1) {
         run_alone(pool, n_items);
@@ -351,12 +350,21 @@ static void run(ps_pool *pool, int n_items, ps_pool_work *work, ps_pool_range_wo
     finish(pool);
 }
 
+static void run_single(void *arg, int first, int end, int thread)
+{
+    const single *s = arg;
+    assert(end == first + 1);
+    (void)end;
+    s->work(s->arg, first, thread);
+}
+
 void ps_pool_run(ps_pool *pool, int n_items, ps_pool_work *work, void *arg)
 {
-    run(pool, n_items, work, NULL, arg);
+    pool->single = (single){work, arg};
+    run(pool, n_items, 1, run_single, &pool->single);
 }
 
 void ps_pool_run_ranges(ps_pool *pool, int n_items, ps_pool_range_work *work, void *arg)
 {
-    run(pool, n_items, NULL, work, arg);
+    run(pool, n_items, PS_POOL_RANGE_ITEMS, work, arg);
 }
