@@ -35,12 +35,8 @@ static void run_panels(void *arg)
 {
     const linear_work *w = arg;
     for (int i = 0; i < w->n_matrices; i++) {
-        const ps_linear_call call = {.weight = &w->weights[i],
-                                     .x = w->x,
-                                     .x_stride = K,
-                                     .out = w->out,
-                                     .out_stride = N,
-                                     .rows = w->rows};
+        const ps_linear_call call =
+            ps_linear_call_make(&w->weights[i], w->x, K, w->out, N, w->rows);
         ps_linear_forward(&w->engine, &call, 1, &w->scratch);
     }
 }

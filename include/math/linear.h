@@ -40,6 +40,18 @@ typedef struct ps_linear_call {
     bool pairs;                 // the form of that
 } ps_linear_call;
 
+static inline ps_linear_call ps_linear_call_make(const ps_linear *weight, const float *x,
+                                                 size_t x_stride, float *out, size_t out_stride,
+                                                 int rows)
+{
+    return (ps_linear_call){.weight = weight,
+                            .x = x,
+                            .x_stride = x_stride,
+                            .out = out,
+                            .out_stride = out_stride,
+                            .rows = rows};
+}
+
 enum { PS_LINEAR_CALLS_MAX = 1024 }; // gate and up of 512 experts
 
 /* Memory for rounded activations and for BLAS; borrowed. Nothing needs it with float weights and

@@ -230,9 +230,10 @@ static void cut(work *w, size_t item_bytes)
     const double n_threads = ps_pool_threads(w->engine->pool);
     w->first_byte[0] = 0;
     for (int c = 0; c < w->n_calls; c++) {
-        const size_t bytes = ps_linear_bytes(w->calls[c].weight);
-        w->first_byte[c + 1] = w->first_byte[c] + bytes;
-        w->panel_bytes[c] = ps_panel_bytes(w->calls[c].weight->dtype, w->calls[c].weight->k);
+        const ps_linear *weight = w->calls[c].weight;
+        w->panel_bytes[c] = ps_panel_bytes(weight->dtype, weight->k);
+        w->first_byte[c + 1] =
+            w->first_byte[c] + (size_t)ps_panel_count(weight->n) * w->panel_bytes[c];
     }
     const double wanted = (double)w->first_byte[w->n_calls] / (double)item_bytes;
     const double least = n_threads > 1.0 ? ITEMS_PER_THREAD : 1.0;

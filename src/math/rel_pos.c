@@ -163,12 +163,7 @@ void ps_bias_make_table(const ps_engine *engine, const ps_linear *w_pos, double 
         for (int r = 0; r < n; r++) {
             position_encoding(start + r - ahead, theta, w_pos->k, encoding + (size_t)r * d);
         }
-        const ps_linear_call call = {.weight = w_pos,
-                                     .x = encoding,
-                                     .x_stride = d,
-                                     .out = rows,
-                                     .out_stride = stride,
-                                     .rows = n};
+        const ps_linear_call call = ps_linear_call_make(w_pos, encoding, d, rows, stride, n);
         ps_linear_forward(&panels, &call, 1, NULL);
         for (int r = 0; r < n; r++) {
             const size_t lane = (size_t)(lanes - 1 - (start + r));

@@ -34,11 +34,12 @@ void ps_block_each_row(const ps_engine *engine, int n, ps_block_row *function, v
     ps_pool_run(engine->pool, (n + ROWS_PER_ITEM - 1) / ROWS_PER_ITEM, run_rows, &w);
 }
 
-ps_activation ps_block_activation(const ps_spec *spec)
+void ps_block_activate(const ps_block *b, float *gate, const float *up, int n)
 {
-    return (ps_activation){.kind = spec->activation,
-                           .alpha = (float)spec->swiglu_alpha,
-                           .limit = (float)spec->swiglu_limit};
+    const ps_spec *s = b->spec;
+    const ps_activation activation = {
+        .kind = s->activation, .alpha = (float)s->swiglu_alpha, .limit = (float)s->swiglu_limit};
+    b->engine->kernels->activate(&activation, s->gated ? gate : up, s->gated ? up : NULL, gate, n);
 }
 
 /* One layer's pass over the rows of a parcel. */
@@ -293,17 +294,6 @@ static void gate_row(void *arg, int row)
     }
 }
 
-static ps_linear_call product(const ps_linear *weight, const float *x, size_t x_stride, float *out,
-                              size_t out_stride, int rows)
-{
-    return (ps_linear_call){.weight = weight,
-                            .x = x,
-                            .x_stride = x_stride,
-                            .out = out,
-                            .out_stride = out_stride,
-                            .rows = rows};
-}
-
 /* All products with the layer's input: q, k, v, the output gate, and the providers' own. */
 static void project(const pass *p)
 {
@@ -312,19 +302,19 @@ static void project(const pass *p)
     const ps_layer_weights *lw = b->weights;
     const int n = p->rows->n;
     ps_linear_call calls[4 + PS_BIAS_MAX] = {
-        product(&lw->q, p->input, w->d_stride, w->q, w->q_stride, n),
-        product(&lw->k, p->input, w->d_stride, w->k, w->k_stride, n),
-        product(&lw->v, p->input, w->d_stride, w->v, w->k_stride, n)};
+        ps_linear_call_make(&lw->q, p->input, w->d_stride, w->q, w->q_stride, n),
+        ps_linear_call_make(&lw->k, p->input, w->d_stride, w->k, w->k_stride, n),
+        ps_linear_call_make(&lw->v, p->input, w->d_stride, w->v, w->k_stride, n)};
     int n_calls = 3;
     if (b->spec->output_gate != PS_OUTPUT_GATE_NONE)
-        calls[n_calls++] =
-            product(&lw->output_gate, p->input, w->d_stride, w->output_gate, w->gate_stride, n);
+        calls[n_calls++] = ps_linear_call_make(&lw->output_gate, p->input, w->d_stride,
+                                               w->output_gate, w->gate_stride, n);
     size_t at = 0;
     for (int i = 0; i < lw->n_biases; i++) {
         const ps_bias *bias = &lw->biases[i];
         if (!bias->projection) continue;
-        calls[n_calls++] = product(bias->projection, p->input, w->d_stride, w->projected + at,
-                                   w->projected_stride, n);
+        calls[n_calls++] = ps_linear_call_make(bias->projection, p->input, w->d_stride,
+                                               w->projected + at, w->projected_stride, n);
         at += ps_mem_round_up((size_t)ps_bias_projected(bias), PS_PANEL_LANES);
     }
     ps_linear_forward(b->engine, calls, n_calls, &w->linear);
@@ -343,7 +333,7 @@ static void attention(pass *p)
     attend(b);
     if (b->spec->output_gate != PS_OUTPUT_GATE_NONE) ps_block_each_row(b->engine, n, gate_row, p);
     const ps_linear_call out =
-        product(&b->weights->o, w->attended, w->q_stride, w->added, w->d_stride, n);
+        ps_linear_call_make(&b->weights->o, w->attended, w->q_stride, w->added, w->d_stride, n);
     ps_linear_forward(b->engine, &out, 1, &w->linear);
 }
 
@@ -358,15 +348,9 @@ static void activate_columns(void *arg, int first, int end)
     const dense *m = arg;
     const ps_block *b = m->block;
     const ps_workspace *w = b->work;
-    const ps_activation activation = ps_block_activation(b->spec);
     for (int row = 0; row < m->down.rows; row++) {
         const size_t at = (size_t)row * w->f_stride + (size_t)first;
-        float *gate = w->gate + at, *up = w->up + at;
-        if (b->spec->gated) {
-            b->engine->kernels->activate(&activation, gate, up, gate, end - first);
-        } else {
-            b->engine->kernels->activate(&activation, up, NULL, gate, end - first);
-        }
+        ps_block_activate(b, w->gate + at, w->up + at, end - first);
         ps_linear_round_columns(b->engine, &m->down, row, first, end);
     }
 }
@@ -379,9 +363,9 @@ static void dense_mlp(pass *p)
     const ps_layer_weights *lw = b->weights;
     const int n = p->rows->n;
     const ps_linear_call in[2] = {
-        product(&lw->up, p->input, w->d_stride, w->up, w->f_stride, n),
-        product(&lw->gate, p->input, w->d_stride, w->gate, w->f_stride, n)};
-    dense m = {b, product(&lw->down, w->gate, w->f_stride, w->added, w->d_stride, n)};
+        ps_linear_call_make(&lw->up, p->input, w->d_stride, w->up, w->f_stride, n),
+        ps_linear_call_make(&lw->gate, p->input, w->d_stride, w->gate, w->f_stride, n)};
+    dense m = {b, ps_linear_call_make(&lw->down, w->gate, w->f_stride, w->added, w->d_stride, n)};
     ps_linear_expect(b->engine, &m.down, &w->down);
     ps_linear_forward_side_by_side(b->engine, in, b->spec->gated ? 2 : 1, activate_columns, &m,
                                    &w->linear);

@@ -72,8 +72,8 @@ void ps_block_forward(const ps_block *block, const ps_rows *rows, float *x);
 /* added[R, D] = the mixture of experts over n rows of `input`, d_stride apart. */
 void ps_mixture_forward(const ps_block *block, const float *input, int n);
 
-/* The activation of the spec as the kernels take it. */
-ps_activation ps_block_activation(const ps_spec *spec);
+/* gate[n] = the activation of gate times up, or of up alone where there are no gates. */
+void ps_block_activate(const ps_block *block, float *gate, const float *up, int n);
 
 /* Calls `function` for all rows 0 .. n-1, dealt over the pool in groups of eight. */
 typedef void ps_block_row(void *arg, int row);

@@ -103,15 +103,8 @@ static void activate_entry(void *arg, int entry)
 {
     const ps_block *b = ((const mixture_pass *)arg)->block;
     const ps_mixture_work *m = &b->work->mixture;
-    const ps_activation activation = ps_block_activation(b->spec);
     const size_t at = (size_t)entry * m->f_stride;
-    if (b->spec->gated) {
-        b->engine->kernels->activate(&activation, m->gate + at, m->up + at, m->gate + at,
-                                     b->spec->d_ff_expert);
-    } else {
-        b->engine->kernels->activate(&activation, m->up + at, NULL, m->gate + at,
-                                     b->spec->d_ff_expert);
-    }
+    ps_block_activate(b, m->gate + at, m->up + at, b->spec->d_ff_expert);
 }
 
 static void combine_row(void *arg, int row)
@@ -156,12 +149,8 @@ void ps_mixture_forward(const ps_block *b, const float *input, int n)
     ps_mixture_work *m = &w->mixture;
     const ps_layer_weights *lw = b->weights;
     mixture_pass p = {.block = b, .input = input};
-    const ps_linear_call router = {.weight = &lw->router,
-                                   .x = input,
-                                   .x_stride = w->d_stride,
-                                   .out = m->scores,
-                                   .out_stride = m->score_stride,
-                                   .rows = n};
+    const ps_linear_call router =
+        ps_linear_call_make(&lw->router, input, w->d_stride, m->scores, m->score_stride, n);
     ps_linear_forward(b->engine, &router, 1, &w->linear);
     ps_block_each_row(b->engine, n, route_row, &p);
     make_table(b, n);

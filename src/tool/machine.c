@@ -71,12 +71,8 @@ static void all_rows(const ps_engine *engine, void *arg)
 {
     const row_work *w = arg;
     for (int i = 0; i < w->n; i++) {
-        const ps_linear_call call = {.weight = &w->weights[i],
-                                     .x = w->x,
-                                     .x_stride = ROW_K,
-                                     .out = w->out,
-                                     .out_stride = ROW_N,
-                                     .rows = 1};
+        const ps_linear_call call =
+            ps_linear_call_make(&w->weights[i], w->x, ROW_K, w->out, ROW_N, 1);
         ps_linear_forward(engine, &call, 1, &w->scratch);
     }
 }

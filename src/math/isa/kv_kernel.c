@@ -17,7 +17,7 @@ V_INLINE v16 widen(w16 codes, int zero, v16 scale)
 /* Codes of a head lie one behind the other, as in panel_kernel.c. */
 V_INLINE void ask_ahead(const uint8_t *codes)
 {
-    if (CACHE_ASK_BYTES > 0) __builtin_prefetch(codes + CACHE_ASK_BYTES, 0, 3);
+    if (CACHE_ASK_BYTES > 0) ASK_FOR(false, codes + CACHE_ASK_BYTES);
 }
 
 void PS_ISA(ps_kv_widen_keys)(ps_dtype type, const void *tile, int k, float *out)

@@ -60,17 +60,6 @@ typedef struct chain {
     atomic_int times[COLUMNS_MAX];
 } chain;
 
-static ps_linear_call call_of(const ps_linear *weight, const float *x, size_t x_stride, float *out,
-                              size_t out_stride, int rows)
-{
-    return (ps_linear_call){.weight = weight,
-                            .x = x,
-                            .x_stride = x_stride,
-                            .out = out,
-                            .out_stride = out_stride,
-                            .rows = rows};
-}
-
 static void chain_roll(chain *c, dice *d, int number)
 {
     const ps_dtype down = (ps_dtype)(number % PS_DTYPE_COUNT);
@@ -91,9 +80,10 @@ static void chain_roll(chain *c, dice *d, int number)
     c->up = floats_new(rows * c->stride);
     c->out = floats_new(rows * c->out_stride);
     c->wanted = floats_new(rows * c->out_stride);
-    c->calls[0] = call_of(c->up_weights.linear, c->x, K, c->up, c->stride, c->rows);
-    c->calls[1] = call_of(c->gate_weights.linear, c->x, K, c->gate, c->stride, c->rows);
-    c->down = call_of(c->down_weights.linear, c->gate, c->stride, c->out, c->out_stride, c->rows);
+    c->calls[0] = ps_linear_call_make(c->up_weights.linear, c->x, K, c->up, c->stride, c->rows);
+    c->calls[1] = ps_linear_call_make(c->gate_weights.linear, c->x, K, c->gate, c->stride, c->rows);
+    c->down = ps_linear_call_make(c->down_weights.linear, c->gate, c->stride, c->out, c->out_stride,
+                                  c->rows);
 }
 
 static void chain_release(chain *c)
