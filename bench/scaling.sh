@@ -8,6 +8,7 @@
 # layers     weak: as many layers for each rank, as many sequences for each rank
 # prompt     one prompt in m chunks, through stages of equal layers
 # replicas   the same ranks as one ring and as several that have the whole model each, fed from one queue
+# groups     as many groups of sequences as ranks, in turn through these and through one process with all their threads
 #
 # RANKS (as many as cores over THREADS), THREADS (1) of each, SYNTHETIC (llama-0.3b,type=f16; or any that pipestep bench
 # takes), SEQUENCES (4 for each rank), LAYERS (8 for each rank), TOKENS (32), CHUNK (32), CHUNKS (2 4 8 16), RUNS (3),
@@ -24,7 +25,12 @@ threads=${THREADS:-1}
 cores=$(launcher_cores)
 sequences=${SEQUENCES:-4} layers=${LAYERS:-8} tokens=${TOKENS:-32} chunk=${CHUNK:-32} runs=${RUNS:-3}
 synthetic=${SYNTHETIC:-llama-0.3b,type=f16}
-kinds=${KINDS:-strong sequences layers prompt replicas}
+# One process with the threads of all ranks has no place where a batch system starts ranks on several machines.
+kinds=${KINDS:-strong sequences layers prompt replicas$([ -n "${BENCH_LAUNCH:-}" ] || echo ' groups')}
+if [[ " $kinds " == *' groups '* && -n ${BENCH_LAUNCH:-} ]]; then
+    echo 'scaling.sh: KINDS=groups compares ranks with one process of this machine: not with BENCH_LAUNCH' >&2
+    exit 2
+fi
 read -ra ranks <<<"${RANKS:-$(seq -s ' ' 1 $((cores / threads > 0 ? cores / threads : 1)))}"
 read -ra chunks <<<"${CHUNKS:-2 4 8 16}"
 most=${ranks[-1]}
@@ -122,6 +128,15 @@ for _ in $(seq "$runs"); do
                     run replicas "$np" "$stages" $((2 * n)) 0 new_tokens_per_s --slots $((n * stages / np))
                 done
                 ;;
+            groups)
+                [ "$np" -gt 1 ] || continue
+                model 0
+                n=$((sequences * np))
+                ask "$n" 8 "$tokens"
+                # A process alone has buffers for two: of more groups, one ends before the third begins.
+                threads=$((threads * np)) run groups 1 1 "$n" "$np" new_tokens_per_s --slots $((2 * sequences)) --in-flight 2
+                run groups "$np" "$np" "$n" "$np" new_tokens_per_s --slots "$n" --in-flight "$np"
+                ;;
             esac
         done
     done
@@ -140,10 +155,10 @@ done
             p = f[2]; s = f[15]
             group = f[1] "," f[6] (f[1] == "replicas" ? "," p : "")
             if (group != base_key) {
-                base_key = group; base_ranks = p; base_rate = f[8]; base_layers = f[4]
+                base_key = group; base_ranks = p; base_threads = f[3]; base_rate = f[8]; base_layers = f[4]
             }
             speedup = f[8] / base_rate * (f[1] == "layers" ? f[4] / base_layers : 1)
-            m = f[6] > 0 ? f[6] : f[10]
+            m = f[1] == "prompt" ? f[6] : f[10]
             bubble = (s - 1) / (m + s - 1)
             n = split(f[13], busy, ";"); split(f[14], wait, ";")
             least = 1e9; most = waited = 0
@@ -153,7 +168,7 @@ done
                 if (wait[i] > waited) waited = wait[i]
             }
             printf "%s,%d,%d,%d,%d,%d,%.3f,%.2f,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%d,%d,%.3f,%.3f,%.3f,%s,%d\n", f[1], p, f[3], f[4],
-                f[5], f[6], f[7], f[8], speedup, speedup * base_ranks / p, 1 - bubble, f[12], f[9], bubble, f[10], f[11],
+                f[5], f[6], f[7], f[8], speedup, speedup * base_ranks * base_threads / (p * f[3]), 1 - bubble, f[12], f[9], bubble, f[10], f[11],
                 least, most, waited, f[13], s
             count = 0
         }

@@ -261,12 +261,14 @@ static int needed_in_flight(const ps_plan *plan, int credits)
 
 ps_err ps_plan_make(const ps_plan_params *params, ps_plan *out)
 {
-    *out = (ps_plan){.n_stages = params->n_stages, .limits = params->limits, .depth = DEPTH};
+    *out = (ps_plan){0};
     const int credits = params->n_stages * DEPTH - 1;
+    if (params->in_flight > credits)
+        return PS_FAIL(
+            PS_ERR_USAGE, "--in-flight %d: a ring of %d rank%s has buffers for at most %d parcels",
+            params->in_flight, params->n_stages, params->n_stages == 1 ? "" : "s", credits);
+    *out = (ps_plan){.n_stages = params->n_stages, .limits = params->limits, .depth = DEPTH};
     out->in_flight = params->in_flight > 0 ? params->in_flight : params->n_stages;
-    if (out->in_flight > credits)
-        return PS_FAIL(PS_ERR_USAGE, "--in-flight %d: %d ranks have buffers for at most %d parcels",
-                       params->in_flight, params->n_stages, credits);
     ps_parcel_limits parcel = {.rows_max = params->limits.rows_max,
                                .n_slots = params->limits.n_slots,
                                .stride = (uint32_t)ps_stage_stride(&params->ckpt->spec),

@@ -15,9 +15,9 @@ column() {
 # What a benchmark that was killed has left is nothing to go on from.
 mkdir -p bench/scaling && echo 'of another job' | tee bench/scaling/out.jsonl >bench/scaling/out.jsonl.journal
 RANKS='1 2 3' CHUNKS='2 4' timeout 300 "$TOP/bench/scaling.sh" >out.csv 2>log || complain "scaling.sh: $(<log)"
-same 'layers' 'layers/1/0:3 layers/2/0:6 layers/3/0:9 prompt/1/2:4 prompt/2/2:4 prompt/3/2:4 prompt/1/4:4 prompt/2/4:4 prompt/3/4:4 replicas/2/0:4 replicas/2/0:4 replicas/3/0:4 replicas/3/0:4 sequences/1/0:4 sequences/2/0:4 sequences/3/0:4 strong/1/0:4 strong/2/0:4 strong/3/0:4' \
+same 'layers' 'groups/1/2:4 groups/2/2:4 groups/1/3:4 groups/3/3:4 layers/1/0:3 layers/2/0:6 layers/3/0:9 prompt/1/2:4 prompt/2/2:4 prompt/3/2:4 prompt/1/4:4 prompt/2/4:4 prompt/3/4:4 replicas/2/0:4 replicas/2/0:4 replicas/3/0:4 replicas/3/0:4 sequences/1/0:4 sequences/2/0:4 sequences/3/0:4 strong/1/0:4 strong/2/0:4 strong/3/0:4' \
     "$(column layers)"
-same 'sequences' 'layers/1/0:2 layers/2/0:4 layers/3/0:6 prompt/1/2:1 prompt/2/2:1 prompt/3/2:1 prompt/1/4:1 prompt/2/4:1 prompt/3/4:1 replicas/2/0:8 replicas/2/0:8 replicas/3/0:12 replicas/3/0:12 sequences/1/0:2 sequences/2/0:4 sequences/3/0:6 strong/1/0:6 strong/2/0:6 strong/3/0:6' \
+same 'sequences' 'groups/1/2:4 groups/2/2:4 groups/1/3:6 groups/3/3:6 layers/1/0:2 layers/2/0:4 layers/3/0:6 prompt/1/2:1 prompt/2/2:1 prompt/3/2:1 prompt/1/4:1 prompt/2/4:1 prompt/3/4:1 replicas/2/0:8 replicas/2/0:8 replicas/3/0:12 replicas/3/0:12 sequences/1/0:2 sequences/2/0:4 sequences/3/0:6 strong/1/0:6 strong/2/0:6 strong/3/0:6' \
     "$(column sequences)"
 # m / (m + p - 1)
 same 'the formula of prompts' '1.000 0.667 0.500 1.000 0.800 0.667' \
@@ -25,6 +25,10 @@ same 'the formula of prompts' '1.000 0.667 0.500 1.000 0.800 0.667' \
 same 'parcels of prompts' '2 2 2 4 4 4' "$(column parcels | tr ' ' '\n' | sed -n 's/^prompt.*://p' | paste -sd' ')"
 same 'busy shares' '1 2 3' "$(column busy_by_stage | tr ' ' '\n' | sed -n 's/^strong.*://p' | awk -F';' '{print NF}' | paste -sd' ')"
 same 'stages of replicas' '2 1 3 1' "$(column stages | tr ' ' '\n' | sed -n 's/^replicas.*://p' | paste -sd' ')"
+same 'threads of groups' '2 1 3 1' "$(column threads | tr ' ' '\n' | sed -n 's/^groups.*://p' | paste -sd' ')"
+BENCH_LAUNCH='srun -n' KINDS='strong groups' "$TOP/bench/scaling.sh" 2>log
+same 'groups of a batch system: status' 2 $?
+same 'groups of a batch system' 'scaling.sh: KINDS=groups compares ranks with one process of this machine: not with BENCH_LAUNCH' "$(<log)"
 grep -q '^# version=' out.csv || complain "no header: $(head -n 3 out.csv)"
 
 # As a Slurm job, with stand-ins.

@@ -90,6 +90,12 @@ same 'other records' out.jsonl.run.json "$(echo ./*.run.json | sed 's|\./||g')"
 fails 1 none.h5 pipestep batch none.h5 --in in.jsonl --out out.jsonl
 cmp before.json out.jsonl.run.json || complain 'a run that did not begin has a record'
 rm out.jsonl*
+# Refused before there is a plan.
+fails 2 '--in-flight 3: a ring of 1 rank has buffers for at most 2 parcels' \
+    pipestep batch "$model" "${quick[@]}" -q --in in.jsonl --out out.jsonl --in-flight 3
+records 'refused' 2 '"usage"' '"ended"'
+same 'refused: stages' '[{"rank": 0, "ring": 0, "host": "'"$(uname -n)"'", "first_layer": null, "end_layer": null, "threads": 1}]' "$(value stages)"
+rm out.jsonl*
 
 # Without a launcher, which takes its time.
 start_alone() {

@@ -287,6 +287,7 @@ static void expect_refusal(const ps_plan_params *params, ps_err code, const char
     ck_assert_int_eq(ps_plan_make(params, &plan), code);
     assert_message(message);
     ck_assert_ptr_null(plan.stages);
+    ck_assert_int_eq(plan.n_stages, 0);
 }
 
 START_TEST(a_split_by_hand_is_taken_as_it_is)
@@ -370,8 +371,8 @@ START_TEST(parcels_in_flight_are_bounded_by_the_credits)
         char wanted[120];
         params.in_flight = credits + 1;
         snprintf(wanted, sizeof wanted,
-                 "--in-flight %d: %d ranks have buffers for at most %d parcels", credits + 1,
-                 n_stages, credits);
+                 "--in-flight %d: a ring of %d rank%s has buffers for at most %d parcels",
+                 credits + 1, n_stages, n_stages == 1 ? "" : "s", credits);
         expect_refusal(&params, PS_ERR_USAGE, wanted);
     }
     ps_ckpt_close(&ckpt);
