@@ -71,18 +71,15 @@ V_INLINE w16 byte_unit(const ps_quant_format *f, const uint8_t *run, int j)
     return f->numbers ? w_lookup(f->numbers, codes) : codes;
 }
 
-/* Five byte units from one unit of base-3 digits; even and odd bytes are worked on apart, since a
- * product by 3 needs two bits more. */
+/* n byte units from one unit of base-3 digits: 3 x byte moves a digit to bit 8, so the first is how many
+ * of 256 / 3 and 512 / 3 the byte is above, and 3 x byte modulo 256 has the others. */
 V_INLINE void trit_units(const uint8_t *unit, int n, uint8_t *const *out)
 {
-    const w16 bytes = w_load(unit);
-    w16 even = w_low_bytes(bytes), odd = w_shr_pairs(bytes, 8);
+    w16 bytes = w_load(unit);
+    UNROLL_UNITS
     for (int i = 0; i < n; i++) {
-        even = w_add(even, w_shl(even, 1));
-        odd = w_add(odd, w_shl(odd, 1));
-        w_store(out[i], w_or(w_shr_pairs(even, 8), w_and(odd, w_set(0x03000300))));
-        even = w_low_bytes(even);
-        odd = w_low_bytes(odd);
+        w_store(out[i], w_add_bytes(w_above_bytes(bytes, 85), w_above_bytes(bytes, 170)));
+        bytes = w_add_bytes(bytes, w_add_bytes(bytes, bytes));
     }
 }
 

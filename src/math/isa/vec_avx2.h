@@ -36,6 +36,7 @@ typedef struct w16 {
 #define UNROLL_UNITS _Pragma("GCC unroll 16")
 #define KEEP_ROLLED  _Pragma("GCC unroll 1")
 #define DIRECT_ROWS  16 // of quantised weights that unpacking does not pay for; 0: always unpacked
+#define TRIT_ROWS    4  // the same of tq1_0, whose digits each four rows take out anew
 
 /* How far quantised weights are asked for ahead, in bytes; where FETCH_FAR is not 0, so far and into
  * the second cache level, for codes of so many bits. */
@@ -212,6 +213,19 @@ V_INLINE w16 w_sar(w16 a, int n)
 V_INLINE w16 w_shr_pairs(w16 a, int n)
 {
     return (w16){_mm256_srli_epi16(a.low, n), _mm256_srli_epi16(a.high, n)};
+}
+V_INLINE w16 w_add_bytes(w16 a, w16 b)
+{
+    return (w16){_mm256_add_epi8(a.low, b.low), _mm256_add_epi8(a.high, b.high)};
+}
+V_INLINE __m256i w_above_bytes_(__m256i a, int limit)
+{
+    const __m256i over = _mm256_subs_epu8(a, _mm256_set1_epi8((char)limit));
+    return _mm256_min_epu8(over, _mm256_set1_epi8(1));
+}
+V_INLINE w16 w_above_bytes(w16 a, int limit)
+{
+    return (w16){w_above_bytes_(a.low, limit), w_above_bytes_(a.high, limit)};
 }
 V_INLINE w16 w_dot(w16 acc, w16 a, w16 b)
 {

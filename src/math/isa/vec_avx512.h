@@ -33,6 +33,7 @@ typedef __m512i w16;
 #define UNROLL_UNITS _Pragma("GCC unroll 16")
 #define KEEP_ROLLED  _Pragma("GCC unroll 1")
 #define DIRECT_ROWS  32 // of quantised weights that unpacking does not pay for; 0: always unpacked
+#define TRIT_ROWS    8  // the same of tq1_0, whose digits each four rows take out anew
 
 /* How far quantised weights are asked for ahead, for codes of so many bits, in bytes. */
 #define FETCH_DISTANCE(rows, bits, further)                                                        \
@@ -194,6 +195,15 @@ V_INLINE w16 w_sar(w16 a, int n)
 V_INLINE w16 w_shr_pairs(w16 a, int n)
 {
     return _mm512_srli_epi16(a, (uint8_t)n); // compilers differ in the type of the count
+}
+V_INLINE w16 w_add_bytes(w16 a, w16 b)
+{
+    return _mm512_add_epi8(a, b);
+}
+V_INLINE w16 w_above_bytes(w16 a, int limit)
+{
+    const w16 over = _mm512_subs_epu8(a, _mm512_set1_epi8((char)limit));
+    return _mm512_min_epu8(over, _mm512_set1_epi8(1));
 }
 /* gcc 12 copies the sums of its own functions for these two instructions from register to register at
  * each step, and one of a tile's through memory: 0.75 of the speed (128 rows, Zen 5). */

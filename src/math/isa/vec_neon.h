@@ -26,6 +26,7 @@ typedef struct w16 {
 #define UNROLL_UNITS _Pragma("GCC unroll 16")
 #define KEEP_ROLLED  _Pragma("GCC unroll 1")
 #define DIRECT_ROWS  16 // of quantised weights that unpacking does not pay for; 0: always unpacked
+#define TRIT_ROWS    4  // the same of tq1_0, whose digits each four rows take out anew
 
 /* No row of quantised weights is asked for ahead: the processor does that. */
 #define FETCH_DISTANCE(rows, bits, further) 0
@@ -242,6 +243,25 @@ V_INLINE w16 w_shr_pairs(w16 x, int n)
     const uint16x8_t by = vdupq_n_u16((uint16_t)n);
     return (w16){w_shr_pairs_(x.a, by), w_shr_pairs_(x.b, by), w_shr_pairs_(x.c, by),
                  w_shr_pairs_(x.d, by)};
+}
+V_INLINE uint32x4_t w_add_bytes_(uint32x4_t x, uint32x4_t y)
+{
+    return vreinterpretq_u32_u8(vaddq_u8(vreinterpretq_u8_u32(x), vreinterpretq_u8_u32(y)));
+}
+V_INLINE w16 w_add_bytes(w16 x, w16 y)
+{
+    return V_EACH_2(w16, w_add_bytes_, x, y);
+}
+V_INLINE uint32x4_t w_above_bytes_(uint32x4_t x, uint8x16_t limit)
+{
+    const uint8x16_t over = vqsubq_u8(vreinterpretq_u8_u32(x), limit);
+    return vreinterpretq_u32_u8(vminq_u8(over, vdupq_n_u8(1)));
+}
+V_INLINE w16 w_above_bytes(w16 x, int limit)
+{
+    const uint8x16_t l = vdupq_n_u8((uint8_t)limit);
+    return (w16){w_above_bytes_(x.a, l), w_above_bytes_(x.b, l), w_above_bytes_(x.c, l),
+                 w_above_bytes_(x.d, l)};
 }
 V_INLINE uint32x4_t w_dot_(uint32x4_t sum, uint32x4_t x, uint32x4_t y)
 {

@@ -225,6 +225,26 @@ V_INLINE w16 w_shr_pairs(w16 a, int n)
     V_EACH a.lane[i] = (a.lane[i] >> n & 0xFFFF0000u) | (a.lane[i] & 0xFFFFu) >> n;
     return a;
 }
+V_INLINE w16 w_add_bytes(w16 a, w16 b)
+{
+    V_EACH
+    {
+        const uint32_t sum = (a.lane[i] & 0x7F7F7F7Fu) + (b.lane[i] & 0x7F7F7F7Fu);
+        a.lane[i] = sum ^ ((a.lane[i] ^ b.lane[i]) & 0x80808080u);
+    }
+    return a;
+}
+V_INLINE w16 w_above_bytes(w16 a, int limit)
+{
+    // A carry into bit 7 says that the lower seven bits are above the limit's.
+    const uint32_t carry = (uint32_t)(127 - (limit & 127)) * 0x01010101u;
+    V_EACH
+    {
+        const uint32_t sum = (a.lane[i] & 0x7F7F7F7Fu) + carry;
+        a.lane[i] = (limit < 128 ? a.lane[i] | sum : a.lane[i] & sum) >> 7 & 0x01010101u;
+    }
+    return a;
+}
 V_INLINE int32_t v_half_(uint32_t lane, int shift)
 {
     return (int16_t)(lane >> shift);
