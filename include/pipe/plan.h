@@ -67,7 +67,8 @@ typedef struct ps_plan_params {
     int in_flight; // 0: as many as stages, or as the times ask for
 } ps_plan_params;
 
-/* Every stage maps its weights until ps_plan_set_access says otherwise. An error leaves *out empty: no stages. */
+/* Every stage maps its weights until ps_plan_set_access says otherwise. An error leaves *out
+ * empty: without stages. */
 ps_err ps_plan_make(const ps_plan_params *params, ps_plan *out) PS_MUST_CHECK;
 void ps_plan_release(ps_plan *plan);
 

@@ -71,8 +71,8 @@ V_INLINE w16 byte_unit(const ps_quant_format *f, const uint8_t *run, int j)
     return f->numbers ? w_lookup(f->numbers, codes) : codes;
 }
 
-/* n byte units from one unit of base-3 digits: 3 x byte moves a digit to bit 8, so the first is how many
- * of 256 / 3 and 512 / 3 the byte is above, and 3 x byte modulo 256 has the others. */
+/* n byte units from one unit of base-3 digits: 3 x byte moves a digit to bit 8, so the first is how
+ * many of 256 / 3 and 512 / 3 the byte is above, and 3 x byte modulo 256 has the others. */
 V_INLINE void trit_units(const uint8_t *unit, int n, uint8_t *const *out)
 {
     w16 bytes = w_load(unit);

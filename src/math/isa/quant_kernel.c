@@ -276,10 +276,12 @@ V_INLINE void sub_block(const rows_job *job, const uint8_t *block, const block_s
     }
 }
 
-/* A tq1_0 block as one of byte codes, which sub-blocks take one after the other: its units lie in the
- * first cache level, where a digit costs less than taking it out of its byte for each of them. */
-enum { SPREAD_HEAD = 2 * PS_QUANT_LANES, SPREAD_BYTES = SPREAD_HEAD + 256 / 4 * LINE_BYTES };
-static const ps_quant_format spread_trits = {256, 32, 8, 0, 1, NULL, PS_SCALES_HALF, SPREAD_HEAD};
+/* A tq1_0 block as one of byte codes in the first cache level: a unit's digits come out of it one
+ * after the other, but belong to two runs, and those of the last unit to all. */
+enum { SPREAD_HEAD = 2 * PS_QUANT_LANES };
+enum { SPREAD_BYTES = SPREAD_HEAD + PS_DTYPE_BLOCK_VALUES_MAX / 4 * PS_QUANT_UNIT_BYTES };
+static const ps_quant_format spread_trits = {
+    PS_DTYPE_BLOCK_VALUES_MAX, PS_QUANT_RUN, 8, 0, 1, NULL, PS_SCALES_HALF, SPREAD_HEAD};
 
 V_INLINE const uint8_t *spread_block(const rows_job *job, const uint8_t *block, uint8_t *out)
 {
@@ -307,7 +309,7 @@ V_INLINE void panels_of_rows(const ps_quant_job *job, const ps_quant_format *f, 
     _Alignas(LINE_BYTES) uint8_t space[LINE_BYTES + SPREAD_BYTES];
     if (trits) {
         shape.format = &spread_trits;
-        shape.distance = 0;
+        shape.distance = 0; // spread_block asks
     }
     block_scales scales[FEW_PANELS];
     for (int k0 = 0; k0 < job->k; k0 += PS_PANEL_BLOCK) {

@@ -8,11 +8,11 @@
  *   w16   16 lanes of 32 bits, taken as integers: one of 32 bits, two of 16 or four of 8
  *
  * w_dot(acc, a, b) adds to each lane the two products of its signed 16-bit halves, w_sub_pairs is
- * the difference of each of them, and w_shr_pairs shifts each; shifts are by constants; w_add_bytes
- * adds bytes modulo 256, w_above_bytes(a, limit) is 1 for each byte above the limit, else 0;
+ * the difference of each of them, and w_shr_pairs shifts each; shifts are by constants;
  * w_dot_bytes, where ROUND_TO_BYTES is defined, the four products of unsigned bytes of a with
  * signed ones of b; w_lookup(table, codes) replaces each byte (0..15) by table[byte]; w_from_float
- * rounds to nearest even. Integers wrap nowhere: the formats' bounds see to that (math/quant.h).
+ * rounds to nearest even; w_above_bytes(a, limit) is 1 for each byte above the limit, else 0. w_add_bytes
+ * adds bytes modulo 256; other integers wrap nowhere: the formats' bounds see to that (math/quant.h).
  *
  * v_max(a,b) is a > b ? a : b and v_min(a,b) is a < b ? a : b, so both give b when either is NaN.
  *
