@@ -43,6 +43,7 @@ typedef struct w16 {
 #define FETCH_DISTANCE(rows, bits, further) ((rows) == 1 ? 1024 : 4096)
 #define FETCH_FURTHER                       0
 #define FETCH_FAR(rows, bits)               ((rows) == 1 && (bits) < 8 ? 4096 : 0)
+#define ASK_EVERY(rows, bits)               1 // unit, for a line
 
 /* Panels that are read at once. There is little work on bytes, and one panel's numbers for the
  * other from registers: q8_0 from memory, Zen 3, of plain reads: two at once 0.97 to 1.0, one 0.87;

@@ -40,7 +40,8 @@ typedef __m512i w16;
     ((rows) == 1 ? (bits) == 8 ? 4096 : 8192 : (further) ? 10240 : (rows) < 4 ? 6144 : 4096)
 #define FETCH_FURTHER            (__builtin_cpu_supports("avx512vp2intersect") != 0) // a Zen 5
 #define FETCH_FAR(rows, bits)    0
-#define SIDE_BY_SIDE(rows, bits) 1 // panel that is read at once
+#define ASK_EVERY(rows, bits)    ((rows) == 1 && (bits) == 8 ? 4 : 1) // units, for a line
+#define SIDE_BY_SIDE(rows, bits) 1                                    // panel that is read at once
 
 /* Keeps what was loaded in its register. gcc would load it anew for each use, which is two accesses for
  * what crosses lines (units in steps of their own, one row from a cache, Zen 5: q5_0 1.5, q6_k 1.4 times

@@ -32,6 +32,7 @@ typedef struct w16 {
 #define FETCH_DISTANCE(rows, bits, further) 0
 #define FETCH_FURTHER                       0
 #define FETCH_FAR(rows, bits)               0
+#define ASK_EVERY(rows, bits)               1 // unit, for a line
 #define SIDE_BY_SIDE(rows, bits)            1 // panel that is read at once
 
 /* Tiles of rows and unpacked panels of quantised weights: the integer accumulators fill half of the
